@@ -1,0 +1,52 @@
+# riverwatch: every step installs what it needs, once.
+PYTHON ?= python3
+RUN    := .venv/bin
+SHELL  := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types format lock bench clean
+
+help: ## list what can be made
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "riverwatch needs Python 3.11 or newer, and '$(PYTHON)' is older: make PYTHON=python3.12 demo"; exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+	  echo "Python's venv module is incomplete here (on Debian: apt install python3-venv)"; rm -rf .venv; exit 1; }
+
+.venv/.run: requirements.lock pyproject.toml | .venv/bin/python
+	@echo "installing riverwatch into .venv (about a minute, once)"
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.run
+	@echo "installing the test tools into .venv (once)"
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: .venv/.run ## the whole system on this machine, about two minutes
+	@$(RUN)/riverwatch demo
+
+test: .venv/.dev ## all tests
+	@$(RUN)/python -m pytest
+
+lint: .venv/.dev
+	@$(RUN)/ruff check . && $(RUN)/ruff format --check .
+
+types: .venv/.dev
+	@$(RUN)/mypy
+
+check: lint types test ## lint, format, types and tests: what CI runs
+
+format: .venv/.dev ## put the code in its form
+	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format .
+
+lock: ## renew the locked dependencies (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --upgrade -o requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean: ## remove what was installed and built here
+	rm -rf .venv .riverwatch .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

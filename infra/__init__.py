@@ -1,0 +1,1 @@
+"""What it stands on: local services, images, dashboards."""

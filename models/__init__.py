@@ -1,0 +1,1 @@
+"""What is learned: River only, never an import of `stream`."""

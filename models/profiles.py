@@ -1,0 +1,256 @@
+"""Profiles of entities: the arithmetic, and nothing else.
+
+A profile is what is known of one entity (a card, a merchant, a device) before an event: constant memory, O(1)
+an update, and only additions, multiplications, comparisons, square roots and powers of two, which IEEE 754
+fixes to the bit. So the Redis script and this module give the same profiles, on any machine.
+
+Sums decay by forward decay (Cormode, Shkapenyuk, Srivastava and Xu, "Forward Decay", ICDE 2009): an event at
+time t weighs 2**(t / half_life), and a reader divides by the weight of its own moment. The weight is kept as
+`mantissa * 2**exponent`: the caller computes the mantissa, the store aligns exponents by exact powers of two,
+and nothing overflows however long the stream.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+MIN_COUNT = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
+CLIP = 3.0  # deviations: what is beyond is clipped to it, so one outlier does not become the norm
+OUTLIER = 2.0  # deviations above the mean from which an amount counts as an outlier
+FLOOR = 0.1  # least deviation of a log-amount: a card that always pays the same is not infinitely surprised
+WIDTH = 6  # numbers kept for each half-life: exponent, count, amount, log, log squared, outliers
+LABEL_WIDTH = 3  # and for labels: exponent, frauds, genuine
+HISTORY = 5  # labels remembered one by one
+
+
+class Weight(NamedTuple):
+    """2**(t / half_life) as `mantissa * 2**exponent`, 1 <= mantissa < 2."""
+
+    exponent: int
+    mantissa: float
+
+
+def weights(time: float, half_lives: tuple[float, ...]) -> tuple[Weight, ...]:
+    """The weight of an event under each half-life.
+
+    Args:
+        time: event time, seconds since 1970.
+        half_lives: seconds, > 0.
+
+    >>> weights(5.0, (2.0,))
+    (Weight(exponent=2, mantissa=1.4142135623730951),)
+    """
+    result = []
+    for half_life in half_lives:
+        age = time / half_life
+        exponent = math.floor(age)
+        result.append(Weight(exponent, 2.0 ** (age - exponent)))
+    return tuple(result)
+
+
+class Event(NamedTuple):
+    """What an event adds to every entity it touches.
+
+    Attributes:
+        time: event time, seconds since 1970.
+        amount: major units, > 0.
+        log_amount: ln(1 + amount).
+        weights: of `time`, one for each half-life.
+        note: at most 255 bytes that the last-events list keeps; the store never looks inside.
+    """
+
+    time: float
+    amount: float
+    log_amount: float
+    weights: tuple[Weight, ...]
+    note: bytes
+
+
+class Profile(NamedTuple):
+    """What is known of an entity from its events.
+
+    Attributes:
+        updates: events applied.
+        first, last: event times of the earliest and the latest event, seconds.
+        sums: WIDTH numbers for each half-life: exponent; then, in units of 2**exponent, the decayed
+            count, sum of amounts, sum and sum of squares of the clipped log-amounts, count of outliers.
+        recent: the notes of the last events, the latest first.
+    """
+
+    updates: int
+    first: float
+    last: float
+    sums: tuple[float, ...]
+    recent: tuple[bytes, ...]
+
+
+def empty(half_lives: int) -> Profile:
+    """The profile of an entity that was never seen."""
+    return Profile(0, 0.0, 0.0, (0.0,) * (WIDTH * half_lives), ())
+
+
+def mean_and_deviation(count: float, total: float, squares: float) -> tuple[float, float]:
+    """Mean and floored standard deviation of a decayed sample; the scale of the three cancels."""
+    mean = total / count
+    variance = squares / count - mean * mean
+    if variance < FLOOR * FLOOR:
+        return mean, FLOOR
+    return mean, math.sqrt(variance)
+
+
+def updated(profile: Profile, event: Event, keep: int) -> Profile:
+    """The profile after an event.
+
+    Args:
+        profile: before it.
+        event: late ones (before `profile.last`) weigh what their own time gives them.
+        keep: how many notes are kept, >= 0.
+    """
+    log_amount = event.log_amount
+    sums = profile.sums
+    new: list[float] = []
+    at = 0
+    for exponent, mantissa in event.weights:
+        scale, count, amount, logs, squares, outliers = sums[at : at + WIDTH]
+        at += WIDTH
+        value = log_amount
+        outlier = 0.0
+        # A norm must rest on enough events, counted at this moment (a late event does not look back).
+        if math.ldexp(count / mantissa, min(int(scale) - exponent, 0)) >= MIN_COUNT:
+            mean, deviation = mean_and_deviation(count, logs, squares)
+            if value > mean + OUTLIER * deviation:
+                outlier = 1.0
+            value = max(min(value, mean + CLIP * deviation), mean - CLIP * deviation)
+        weight = mantissa
+        if profile.updates == 0:
+            scale = float(exponent)
+        elif exponent > scale:
+            shift = int(scale) - exponent
+            count = math.ldexp(count, shift)
+            amount = math.ldexp(amount, shift)
+            logs = math.ldexp(logs, shift)
+            squares = math.ldexp(squares, shift)
+            outliers = math.ldexp(outliers, shift)
+            scale = float(exponent)
+        elif exponent < scale:
+            weight = math.ldexp(mantissa, exponent - int(scale))
+        new += (
+            scale,
+            count + weight,
+            amount + weight * event.amount,
+            logs + weight * value,
+            squares + weight * value * value,
+            outliers + weight * outlier,
+        )
+    if profile.updates == 0:
+        first = last = event.time
+    else:
+        first = min(profile.first, event.time)
+        last = max(profile.last, event.time)
+    recent = (event.note, *profile.recent)[:keep] if keep else ()
+    return Profile(profile.updates + 1, first, last, tuple(new), recent)
+
+
+class Knowledge(NamedTuple):
+    """What a label adds to every entity of its transaction.
+
+    Attributes:
+        time: event time of the transaction, seconds since 1970.
+        weights: of `time`, one for each half-life.
+        is_fraud: what is known now.
+        corrects: the opposite was known before and is taken back.
+    """
+
+    time: float
+    weights: tuple[Weight, ...]
+    is_fraud: bool
+    corrects: bool
+
+
+class LabelProfile(NamedTuple):
+    """What is known of an entity from confirmed labels.
+
+    Attributes:
+        updates: labels applied.
+        frauds, genuine: transactions known to be so.
+        first_fraud, last_fraud: event times of the earliest and latest known fraud, seconds; 0 without one.
+        history: the last HISTORY labels, the latest first, 1.0 for fraud.
+        run: how many frauds in a row the latest labels are.
+        sums: LABEL_WIDTH numbers for each half-life: exponent; then decayed frauds and genuine.
+    """
+
+    updates: int
+    frauds: int
+    genuine: int
+    first_fraud: float
+    last_fraud: float
+    history: tuple[float, ...]
+    run: int
+    sums: tuple[float, ...]
+
+
+def no_labels(half_lives: int) -> LabelProfile:
+    """The label profile of an entity of which nothing was ever confirmed."""
+    return LabelProfile(0, 0, 0, 0.0, 0.0, (), 0, (0.0,) * (LABEL_WIDTH * half_lives))
+
+
+def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:
+    """The label profile after a label. First and last fraud keep what was once believed of them."""
+    fraud = 1 if knowledge.is_fraud else 0
+    undone = 1 if knowledge.corrects else 0
+    new: list[float] = []
+    at = 0
+    for exponent, mantissa in knowledge.weights:
+        scale, frauds, genuine = profile.sums[at : at + LABEL_WIDTH]
+        at += LABEL_WIDTH
+        weight = mantissa
+        if profile.updates == 0:
+            scale = float(exponent)
+        elif exponent > scale:
+            shift = int(scale) - exponent
+            frauds = math.ldexp(frauds, shift)
+            genuine = math.ldexp(genuine, shift)
+            scale = float(exponent)
+        elif exponent < scale:
+            weight = math.ldexp(mantissa, exponent - int(scale))
+        if fraud:
+            frauds += weight
+            genuine -= weight * undone
+        else:
+            genuine += weight
+            frauds -= weight * undone
+        # A difference of sums can fall below zero by rounding, never by meaning.
+        new += (scale, max(frauds, 0.0), max(genuine, 0.0))
+    first, last = profile.first_fraud, profile.last_fraud
+    if fraud:
+        first = knowledge.time if first == 0.0 else min(first, knowledge.time)
+        last = max(last, knowledge.time)
+    return LabelProfile(
+        profile.updates + 1,
+        profile.frauds + fraud - undone * (1 - fraud),
+        profile.genuine + (1 - fraud) - undone * fraud,
+        first,
+        last,
+        (float(fraud), *profile.history)[:HISTORY],
+        profile.run + 1 if fraud else 0,
+        tuple(new),
+    )
+
+
+class Reading(NamedTuple):
+    """What was known of one entity when an event came: before it, and by confirmed labels."""
+
+    profile: Profile
+    labels: LabelProfile
+
+
+def at_moment(value: float, scale: float, now: Weight) -> float:
+    """A decayed sum as it stands at a moment: `value * 2**scale / 2**(t / half_life)`.
+
+    A moment before the sum's own (a late event) reads the sum as it stands: it does not look back.
+
+    >>> at_moment(8.0, 3.0, Weight(4, 1.0))
+    4.0
+    """
+    return math.ldexp(value / now.mantissa, min(int(scale) - now.exponent, 0))

@@ -1,0 +1,1 @@
+"""The adapters of the ports: Kafka, Redis, memory, disk."""

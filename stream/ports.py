@@ -1,0 +1,197 @@
+"""What the shell asks of the world. Each port has an adapter in memory that passes the same contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+
+from models.profiles import Event, Knowledge, Reading
+
+
+class DependencyDown(Exception):  # noqa: N818 - the state of a dependency, and the worker waits it out
+    """Kafka or Redis does not answer: pause, say so, acknowledge nothing, try again."""
+
+
+class StaleOwner(Exception):  # noqa: N818 - a worker of yesterday: it must leave its batch alone
+    """Another worker has claimed the partition since: nothing was changed, nothing may be acknowledged."""
+
+
+class EntityRef(NamedTuple):
+    """One entity that an event touches.
+
+    Attributes:
+        kind: `card`, `merchant`, ...
+        key: of that entity, such as a card_id.
+        keep: how many notes its profile keeps.
+    """
+
+    kind: str
+    key: str
+    keep: int
+
+
+class Touch(NamedTuple):
+    """One event at its place in the log, with every entity it touches."""
+
+    partition: int
+    offset: int
+    event: Event
+    entities: tuple[EntityRef, ...]
+
+
+class FeatureStore(Protocol):
+    """Profiles under a fence, and recorded decisions.
+
+    Entities and transactions are spread over logical shards by a hash of their key. Each shard holds, for
+    each partition, the applied offset (the fence), the owner's token and a journal of what was read.
+    """
+
+    def claim(self, partitions: Iterable[int]) -> Mapping[int, int]:
+        """Become the owner of partitions: a token for each, higher than any before it."""
+        ...
+
+    def progress(self, partitions: Iterable[int]) -> Mapping[int, int]:
+        """The offset up to which every shard has applied each partition; -1 where one has nothing."""
+        ...
+
+    def lookup(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
+        """The recorded decisions, None where there is none (or no longer)."""
+        ...
+
+    def apply(
+        self,
+        touches: Sequence[Touch],
+        *,
+        ends: Mapping[int, int],
+        recorded: Mapping[int, int],
+        tokens: Mapping[int, int],
+    ) -> list[tuple[Reading, ...] | None]:
+        """Read, then update, the profiles of a batch; one call a shard, each exact by its own fence.
+
+        Args:
+            touches: in offset order within each partition.
+            ends: of each partition in the batch, the last offset in it (also of events that touch nothing);
+                the fence moves there in every shard.
+            recorded: of each partition, the offset up to which decisions are recorded and flushed: the
+                journal is trimmed to it.
+            tokens: of each partition, the owner's, from `claim`.
+
+        Returns:
+            For each touch what was known of its entities before it, in their order: always the same, whoever
+            calls, however often. None where it is no longer in the journal: then its decision is recorded.
+
+        Raises:
+            StaleOwner: a token is not the newest; nothing was changed.
+            DependencyDown: no answer; parts may have been applied, and calling again is right.
+        """
+        ...
+
+    def record(
+        self, decisions: Sequence[tuple[int, str, bytes]], *, tokens: Mapping[int, int]
+    ) -> list[bytes]:
+        """Record (partition, transaction_id, decision); the first writer wins and what is recorded returns.
+
+        Raises:
+            StaleOwner, DependencyDown: as above.
+        """
+        ...
+
+
+Standing = Literal["new", "correction", "repeat", "superseded", "waiting"]
+
+
+class LabelTouch(NamedTuple):
+    """One label at its place in the log.
+
+    Attributes:
+        offset: in the topic `labels`.
+        transaction_id: of the transaction it speaks of.
+        is_fraud: what it says.
+        known_at: since when, seconds since 1970.
+        knowledge: what it adds to entities (the store sets `corrects`); None while the decision is unknown.
+        entities: of its transaction.
+        raw: the label as it came, for the waiting room.
+    """
+
+    offset: int
+    transaction_id: str
+    is_fraud: bool
+    known_at: float
+    knowledge: Knowledge | None
+    entities: tuple[EntityRef, ...]
+    raw: bytes
+
+
+class LabelStore(Protocol):
+    """What is known of transactions and, by it, of entities; the learner's alone, under its own fence.
+
+    Of each transaction the latest knowledge is kept. A label is
+      `new`: the first of its transaction;
+      `correction`: newer than what was known, and says the opposite;
+      `repeat`: says what is known already;
+      `superseded`: older than what is known, and says the opposite;
+      `waiting`: its decision is not known yet; it is kept in the waiting room.
+    `new` and `correction` update the label profiles of the entities.
+    """
+
+    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int) -> list[Standing]:
+        """The standing of each label, in offset order; the same for an offset, however often it is asked.
+
+        Args:
+            labels: offsets rising.
+            learned: the offset below which the published model has learned: the journal is trimmed to it.
+
+        Raises:
+            DependencyDown: calling again is right.
+        """
+        ...
+
+    def waiting(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
+        """The waiting label of each transaction, if there is one."""
+        ...
+
+    def leave(self, transaction_ids: Sequence[str]) -> None:
+        """Take transactions out of the waiting room (their label is in the log again, or expired)."""
+        ...
+
+    def expired(self, before: float, limit: int) -> list[tuple[str, bytes]]:
+        """Waiting labels known before a time (seconds), the oldest first: (transaction_id, label)."""
+        ...
+
+
+class DecisionLog(Protocol):
+    """Decisions, with features as served, for as long as labels may come."""
+
+    def decisions(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
+        """The decisions as they were emitted, None where there is none."""
+        ...
+
+
+class Message(NamedTuple):
+    """One message to a topic."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Outbox(Protocol):
+    """Where messages leave."""
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Hand all messages over and return when every one is durable.
+
+        Raises:
+            DependencyDown: some are not; sending all again is right.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """The wall clock. It stamps; it never decides."""
+
+    def __call__(self) -> datetime:
+        """Now, in UTC."""
+        ...
