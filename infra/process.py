@@ -190,8 +190,7 @@ class Service(ABC):
             raise ServiceError(f"{self.name} has not been started: call start() or use `with`")
         return self._process.pid
 
-    @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its process is alive."""
         return self._process is not None and self._process.poll() is None
 
@@ -201,7 +200,7 @@ class Service(ABC):
         Raises:
             ServiceError: when it ended or did not answer in time; names the log and shows its last lines.
         """
-        if self.running:
+        if self.is_running():
             return self
         if not port_is_free(self.port):
             raise ServiceError(

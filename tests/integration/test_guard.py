@@ -1,0 +1,155 @@
+"""A service never outlives the process that started it, however that one ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from infra.process import GuardedProcess
+from infra.services import choose_kafka
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WITHIN = 5.0
+
+SERVICES = """
+import sys
+from pathlib import Path
+from infra.services import LocalRedis, open_kafka
+redis, kafka = LocalRedis(Path(sys.argv[1])), open_kafka(sys.argv[2], state_dir=Path(sys.argv[1]))
+redis.start(), kafka.start()
+print(redis.pid, kafka.pid, flush=True)
+sys.stdin.read()
+"""
+
+FORKED = """
+import os, sys, time
+from pathlib import Path
+from infra.process import GuardedProcess
+service = GuardedProcess(["sleep", "600"], Path(sys.argv[1]) / "log")
+holder = os.fork()  # never execs: it holds every file of its parent, the leash too
+if not holder:
+    time.sleep(600)
+print(service.pid, holder, flush=True)
+sys.stdin.read()
+"""
+
+STUBBORN = """
+import sys
+from pathlib import Path
+from infra.process import GuardedProcess
+deaf = "trap '' TERM; echo deaf; while :; do sleep 1; done"
+log = Path(sys.argv[1]) / "log"
+service = GuardedProcess(["sh", "-c", deaf], log)
+while "deaf" not in log.read_text():
+    pass
+print(service.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def parent(script: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A process of its own that runs the script; with it, the pids that the script printed."""
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pids = [int(pid) for pid in process.stdout.readline().split()]
+        try:
+            yield process, pids
+        finally:
+            process.kill()
+            for pid in pids:
+                if runs(pid):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def runs(pid: int) -> bool:
+    """Whether it is alive; a zombie that its new parent has yet to reap is not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def gone(pids: list[int], within: float) -> bool:
+    until = time.monotonic() + within
+    while any(runs(pid) for pid in pids):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.mark.parametrize("kind", ["auto", "embedded"])
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_services_go_when_their_starter_is_killed(kind: str, end: signal.Signals, tmp_path: Path) -> None:
+    if kind == "auto" and choose_kafka("auto")[0] == "embedded":
+        pytest.skip("no Java and Maven: the embedded Kafka is the other case")
+    with parent(SERVICES, str(tmp_path), kind) as (process, pids):
+        assert len(pids) == 2
+        assert all(runs(pid) for pid in pids)
+        process.send_signal(end)
+        assert gone(pids, WITHIN)
+
+
+def test_services_go_when_their_starter_ends_without_stopping_them(tmp_path: Path) -> None:
+    with parent(SERVICES, str(tmp_path), "embedded") as (process, pids):
+        assert all(runs(pid) for pid in pids)
+        process.communicate("", timeout=10)
+        assert process.returncode == 0
+        assert gone(pids, WITHIN)
+
+
+def test_a_fork_that_holds_the_leash_does_not_keep_the_service(tmp_path: Path) -> None:
+    with parent(FORKED, str(tmp_path)) as (process, (service, holder)):
+        process.kill()
+        process.wait()
+        assert gone([service], WITHIN)
+        assert runs(holder)
+
+
+def test_a_service_deaf_to_sigterm_goes_too(tmp_path: Path) -> None:
+    with parent(STUBBORN, str(tmp_path)) as (process, pids):
+        process.kill()
+        process.wait()
+        assert gone(pids, WITHIN)
+
+
+def watchers(log: Path) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(log) in (process.info["cmdline"] or []) and "-I" in process.info["cmdline"]
+    ]
+
+
+def test_the_watcher_goes_with_the_service_and_is_no_child_of_it(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    service = GuardedProcess(["sh", "-c", "sleep 600 & wait", str(mark)], tmp_path / "log")
+    until = time.monotonic() + WITHIN
+    while (found := watchers(mark)) and len(found) != 1 and time.monotonic() < until:
+        time.sleep(0.02)
+    (watcher,) = found
+    assert watcher.ppid() != service.pid
+    assert service.stop(timeout=5) == -signal.SIGTERM
+    assert gone([watcher.pid], WITHIN)
+
+
+def test_exit_code_of_a_service_is_its_own(tmp_path: Path) -> None:
+    service = GuardedProcess(["sh", "-c", "echo said; exit 7"], tmp_path / "log")
+    until = time.monotonic() + WITHIN
+    while (code := service.poll()) is None and time.monotonic() < until:
+        time.sleep(0.02)
+    assert code == 7
+    assert (tmp_path / "log").read_text() == "said\n"
