@@ -1,0 +1,44 @@
+"""What every feature store checks of a batch before it touches anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from stream.ports import LabelTouch, Touch
+
+
+def check_touches(touches: Sequence[Touch], ends: Mapping[int, int], tokens: Mapping[int, int]) -> None:
+    """Refuse a batch that a fence could not make exact.
+
+    Raises:
+        ValueError: a partition without end or token, offsets that do not rise within their partition, or one
+            beyond its partition's end (the fence would not cover it, and it would be applied twice).
+    """
+    for partition in ends:
+        if partition not in tokens:
+            raise ValueError(f"partition {partition} has no token: claim it first")
+    before: dict[int, int] = {}
+    for touch in touches:
+        partition = touch[0]
+        offset = touch[1]
+        if partition not in ends:
+            raise ValueError(f"partition {partition} has an event at offset {offset} and no end")
+        if not before.get(partition, -1) < offset <= ends[partition]:
+            raise ValueError(
+                f"partition {partition}, offset {offset}: offsets must rise, and not beyond the end "
+                f"{ends[partition]}"
+            )
+        before[partition] = offset
+
+
+def check_labels(labels: Sequence[LabelTouch]) -> None:
+    """Refuse labels whose offsets do not rise.
+
+    Raises:
+        ValueError: they do not.
+    """
+    before = -1
+    for label in labels:
+        if label.offset <= before:
+            raise ValueError(f"label at offset {label.offset} comes after {before}: offsets must rise")
+        before = label.offset
