@@ -86,9 +86,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         model_version: the model that made the score; `unsupervised-...` before the first learned one.
         decided_at: by the clock of the worker.
         features: the model's input as served; absent where the setting turns them off.
-        origin: topic partition and offset of the transaction: `[partition, offset]`.
-        updates: of each entity, how many events its profile held when it was read, and how many labels:
-            `{"merchant": [events, labels]}`. For entities shared by partitions this is the order of updates.
+        origin: where the transaction stands: `[partition, offset]` of its topic.
+        entities: every entity the transaction touched: kind, then its key, how many events its profile held
+            when it was read, and how many labels. For an entity that partitions share, the counts are the
+            order in which they updated it.
     """
 
     transaction_id: str
@@ -107,7 +108,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     channel: str | None = None
     features: dict[str, float] | None = None
     origin: tuple[int, int] = (-1, -1)
-    updates: dict[str, tuple[int, int]] = {}
+    entities: dict[str, tuple[str, int, int]] = {}
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""What the shell asks of the world. Each port has an adapter in memory that passes the same contract suite."""
+"""What the shell asks of the world. Each port has an adapter in memory; one contract suite holds for both."""
 
 from __future__ import annotations
 

@@ -1,0 +1,156 @@
+"""At the edge: a raw record becomes a transaction or a label, or is rejected with a reason. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from stream.currencies import EXPONENTS
+from stream.messages import Label, Transaction, label_decoder, transaction_decoder
+from stream.ports import Message
+from stream.records import Record
+
+EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)  # no payment stream is older; 1970 is a missing value
+LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+_DIGITS: Final = re.compile(rb"\d{13,19}")
+
+
+T = TypeVar("T")
+
+
+class Limits(NamedTuple):
+    """What is believable.
+
+    Attributes:
+        max_bytes: of one message.
+        future_tolerance: seconds that an event may be dated after Kafka's time of its record.
+        refuse_card_numbers: a card_id that looks like a card number is refused.
+    """
+
+    max_bytes: int = 65_536
+    future_tolerance: float = 3600.0
+    refuse_card_numbers: bool = True
+
+
+class Rejected(NamedTuple):
+    """Why a record cannot be processed.
+
+    Attributes:
+        reason: stable, for machines.
+        detail: what was wrong, for people; never the content of a card number.
+    """
+
+    reason: str
+    detail: str
+
+
+def looks_like_card_number(text: bytes) -> bool:
+    """13 to 19 digits that pass the Luhn check (ISO/IEC 7812-1).
+
+    >>> looks_like_card_number(b"4111111111111111"), looks_like_card_number(b"4111111111111112")
+    (True, False)
+    """
+    if not (13 <= len(text) <= 19 and text.isdigit()):  # noqa: PLR2004 - the lengths of the standard
+        return False
+    total = 0
+    for place, digit in enumerate(reversed(text)):
+        value = digit - 48
+        if place % 2:
+            value = value * 2 - 9 if value > 4 else value * 2  # noqa: PLR2004 - the cross sum of a doubled digit
+        total += value
+    return total % 10 == 0
+
+
+def masked(raw: bytes | None) -> bytes | None:
+    """Bytes with every card number in them replaced, so that they may be kept.
+
+    >>> masked(b'{"card_id":"4111111111111111"}')
+    b'{"card_id":"411111******1111"}'
+    """
+    if raw is None:
+        return None
+
+    def mask(found: re.Match[bytes]) -> bytes:
+        digits = found[0]
+        if not looks_like_card_number(digits):
+            return digits
+        return digits[:6] + b"*" * (len(digits) - 10) + digits[-4:]
+
+    return _DIGITS.sub(mask, raw)
+
+
+def admit_transaction(record: Record, limits: Limits) -> Transaction | Rejected:
+    """The transaction in a record of `transactions`, or why there is none."""
+    if record.key is None:
+        return Rejected("null_key", "the record has no key; the key is the card_id")
+    found = _decoded(record, limits, transaction_decoder.decode)
+    if isinstance(found, Rejected):
+        return found
+    if limits.refuse_card_numbers and looks_like_card_number(found.card_id.encode()):
+        return Rejected(
+            "card_number_in_clear", "card_id is a card number: send a token or a keyed hash of it"
+        )
+    if record.key != found.card_id.encode():
+        return Rejected("key_mismatch", "the record's key is not its card_id")
+    if found.currency not in EXPONENTS:
+        return Rejected("unknown_currency", f"{found.currency} is no currency of ISO 4217")
+    wrong = _implausible(found.event_time, "event_time", record, limits)
+    return wrong or found
+
+
+def admit_label(record: Record, limits: Limits) -> Label | Rejected:
+    """The label in a record of `labels`, or why there is none."""
+    found = _decoded(record, limits, label_decoder.decode)
+    if isinstance(found, Rejected):
+        return found
+    if found.source == "maturity":  # dated by the horizon, which may lie ahead of the clock in a replay
+        return found
+    return _implausible(found.known_at, "known_at", record, limits) or found
+
+
+def dead_letter(record: Record, why: Rejected, topic: str, now: datetime) -> Message:
+    """The dead letter of a record: its original bytes, and what was wrong with them."""
+    hide = why.reason == "card_number_in_clear"
+    return Message(
+        topic,
+        masked(record.key) if hide else record.key,
+        masked(record.value) if hide else record.value,
+        (
+            ("reason", why.reason.encode()),
+            ("detail", why.detail.encode()),
+            ("topic", record.topic.encode()),
+            ("partition", b"%d" % record.partition),
+            ("offset", b"%d" % record.offset),
+            ("failed_at", now.isoformat().encode()),
+        ),
+    )
+
+
+def _decoded(record: Record, limits: Limits, decode: Callable[[bytes], T]) -> T | Rejected:
+    value = record.value
+    if value is None:
+        return Rejected("null_value", "the record has no value")
+    if len(value) > limits.max_bytes:
+        return Rejected("too_large", f"{len(value)} bytes; at most {limits.max_bytes} are taken")
+    try:
+        return decode(value)
+    except msgspec.ValidationError as error:
+        return Rejected("invalid", str(error))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Rejected("not_json", str(error))
+
+
+def _implausible(time: datetime, name: str, record: Record, limits: Limits) -> Rejected | None:
+    if not EARLIEST <= time < LATEST:
+        return Rejected("implausible_time", f"{name} {time.isoformat()} is not of this age")
+    # Against the record's own time, not the clock: a redelivery must be judged as the first delivery was.
+    ahead = time.timestamp() - record.timestamp_ms / 1000.0
+    if ahead > limits.future_tolerance:
+        return Rejected(
+            "future_time", f"{name} {time.isoformat()} is {ahead:.0f} s after the record came to Kafka"
+        )
+    return None

@@ -1,0 +1,216 @@
+"""Labels become learned examples: in the order of their log, each at most once, the latest knowledge first.
+
+    labels -> admit -> join the decision -> standing -> learn -> (snapshot, publish, acknowledge)
+
+The model is a function of the log of labels and of the decisions, and of nothing else: two learners that read the
+same log hold the same bits. So a model is named by the offset it has learned up to, and a learner that comes back
+goes on from its snapshot as if it had never been away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from models.feature_spec import FeatureSpec
+from models.features import knowledge_of
+from stream.admission import Limits, Rejected, admit_label, dead_letter
+from stream.messages import Label, Time
+from stream.ports import Clock, DecisionLog, EntityRef, LabelStore, LabelTouch, Message, Outbox
+from stream.records import Record
+
+SILENCE = "maturity"  # the source of a label that says only that nobody reported the transaction
+
+
+class Learnable(Protocol):
+    """A model that learns."""
+
+    def learn_one(self, x: dict[str, float], y: bool) -> None:
+        """Learn one example: features as served, and whether it was fraud."""
+        ...
+
+
+class LearnCounts(NamedTuple):
+    """What became of a batch of labels."""
+
+    labels: int
+    learned: int
+    frauds: int
+    corrections: int
+    repeated: int
+    superseded: int
+    waiting: int
+    rejected: int
+
+
+class _Served(msgspec.Struct, frozen=True):
+    """What the learner needs of a decision."""
+
+    event_time: Time
+    features: dict[str, float]
+    entities: dict[str, tuple[str, int, int]]
+
+
+_served = msgspec.json.Decoder(_Served)
+
+
+def is_chosen(transaction_id: str, rate: float) -> bool:
+    """Whether a genuine transaction is among the share that is learned; the same answer everywhere and always.
+
+    Args:
+        rate: the share, 0 to 1.
+
+    >>> sum(is_chosen(f"t{i}", 0.1) for i in range(10_000))
+    1033
+    """
+    digest = hashlib.blake2b(transaction_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < rate * 2.0**64
+
+
+class Learner:
+    """Learns batches of labels. One instance an installation at a time; called by one thread at a time.
+
+    Args:
+        model: at the state of `next_offset`.
+        next_offset: the first label the model has not seen.
+        decisions: features as served.
+        labels: knowledge of transactions and entities.
+        reached: called at the named points between the steps; tests crash there.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Learnable,
+        next_offset: int,
+        learned: int = 0,
+        knowledge_time: float | None = None,
+        decisions: DecisionLog,
+        labels: LabelStore,
+        outbox: Outbox,
+        clock: Clock,
+        spec: FeatureSpec,
+        genuine_rate: float,
+        labels_topic: str,
+        dead_letters: str,
+        limits: Limits,
+        reached: Callable[[str], None] = lambda _point: None,
+    ) -> None:
+        self.model = model
+        self.next_offset = next_offset
+        self.published_offset = next_offset
+        self.learned = learned
+        self.knowledge_time = knowledge_time
+        self._decisions = decisions
+        self._labels = labels
+        self._outbox = outbox
+        self._clock = clock
+        self._spec = spec
+        self._genuine_rate = genuine_rate
+        self._labels_topic = labels_topic
+        self._dead_letters = dead_letters
+        self._limits = limits
+        self._reached = reached
+
+    @property
+    def event_time(self) -> datetime | None:
+        """The latest knowledge in the model."""
+        return None if self.knowledge_time is None else datetime.fromtimestamp(self.knowledge_time, UTC)
+
+    def process(self, records: Sequence[Record]) -> LearnCounts:
+        """Learn a batch. It may be acknowledged when a model of at least its `next_offset` is published.
+
+        Raises:
+            DependencyDown: try the same batch again: nothing was learned of it yet.
+        """
+        # What the snapshot holds is not learned again.
+        records = [record for record in records if record.offset >= self.next_offset]
+        admitted, rejected = self._admit(records)
+        served = self._join([label for _, label in admitted])
+        touches = [self._touch(record, label, served) for record, label in admitted]
+        standings = self._labels.apply_labels(touches, learned=self.published_offset)
+        self._reached("labels-applied")
+        early = [touch for touch, standing in zip(touches, standings, strict=True) if standing == "waiting"]
+        self._outbox.send([*rejected, *self._come_since(early)])
+
+        # From here on nothing can fail half-way: the model takes the whole batch, or none of it.
+        learned = frauds = 0
+        for touch, standing in zip(touches, standings, strict=True):
+            if standing in ("new", "correction") and (known := served.get(touch.transaction_id)):
+                frauds += touch.is_fraud
+                if touch.is_fraud or is_chosen(touch.transaction_id, self._genuine_rate):
+                    self.model.learn_one(known.features, touch.is_fraud)
+                    learned += 1
+        self.learned += learned
+        if admitted:
+            latest = max(label.known_at.timestamp() for _, label in admitted)
+            self.knowledge_time = max(latest, self.knowledge_time or latest)
+        if records:
+            self.next_offset = records[-1].offset + 1
+        self._reached("learned")
+        return LearnCounts(
+            labels=len(records),
+            learned=learned,
+            frauds=frauds,
+            corrections=standings.count("correction"),
+            repeated=standings.count("repeat"),
+            superseded=standings.count("superseded"),
+            waiting=len(early),
+            rejected=len(rejected),
+        )
+
+    def published(self) -> None:
+        """A snapshot of the model as it is now was published and flushed."""
+        self.published_offset = self.next_offset
+
+    def _admit(self, records: Sequence[Record]) -> tuple[list[tuple[Record, Label]], list[Message]]:
+        admitted: list[tuple[Record, Label]] = []
+        rejected: list[Message] = []
+        for record in records:
+            match admit_label(record, self._limits):
+                case Rejected() as why:
+                    rejected.append(dead_letter(record, why, self._dead_letters, self._clock()))
+                case label:
+                    admitted.append((record, label))
+        return admitted, rejected
+
+    def _join(self, labels: Sequence[Label]) -> dict[str, _Served]:
+        names = list({label.transaction_id: None for label in labels})
+        found = zip(names, self._decisions.decisions(names), strict=True)
+        return {name: _served.decode(raw.partition(b"\n")[0]) for name, raw in found if raw is not None}
+
+    def _touch(self, record: Record, label: Label, served: Mapping[str, _Served]) -> LabelTouch:
+        known = served.get(label.transaction_id)
+        known_at = label.known_at.timestamp()
+        if known is None:
+            return LabelTouch(
+                record.offset, label.transaction_id, label.is_fraud, known_at, None, (), record.value or b""
+            )
+        happened = known.event_time.timestamp()
+        # Silence knows no more than the transaction's own moment: whoever reports anything knows it later.
+        known_at = happened if label.source == SILENCE else max(known_at, happened)
+        return LabelTouch(
+            record.offset,
+            label.transaction_id,
+            label.is_fraud,
+            known_at,
+            knowledge_of(happened, label.is_fraud, self._spec),
+            tuple(EntityRef(kind, key, 0) for kind, (key, _, _) in known.entities.items()),
+            record.value or b"",
+        )
+
+    def _come_since(self, early: Sequence[LabelTouch]) -> list[Message]:
+        """Labels whose decision came between the look-up and the waiting room go back into the log at once.
+
+        Later decisions find their label in the waiting room (see `maturity`); between the two none is missed.
+        """
+        if not early:
+            return []
+        names = [touch.transaction_id for touch in early]
+        found = self._decisions.decisions(names)
+        back = [touch for touch, raw in zip(early, found, strict=True) if raw is not None]
+        return [Message(self._labels_topic, touch.transaction_id.encode(), touch.raw) for touch in back]

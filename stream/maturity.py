@@ -1,0 +1,162 @@
+"""Silence is a label too: what nobody reports by the horizon counts as genuine. And early labels are called in.
+
+The maturity agent reads every decision. For the hash-chosen share it remembers when each falls due, in event time
+and by partition, and writes the label `genuine, source: maturity` once the partition's decisions have come that
+far. So one log holds everything that is learned. It also finds labels that came before their decision and puts
+them into the log again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from stream.admission import Rejected, dead_letter
+from stream.learning import SILENCE, is_chosen
+from stream.messages import Label, Time, encode
+from stream.ports import Clock, LabelStore, Message, Outbox
+from stream.records import Record
+
+DUE_LIMIT = 5000  # labels emitted in one go, so that a jump in event time stays a bounded batch
+
+
+class DueQueue(Protocol):
+    """What falls due when, by partition. Adding twice is adding once."""
+
+    def add(self, partition: int, due: Sequence[tuple[float, str]]) -> None:
+        """Remember (time in seconds, transaction_id)."""
+        ...
+
+    def due(self, partition: int, until: float, limit: int) -> list[tuple[float, str]]:
+        """What falls due up to a time, the earliest first."""
+        ...
+
+    def done(self, partition: int, transaction_ids: Sequence[str]) -> None:
+        """Forget what was emitted."""
+        ...
+
+
+class MaturityCounts(NamedTuple):
+    """What became of a batch of decisions."""
+
+    decisions: int
+    matured: int
+    called_in: int
+    expired: int
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    transaction_id: str
+    event_time: Time
+
+
+_seen = msgspec.json.Decoder(_Seen)
+
+
+class Maturity:
+    """Follows `scores` in batches.
+
+    Args:
+        horizon: seconds of event time after which silence means genuine, > 0.
+        label_wait: seconds of event time that a label may wait for its decision, > 0.
+        genuine_rate: the share of transactions that is learned as genuine.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: DueQueue,
+        labels: LabelStore,
+        outbox: Outbox,
+        clock: Clock,
+        horizon: float,
+        label_wait: float,
+        genuine_rate: float,
+        labels_topic: str,
+        dead_letters: str,
+        reached: Callable[[str], None] = lambda _point: None,
+    ) -> None:
+        self._queue = queue
+        self._labels = labels
+        self._outbox = outbox
+        self._clock = clock
+        self._horizon = horizon
+        self._label_wait = label_wait
+        self._genuine_rate = genuine_rate
+        self._labels_topic = labels_topic
+        self._dead_letters = dead_letters
+        self._reached = reached
+
+    def process(self, records: Sequence[Record]) -> MaturityCounts:
+        """Follow a batch of decisions. Every step may be repeated: a label that comes twice is a repeat.
+
+        Raises:
+            DependencyDown: try the same batch again.
+        """
+        seen = [(record.partition, _seen.decode(record.value)) for record in records if record.value]
+        called_in = self._call_in([entry.transaction_id for _, entry in seen])
+        by_partition: dict[int, list[tuple[float, str]]] = {}
+        watermarks: dict[int, float] = {}
+        for partition, entry in seen:
+            time = entry.event_time.timestamp()
+            watermarks[partition] = max(time, watermarks.get(partition, time))
+            if is_chosen(entry.transaction_id, self._genuine_rate):
+                by_partition.setdefault(partition, []).append((time + self._horizon, entry.transaction_id))
+        for partition, due in by_partition.items():
+            self._queue.add(partition, due)
+        self._reached("queued")
+        matured = sum(self._mature(partition, until) for partition, until in watermarks.items())
+        return MaturityCounts(len(seen), matured, called_in, self._expire(watermarks))
+
+    def _mature(self, partition: int, until: float) -> int:
+        count = 0
+        while due := self._queue.due(partition, until, DUE_LIMIT):
+            self._outbox.send([self._silence(time, name) for time, name in due])
+            self._reached("matured")
+            self._queue.done(partition, [name for _, name in due])
+            count += len(due)
+        return count
+
+    def _silence(self, due: float, name: str) -> Message:
+        label = Label(
+            transaction_id=name, is_fraud=False, known_at=datetime.fromtimestamp(due, UTC), source=SILENCE
+        )
+        return Message(self._labels_topic, name.encode(), encode(label))
+
+    def _call_in(self, names: Sequence[str]) -> int:
+        waiting = [
+            (name, raw)
+            for name, raw in zip(names, self._labels.waiting(names), strict=True)
+            if raw is not None
+        ]
+        if waiting:
+            self._outbox.send([Message(self._labels_topic, name.encode(), raw) for name, raw in waiting])
+            self._reached("called-in")
+            self._labels.leave([name for name, _ in waiting])
+        return len(waiting)
+
+    def _expire(self, watermarks: Mapping[int, float]) -> int:
+        """Labels that waited in vain become dead letters: by the slowest partition's event time."""
+        if not watermarks:
+            return 0
+        lost = self._labels.expired(min(watermarks.values()) - self._label_wait, DUE_LIMIT)
+        if lost:
+            why = Rejected(
+                "unknown_transaction", "no decision on this transaction came while its label waited"
+            )
+            self._outbox.send(
+                [
+                    dead_letter(
+                        Record(self._labels_topic, 0, -1, 0, name.encode(), raw),
+                        why,
+                        self._dead_letters,
+                        self._clock(),
+                    )
+                    for name, raw in lost
+                ]
+            )
+            self._labels.leave([name for name, _ in lost])
+        return len(lost)
