@@ -1,0 +1,371 @@
+"""The consumer behind the batch stream: whole runs of records handed over, end offsets acknowledged.
+
+Faust tracks every message it hands over. This consumer tracks partitions instead: it knows the offset
+it expects next (`_next`), and the offset up to which everything was handled (`_handled`). Both only ever
+move along a chain, so that a record that went missing between broker and handler breaks the chain and
+is noticed. One coroutine, `_drain_messages`, owns the position: it alone seeks, fetches and hands over.
+
+docs/adr/0002-faust-in-batches.md lists the private names this stands on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaConnectionError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from stream.handling import SkippedRecordsError, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from stream.faust_batches import BatchApp
+
+NOBODY = -1
+"""The generation of no assignment: nothing is handed over, nothing can be acknowledged."""
+
+FETCH_AT_MOST = 4096
+"""Records taken from aiokafka's buffers in one go: it bounds how long the event loop is held."""
+
+
+class Run(NamedTuple):
+    """Consecutive records of one partition: all that the log holds from `begin` up to `end`.
+
+    `begin` is the offset that was expected, which is lower than the first record's where compaction or a
+    transaction's marker left a gap. So the runs of a partition join without gaps even where offsets do not.
+    """
+
+    generation: int
+    tp: TP
+    begin: int
+    records: list[Any]
+
+    @property
+    def end(self) -> int:
+        """The offset after the last record: what a commit of this run says."""
+        return int(self.records[-1].offset) + 1
+
+    def split(self, size: int) -> tuple[Run, Run | None]:
+        """Cut off at most `size` (> 0) records; the second part begins where the first ends."""
+        if len(self.records) <= size:
+            return self, None
+        head = self._replace(records=self.records[:size])
+        return head, self._replace(begin=head.end, records=self.records[size:])
+
+
+class _Listener(driver.ConsumerRebalanceListener):
+    """Moves the generation inside the consumer's own thread, at the moment the assignment moves."""
+
+    _thread: FetchThread
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> Any:
+        self._thread.generation += 1
+        self._thread.held = False
+        return super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        self._thread.generation += 1
+        self._thread.held = True
+        await super().on_partitions_assigned(assigned)
+
+
+class FetchThread(driver.AIOKafkaConsumerThread):
+    """aiokafka's thread. What must not be torn apart by a rebalance happens in here without an await.
+
+    `generation` counts revocations and assignments. It is not the broker's number: a static member that
+    comes back gets the same number again although its positions were lost. `held` is False from a
+    revocation to the next assignment, when aiokafka still names the old partitions.
+    """
+
+    app: BatchApp
+    _consumer: Any
+    generation = 0
+    held = False
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = self.app.fetch_max_wait_ms  # noqa: SLF001 - Faust hard-codes 1500
+        return consumer
+
+    async def on_start(self) -> None:
+        """Connect, and keep trying: a broker that is not up yet is no reason to die."""
+        while True:
+            try:
+                await super().on_start()
+            except KafkaConnectionError as error:
+                self.log.error("Unable connect to Kafka at start: %s", error)  # noqa: TRY400 - no news in a trace
+                await self._consumer.stop()
+                await asyncio.sleep(1.0)
+                if self.should_stop:
+                    raise
+            else:
+                return
+
+    async def fetch(self, wanted: set[TP], wait: float) -> tuple[int, Mapping[TP, list[Any]]]:
+        """What was fetched of the `wanted` partitions, and the generation it was fetched under."""
+        return await self.call_thread(self._fetch, wanted, wait)  # type: ignore[no-any-return]
+
+    async def _fetch(self, wanted: set[TP], wait: float) -> tuple[int, Mapping[TP, list[Any]]]:
+        records = await self._fetch_records(
+            self._ensure_consumer(), wanted, timeout=wait, max_records=FETCH_AT_MOST
+        )
+        # aiokafka moved the positions just before it returned, and nothing was awaited since: this is the
+        # generation of the records. Read before the fetch, it would be that of an assignment already gone
+        # when a rebalance falls into the wait, and live records would be dropped behind a moved position.
+        return self.generation, records
+
+    async def committed(self) -> tuple[int, dict[TP, int | None], dict[TP, int]]:
+        """The generation, the committed offsets of its partitions, and where reading starts on each."""
+        return await self.call_thread(self._committed)  # type: ignore[no-any-return]
+
+    async def _committed(self) -> tuple[int, dict[TP, int | None], dict[TP, int]]:
+        generation = self.generation
+        if not self.held:
+            raise IllegalStateError("between two assignments")
+        consumer = self._ensure_consumer()
+        partitions = sorted(consumer.assignment())
+        offsets = dict(
+            zip(partitions, await asyncio.gather(*map(consumer.committed, partitions)), strict=True)
+        )
+        fresh = [tp for tp, offset in offsets.items() if offset is None]
+        starts = await consumer.beginning_offsets(fresh) if fresh else {}
+        committed = {TP(*tp): offset for tp, offset in offsets.items()}
+        return (
+            generation,
+            committed,
+            {TP(*tp): starts[tp] if at is None else at for tp, at in offsets.items()},
+        )
+
+    async def seek_to(self, generation: int, offsets: Mapping[TP, int]) -> bool:
+        """Move the positions, unless the assignment has moved on. False when it has."""
+        return await self.call_thread(self._seek_to, generation, offsets)  # type: ignore[no-any-return]
+
+    async def _seek_to(self, generation: int, offsets: Mapping[TP, int]) -> bool:
+        if generation != self.generation:
+            return False
+        consumer = self._ensure_consumer()
+        for tp, offset in offsets.items():
+            consumer.seek(driver.ensure_aiokafka_TP(tp), offset)
+        return True
+
+
+class BatchConsumer(driver.Consumer):
+    """Hands each partition's fetched list to the agent's channel as one `Run`; commits end offsets.
+
+    Attributes:
+        current: the generation whose runs may be handed over and acknowledged.
+        letting_go: set from a revocation or a shutdown until partitions are held again.
+        stale_dropped: records dropped because they were fetched under another generation.
+        gaps_believed: gaps in the offsets that were there again when read again.
+    """
+
+    RebalanceListener = _Listener
+    app: BatchApp
+    _thread: FetchThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.current = NOBODY
+        self.letting_go = asyncio.Event()
+        self.stale_dropped = 0
+        self.gaps_believed = 0
+        self._changed = asyncio.Event()  # flow or room: the drain has a reason to look again
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._in_hand = 0
+        self._began: dict[TP, int] = {}  # where this generation began to read
+        self._next: dict[TP, int] = {}  # the offset the next record should have
+        self._handled: dict[TP, int] = {}  # everything below was handled
+        self._dirty: set[TP] = set()  # acknowledged since the last commit
+        self._reread: dict[TP, int] = {}  # offsets at which a gap is being read again
+        self._queued: defaultdict[str, int] = defaultdict(int)  # records on the channels, a topic
+
+    def _new_consumer_thread(self) -> FetchThread:
+        return FetchThread(self, loop=self.loop, beacon=self.beacon)
+
+    # Fetching
+
+    async def perform_seek(self) -> None:
+        """Nothing: the drain alone moves the positions, or a fetch of its own could come between."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: it judges by per-message sensors, which have nothing to tell here."""
+
+    def resume_flow(self) -> None:
+        """Go on, with whatever partitions are assigned now."""
+        super().resume_flow()
+        self._changed.set()
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                self._changed.clear()
+                if not (self.flow_active and self._thread.held):
+                    await self._changed.wait()
+                elif self.current != self._thread.generation:
+                    if not await self._take_positions():
+                        await self.sleep(0.01)
+                elif wanted := self._wanted():
+                    # A topic that is full is looked at again soon: its handler must not run dry.
+                    wait = 1.0 if len(wanted) == len(self._next) else 0.02
+                    await self._hand_over(*await self._thread.fetch(wanted, wait))
+                else:
+                    await self._changed.wait()
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+
+    def _wanted(self) -> set[TP]:
+        return {tp for tp in self._next if self._queued[tp.topic] < self.app.records_ahead[tp.topic]}
+
+    async def _take_positions(self) -> bool:
+        """Seek every assigned partition to where it starts, and open the generation. False: try again."""
+        try:
+            generation, committed, offsets = await self._thread.committed()
+        except IllegalStateError:  # a partition left in the middle of the question
+            return False
+        rewind = await self.app.ask_on_assigned(
+            frozenset(TopicPartition(*tp) for tp in offsets), lambda: self._thread.generation != generation
+        )
+        if rewind is None:
+            return False
+        for tp, offset in ((TP(*tp), offset) for tp, offset in rewind.items()):
+            if not 0 <= offset <= offsets[tp]:
+                raise SkippedRecordsError(
+                    f"on_assigned wants {tp.topic}[{tp.partition}] to start at {offset}, but only what lies "
+                    f"before {offsets[tp]} was handled: return an offset from 0 to {offsets[tp]}, or none"
+                )
+            self.log.warning(
+                "Going back on %s[%s] from %s to %s", tp.topic, tp.partition, offsets[tp], offset
+            )
+            offsets[tp] = offset
+        if not await self._thread.seek_to(generation, offsets):
+            return False
+        self._began, self._next, self._handled = offsets, dict(offsets), dict(offsets)
+        self._committed_offset.update(committed)
+        self._dirty.clear()
+        self._reread.clear()
+        self._queued.clear()
+        self.letting_go.clear()
+        self.current = generation
+        return True
+
+    async def _hand_over(self, generation: int, fetched: Mapping[Any, list[Any]]) -> None:
+        seeks: dict[TP, int] = {}
+        if generation != self.current or not self.flow_active:
+            # If the assignment has moved, every partition is sought anew before anything of it is handed
+            # over. If it has not, these records are still owed: read them again.
+            self.stale_dropped += sum(map(len, fetched.values()))
+            seeks = {TP(*tp): self._next[TP(*tp)] for tp in fetched if TP(*tp) in self._next}
+        else:
+            for tp, records in fetched.items():
+                self._hand_over_run(TP(*tp), records, seeks)
+        if seeks:
+            await self._thread.seek_to(self.current, seeks)
+
+    def _hand_over_run(self, tp: TP, records: list[Any], seeks: dict[TP, int]) -> None:
+        expected = self._next[tp]
+        if records[0].offset < expected:
+            records = [record for record in records if record.offset >= expected]
+            if not records:
+                return
+        found = records[0].offset
+        if found > expected:
+            if self._reread.get(tp) != expected:
+                self._reread[tp] = seeks[tp] = expected
+                return
+            self.gaps_believed += 1
+            if expected == self._began[tp]:
+                self.log.warning(
+                    "%s[%s] no longer holds the offsets %s to %s: retention or compaction took them",
+                    tp.topic, tp.partition, expected, found - 1,
+                )  # fmt: skip
+        run = Run(self.current, tp, expected, records)
+        self._next[tp] = run.end
+        self._queued[tp.topic] += len(records)
+        self.app.channel_of(tp.topic).queue.force_put_nowait(run)
+
+    def coordinator_is_known(self) -> bool:
+        """Whether the broker that coordinates the group was reachable when last spoken to."""
+        consumer = self._thread._consumer  # noqa: SLF001 - Faust's own thread reads it the same way
+        return consumer is not None and consumer._coordinator.coordinator_id is not None  # noqa: SLF001
+
+    # Handing over and taking back: called by the stream, in the event loop
+
+    def took(self, run: Run) -> bool:
+        """The stream took a run off its channel. False when it must not be handed on."""
+        if run.generation != self.current or self.letting_go.is_set():
+            return False
+        self._queued[run.tp.topic] -= len(run.records)
+        self._changed.set()
+        return True
+
+    def may_hand(self, run: Run) -> bool:
+        """Whether the generation of a run that was kept back is still open."""
+        return run.generation == self.current and not self.letting_go.is_set()
+
+    def pick_up(self) -> None:
+        """A batch is in a handler's hand."""
+        self._in_hand += 1
+        self._idle.clear()
+
+    def put_down(self) -> None:
+        """It is out of the hand, whatever became of it."""
+        self._in_hand -= 1
+        if not self._in_hand:
+            self._idle.set()
+
+    def acknowledge(self, runs: Iterable[Run]) -> None:
+        """Everything up to the end of each run was handled.
+
+        Runs of a generation that is gone are ignored: whoever holds the partition reads them again.
+
+        Raises:
+            SkippedRecordsError: when a run does not begin where the last acknowledgement ended.
+        """
+        for run in runs:
+            if run.generation != self.current:
+                continue
+            if run.begin != (expected := self._handled[run.tp]):
+                raise SkippedRecordsError(
+                    f"acknowledging {run.tp.topic}[{run.tp.partition}] from {run.begin} to {run.end}, but "
+                    f"offset {expected} has to be handled next: restart the worker, it reads from there"
+                )
+            self._handled[run.tp] = run.end
+            self._dirty.add(run.tp)
+
+    # Committing
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in list(self._dirty) if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        self._dirty.discard(tp)
+        return self._handled.get(tp)
+
+    async def let_go(self, patience: float) -> None:
+        """Hand over nothing more, let the batch in hand finish within `patience` seconds, commit, close."""
+        self.letting_go.set()
+        self.stop_flow()
+        try:
+            await asyncio.wait_for(self._idle.wait(), patience)
+        except TimeoutError:
+            self.log.warning(
+                "The batch in hand was not done within %.1f s: it will be handled again", patience
+            )
+        while self._dirty:
+            await self.commit()  # does nothing while another commit is under way: hence again
+        held = frozenset(TopicPartition(*tp) for tp in self._next)
+        self.current = NOBODY
+        self._next = {}
+        if held:
+            await self.app.tell_on_revoked(held)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish and commit before the partitions go: Faust would do neither."""
+        await self.let_go(self.app.conf.broker_session_timeout / 2)
+        await super().on_partitions_revoked(revoked)
