@@ -1,0 +1,553 @@
+"""What the batch stream promises, on a real Kafka: nothing skipped, nothing acknowledged too early."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from stream.faust_batches import (
+    BatchApp,
+    BatchTopic,
+    Record,
+    Retry,
+    SkippedRecordsError,
+    TopicPartition,
+    create_batch_app,
+)
+from stream.faust_consumer import BatchConsumer, FetchThread, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from infra.testing import KafkaUnderTest, MakeTopics, Unique
+
+pytestmark = pytest.mark.guarantee
+
+WORKER = Path(__file__).with_name("batch_worker.py")
+PATIENCE = 40.0
+
+
+def await_that(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.02)
+
+
+class Topic:
+    """A topic of the test, the group that reads it, and how far the group is."""
+
+    def __init__(self, bootstrap: str, name: str, partitions: int) -> None:
+        self.bootstrap, self.name, self.partitions = bootstrap, name, partitions
+        self.group = f"{name}-group"
+        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
+        self._reader = Consumer({"bootstrap.servers": bootstrap, "group.id": self.group})
+        self._written = 0
+
+    def write(self, count: int, size: int = 0) -> None:
+        """Write the next `count` records: values count up over the topic, partitions take turns."""
+        for number in range(self._written, self._written + count):
+            self._producer.produce(
+                self.name, str(number).encode().ljust(size), partition=number % self.partitions
+            )
+            if number % 1000 == 0:
+                self._producer.poll(0)
+        self._written += count
+        assert self._producer.flush(20) == 0
+
+    @property
+    def written(self) -> int:
+        return self._written
+
+    def _partitions(self) -> list[KafkaPartition]:
+        return [KafkaPartition(self.name, number) for number in range(self.partitions)]
+
+    def committed(self) -> list[int]:
+        """The committed offsets; -1001 for none."""
+        return [found.offset for found in self._reader.committed(self._partitions(), timeout=10)]
+
+    def ends(self) -> list[int]:
+        return [self._reader.get_watermark_offsets(where, timeout=10)[1] for where in self._partitions()]
+
+    def is_committed(self) -> bool:
+        return self.committed() == self.ends()
+
+
+@pytest.fixture
+def topic(kafka: KafkaUnderTest, make_topics: MakeTopics, unique: Unique) -> Callable[[int], Topic]:
+    def make(partitions: int) -> Topic:
+        name = unique("events")
+        make_topics({name: partitions})
+        return Topic(kafka.bootstrap, name, partitions)
+
+    return make
+
+
+class Running:
+    """An app at work in a thread and an event loop of its own."""
+
+    def __init__(self, app: BatchApp) -> None:
+        self.app = app
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run)
+        self._stop = asyncio.Event()
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._live())
+        self._loop.close()
+
+    async def _live(self) -> None:
+        await self.app.start()
+        await self._stop.wait()
+        await self.app.stop()
+        await asyncio.sleep(0.05)
+
+    @property
+    def crash(self) -> BaseException | None:
+        return self.app.crash_reason
+
+    @property
+    def consumer(self) -> BatchConsumer:
+        return self.app.consumer
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+        assert not self._thread.is_alive(), "the app does not stop"
+
+
+@contextmanager
+def at_work(topic: Topic, handler: Callable[[list[Record]], None], **settings: Any) -> Iterator[Running]:
+    max_records = settings.pop("max_records", 500)
+    running = Running(
+        create_batch_app(
+            app_id=topic.group,
+            bootstrap=topic.bootstrap,
+            topics=[BatchTopic(topic.name, handler, name="handle", max_records=max_records)],
+            session_timeout=6.0,
+            heartbeat_interval=0.5,
+            **settings,
+        )
+    )
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+class Worker:
+    """A worker process, and what it wrote down."""
+
+    def __init__(self, topic: Topic, log: Path, **options: object) -> None:
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        command = [sys.executable, str(WORKER), f"--bootstrap={topic.bootstrap}", f"--group={topic.group}"]
+        self._log = log
+        self._err = log.with_suffix(".err").open("ab")
+        self.process = subprocess.Popen(
+            [*command, f"--topic={topic.name}", f"--log={log}", *flags],
+            stderr=self._err,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def _lines(self) -> list[list[str]]:
+        text = self._log.read_text() if self._log.exists() else ""
+        return [line.split() for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def handled(self) -> list[tuple[int, int, int]]:
+        """(partition, offset, value) of each record, in the order handled."""
+        return [(int(a), int(b), int(c)) for a, b, c in self._lines() if a != "#"]
+
+    def assignments(self) -> list[int]:
+        """How many partitions each assignment gave."""
+        return [int(count) for mark, _, count in self._lines() if mark == "#"]
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        return self.exit_code()
+
+    def exit_code(self) -> int:
+        code = self.process.wait(PATIENCE)
+        self._err.close()
+        return code
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    started: list[Worker] = []
+
+    def start(topic: Topic, log: str = "a", **options: object) -> Worker:
+        started.append(Worker(topic, tmp_path / f"{log}.log", **options))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        if worker.process.poll() is None:
+            worker.stop(signal.SIGKILL)
+
+
+@contextmanager
+def live_traffic(topic: Topic) -> Iterator[None]:
+    """Keep writing, some 2,000 records a second, as long as the body runs."""
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.wait(0.02):
+            topic.write(40)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def values(records: list[Record]) -> list[int]:
+    return [int(record.value or b"") for record in records]
+
+
+# A quiet run
+
+
+def test_quiet_run_hands_over_every_record_once_and_in_order(topic: Callable[[int], Topic]) -> None:
+    events = topic(8)
+    events.write(20_000)
+    handled: list[Record] = []
+    sizes: list[int] = []
+    committed_when_told: list[list[int]] = []
+
+    def handle(records: list[Record]) -> None:
+        handled.extend(records)
+        sizes.append(len(records))
+
+    def on_revoked(held: frozenset[TopicPartition]) -> None:
+        assert len(held) == 8
+        committed_when_told.append(events.committed())
+
+    with at_work(events, handle, on_revoked=on_revoked) as running:
+        await_that(lambda: len(handled) >= 20_000, "all records handled")
+        events.write(200)
+        await_that(lambda: len(handled) >= 20_200, "what was written later handled")
+        assert running.crash is None
+    assert sorted(values(handled)) == list(range(20_200))
+    for partition in range(8):
+        offsets = [record.offset for record in handled if record.partition == partition]
+        assert offsets == list(range(2525))
+    assert max(sizes) <= 500
+    assert events.committed() == events.ends()
+    assert committed_when_told == [events.ends()]  # on_revoked comes after the commit
+
+
+def test_record_carries_what_was_written(topic: Callable[[int], Topic]) -> None:
+    events = topic(1)
+    producer = Producer({"bootstrap.servers": events.bootstrap})
+    headers: list[tuple[str, str | bytes | None]] = [("origin", b"a"), ("origin", b"b")]
+    producer.produce(events.name, b"value", b"key", headers=headers, timestamp=1_700_000_000_123)
+    producer.produce(events.name, None, None)
+    producer.flush(10)
+    handled: list[Record] = []
+    with at_work(events, handled.extend):
+        await_that(lambda: len(handled) == 2, "both records handled")
+    first, tombstone = handled
+    assert first == Record(
+        events.name, 0, 0, 1_700_000_000_123, b"key", b"value", (("origin", b"a"), ("origin", b"b"))
+    )
+    assert (tombstone.key, tombstone.value, tombstone.headers) == (None, None, ())
+
+
+def test_topics_of_one_app_and_apps_of_one_process_do_not_mix(
+    kafka: KafkaUnderTest, make_topics: MakeTopics, unique: Unique
+) -> None:
+    topics = [Topic(kafka.bootstrap, unique(name), 2) for name in ("left", "right")]
+    make_topics({each.name: 2 for each in topics})
+    handled: dict[tuple[str, str], list[Record]] = {}
+    apps = []
+    for group in ("one", "two"):
+        plans = []
+        for each in topics:
+            records = handled[group, each.name] = []
+            plans.append(BatchTopic(each.name, records.extend, name=each.name))
+        apps.append(Running(create_batch_app(app_id=unique(group), bootstrap=kafka.bootstrap, topics=plans)))
+    try:
+        for count, each in zip((300, 500), topics, strict=True):
+            each.write(count)
+        await_that(lambda: sum(map(len, handled.values())) >= 1600, "all records handled by both apps")
+    finally:
+        for app in apps:
+            app.stop()
+    for (_, name), records in handled.items():
+        assert {record.topic for record in records} == {name}
+        assert sorted(values(records)) == list(range(300 if name == topics[0].name else 500))
+
+
+# Failures and stops
+
+
+def test_failing_handler_stops_the_worker_and_acknowledges_nothing_of_its_batch(
+    topic: Callable[[int], Topic], start_worker: Callable[..., Worker]
+) -> None:
+    events = topic(1)
+    events.write(1000)
+    worker = start_worker(events, fail_on=500, max_records=200)
+    assert worker.exit_code() == 1
+    assert worker.handled()[-1] == (0, 499, 499)
+    assert events.committed()[0] <= 500
+    again = start_worker(events, max_records=200)
+    await_that(events.is_committed, "the rest committed")
+    assert again.stop() == 0
+    assert {value for _, _, value in again.handled()} == set(range(1000))
+
+
+def test_sigterm_finishes_and_commits_the_batch_in_hand(
+    topic: Callable[[int], Topic], start_worker: Callable[..., Worker]
+) -> None:
+    events = topic(4)
+    events.write(4000)
+    worker = start_worker(events, max_records=100, seconds_a_batch=0.1)
+    await_that(lambda: len(worker.handled()) >= 500, "some batches handled")
+    assert worker.stop() == 0
+    handled = Counter(partition for partition, _, _ in worker.handled())
+    assert 500 <= sum(handled.values()) < 4000
+    assert [max(at, 0) for at in events.committed()] == [handled[number] for number in range(4)]
+    again = start_worker(events)
+    await_that(events.is_committed, "the rest committed")
+    assert again.stop() == 0
+    assert sorted(value for _, _, value in again.handled()) == list(range(4000))  # none lost, none twice
+
+
+def test_takeover_from_a_killed_worker_under_live_traffic_loses_nothing(
+    topic: Callable[[int], Topic], start_worker: Callable[..., Worker]
+) -> None:
+    events = topic(8)
+    with live_traffic(events):
+        survivor = start_worker(events, "survivor")
+        victim = start_worker(events, "victim")
+        await_that(
+            lambda: survivor.assignments()[-1:] == victim.assignments()[-1:] == [4], "both hold partitions"
+        )
+        before = len(victim.handled())
+        await_that(lambda: len(victim.handled()) > before + 1000, "the victim is at work")
+        victim.stop(signal.SIGKILL)
+        await_that(lambda: survivor.assignments()[-1] == 8, "the survivor has all partitions")
+        at_takeover = len(survivor.handled())
+        await_that(lambda: len(survivor.handled()) > at_takeover + 2000, "traffic handled after the takeover")
+    await_that(events.is_committed, "everything committed")
+    assert survivor.stop() == 0
+    handled = Counter(value for _, _, value in survivor.handled() + victim.handled())
+    assert set(handled) == set(range(events.written))
+    # Handled twice is at most what the victim had done since its last commit, a second before.
+    assert sum(handled.values()) - len(handled) < 6000
+
+
+def test_join_and_leave_under_live_traffic_lose_nothing_and_repeat_little(
+    topic: Callable[[int], Topic], start_worker: Callable[..., Worker]
+) -> None:
+    events = topic(8)
+    with live_traffic(events):
+        first = start_worker(events, "first")
+        await_that(lambda: len(first.handled()) > 1000, "the first is at work")
+        second = start_worker(events, "second")
+        await_that(lambda: len(second.handled()) > 1000, "the second has joined")
+        assert second.stop() == 0
+        await_that(lambda: first.assignments()[-1] == 8, "the first has all partitions again")
+        before = len(first.handled())
+        await_that(lambda: len(first.handled()) > before + 1000, "the first goes on")
+    await_that(events.is_committed, "everything committed")
+    assert first.stop() == 0
+    handled = Counter(value for _, _, value in first.handled() + second.handled())
+    assert set(handled) == set(range(events.written))
+    assert sum(handled.values()) - len(handled) <= 500
+
+
+# Waiting and going back
+
+
+def test_retry_gives_the_same_batch_again_and_acknowledges_nothing_meanwhile(
+    topic: Callable[[int], Topic],
+) -> None:
+    events = topic(1)
+    events.write(300)
+    tries: list[list[int]] = []
+    done: list[int] = []
+    is_up = threading.Event()
+
+    def handle(records: list[Record]) -> None:
+        tries.append(values(records))
+        if not is_up.is_set():
+            raise Retry("the store does not answer")
+        done.extend(values(records))
+
+    with at_work(events, handle, max_records=100) as running:
+        await_that(lambda: len(tries) >= 4, "the batch tried again and again")  # over a commit's interval
+        assert events.committed() == [-1001]
+        assert running.crash is None
+        is_up.set()
+        await_that(lambda: len(done) == 300, "all records handled")
+    assert all(attempt == tries[0] for attempt in tries[:4])
+    assert done == list(range(300))
+    assert events.committed() == [300]
+
+
+def test_stop_while_a_batch_waits_is_prompt_and_acknowledges_nothing(topic: Callable[[int], Topic]) -> None:
+    events = topic(1)
+    events.write(10)
+    tries: list[int] = []
+
+    def handle(records: list[Record]) -> None:
+        tries.append(len(records))
+        raise Retry("the store does not answer")
+
+    with at_work(events, handle):
+        await_that(lambda: len(tries) >= 2, "the batch tried again")
+        asked = time.monotonic()
+    assert time.monotonic() - asked < 3.0
+    assert events.committed() == [-1001]
+
+
+def test_on_assigned_moves_a_partition_back_before_its_first_batch(topic: Callable[[int], Topic]) -> None:
+    events = topic(2)
+    events.write(2000)
+    first: list[Record] = []
+    with at_work(events, first.extend):
+        await_that(lambda: len(first) == 2000, "all records handled")
+    assert events.committed() == [1000, 1000]
+    events.write(20)
+    second: list[Record] = []
+    asked: list[int] = []
+
+    def on_assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        assert held == {TopicPartition(events.name, 0), TopicPartition(events.name, 1)}
+        assert not second
+        asked.append(len(held))
+        if len(asked) == 1:
+            raise Retry("the store does not answer yet")
+        return {TopicPartition(events.name, 1): 400}
+
+    with at_work(events, second.extend, on_assigned=on_assigned):
+        await_that(lambda: len(second) == 620, "what was asked for handled")
+        await_that(events.is_committed, "the new end committed")
+    assert [record.offset for record in second if record.partition == 0] == list(range(1000, 1010))
+    assert [record.offset for record in second if record.partition == 1] == list(range(400, 1010))
+    assert asked == [2, 2]
+
+
+def test_on_assigned_cannot_skip_records(topic: Callable[[int], Topic]) -> None:
+    events = topic(1)
+    events.write(100)
+    handled: list[Record] = []
+    ahead = {TopicPartition(events.name, 0): 50}
+    with at_work(events, handled.extend, on_assigned=lambda _: ahead) as running:
+        await_that(lambda: running.crash is not None, "a crash")
+        assert isinstance(running.crash, SkippedRecordsError)
+    assert handled == []
+    assert events.committed() == [-1001]
+
+
+# The guards
+
+
+def test_lost_run_stops_the_worker_before_anything_behind_it_is_acknowledged(
+    topic: Callable[[int], Topic], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = topic(1)
+    events.write(100)
+    lost: list[Run] = []
+    take = BatchConsumer.took
+
+    def lose_the_second(self: BatchConsumer, run: Run) -> bool:
+        if run.begin == 100 and not lost:
+            lost.append(run)
+            return False
+        return take(self, run)
+
+    monkeypatch.setattr(BatchConsumer, "took", lose_the_second)
+    with at_work(events, lambda _: None) as running:
+        await_that(events.is_committed, "the first run committed")
+        events.write(50)
+        await_that(lambda: bool(lost), "a run lost")
+        events.write(50)
+        await_that(lambda: running.crash is not None, "a crash")
+        assert isinstance(running.crash, SkippedRecordsError)
+        assert "offset 100 has to be handled next" in str(running.crash)
+    assert events.committed() == [100]
+
+
+def test_records_of_another_generation_are_dropped_and_read_again(
+    topic: Callable[[int], Topic], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = topic(2)
+    events.write(1000)
+    fetch = FetchThread._fetch
+    planted: list[int] = []
+
+    async def stale_once(self: FetchThread, *args: Any) -> tuple[int, Mapping[Any, list[Any]]]:
+        generation, fetched = await fetch(self, *args)
+        if fetched and not planted:
+            planted.append(sum(map(len, fetched.values())))
+            generation -= 1
+        return generation, fetched
+
+    monkeypatch.setattr(FetchThread, "_fetch", stale_once)
+    handled: list[Record] = []
+    with at_work(events, handled.extend) as running:
+        await_that(lambda: len(handled) >= 1000, "all records handled")  # nothing new comes to reveal a gap
+        assert [running.consumer.stale_dropped] == planted
+    assert sorted(values(handled)) == list(range(1000))
+    assert events.committed() == events.ends()
+
+
+def test_records_missing_from_a_fetch_are_read_again(
+    topic: Callable[[int], Topic], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = topic(1)
+    events.write(1000)
+    fetch = FetchThread._fetch
+    missing: list[int] = []
+
+    async def lose_some(self: FetchThread, *args: Any) -> tuple[int, Mapping[Any, list[Any]]]:
+        generation, fetched = await fetch(self, *args)
+        if fetched and not missing:
+            fetched = {where: records[7:] for where, records in fetched.items()}
+            missing.append(7)
+        return generation, fetched
+
+    monkeypatch.setattr(FetchThread, "_fetch", lose_some)
+    handled: list[Record] = []
+    with at_work(events, handled.extend) as running:
+        await_that(lambda: len(handled) >= 1000, "all records handled")
+        assert running.consumer.gaps_believed == 0
+    assert missing
+    assert values(handled) == list(range(1000))
+
+
+def test_gaps_left_by_transactions_are_passed_and_acknowledged(topic: Callable[[int], Topic]) -> None:
+    events = topic(1)
+    handled: list[Record] = []
+    producer = Producer({"bootstrap.servers": events.bootstrap, "transactional.id": events.name})
+    producer.init_transactions(20)
+    with at_work(events, handled.extend) as running:
+        for number in range(5):  # each transaction ends with a marker: an offset without a record
+            producer.begin_transaction()
+            producer.produce(events.name, str(number).encode())
+            producer.commit_transaction(20)
+            await_that(lambda count=number + 1: len(handled) >= count, "the transaction handled")  # type: ignore[misc]  # a default binds it
+        await_that(lambda: events.committed() == [9], "the last record's end committed")
+        assert running.consumer.gaps_believed == 4
+        assert running.crash is None
+    assert values(handled) == [0, 1, 2, 3, 4]
