@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from infra import guard
 from infra.process import GuardedProcess
 from infra.services import choose_kafka
 
@@ -35,6 +36,7 @@ sys.stdin.read()
 FORKED = """
 import os, sys, time
 from pathlib import Path
+from infra import guard
 from infra.process import GuardedProcess
 service = GuardedProcess(["sleep", "600"], Path(sys.argv[1]) / "log")
 holder = os.fork()  # never execs: it holds every file of its parent, the leash too
@@ -47,6 +49,7 @@ sys.stdin.read()
 STUBBORN = """
 import sys
 from pathlib import Path
+from infra import guard
 from infra.process import GuardedProcess
 deaf = "trap '' TERM; echo deaf; while :; do sleep 1; done"
 log = Path(sys.argv[1]) / "log"
@@ -126,24 +129,45 @@ def test_a_service_deaf_to_sigterm_goes_too(tmp_path: Path) -> None:
         assert gone(pids, WITHIN)
 
 
-def watchers(log: Path) -> list[psutil.Process]:
+def watchers(argument: str) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if str(log) in (process.info["cmdline"] or []) and "-I" in process.info["cmdline"]
+        if argument in (process.info["cmdline"] or []) and "-I" in process.info["cmdline"]
     ]
 
 
-def test_the_watcher_goes_with_the_service_and_is_no_child_of_it(tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    service = GuardedProcess(["sh", "-c", "sleep 600 & wait", str(mark)], tmp_path / "log")
+def test_the_service_has_no_child_it_never_started_and_its_watcher_goes_with_it(tmp_path: Path) -> None:
+    service = GuardedProcess(["sleep", "600.25"], tmp_path / "log")
     until = time.monotonic() + WITHIN
-    while (found := watchers(mark)) and len(found) != 1 and time.monotonic() < until:
+    while (process := psutil.Process(service.pid)).name() != "sleep" and time.monotonic() < until:
         time.sleep(0.02)
-    (watcher,) = found
-    assert watcher.ppid() != service.pid
+    (watcher,) = watchers("600.25")
+    assert process.children() == []
     assert service.stop(timeout=5) == -signal.SIGTERM
     assert gone([watcher.pid], WITHIN)
+
+
+def test_a_reaped_service_is_forgotten_so_that_its_pid_can_be_anybodys(tmp_path: Path) -> None:
+    service = GuardedProcess(["sleep", "600"], tmp_path / "log")
+    told, leash = os.pipe()
+    kept, service._leash = service._leash, leash
+    service.kill()
+    assert os.read(told, 2) == b"."
+    assert os.read(told, 2) == b""
+    os.close(told)
+    os.close(kept)
+
+
+def test_a_watcher_told_to_forget_touches_no_process() -> None:
+    fd, leash = os.pipe()
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger:
+        os.write(leash, b".")
+        os.close(leash)
+        guard._watch(fd, os.getpid(), stranger.pid)
+        assert stranger.poll() is None
+        stranger.kill()
+    os.close(fd)
 
 
 def test_exit_code_of_a_service_is_its_own(tmp_path: Path) -> None:
