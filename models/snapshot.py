@@ -40,6 +40,7 @@ ALLOWED: tuple[tuple[str, str], ...] = (
     ("collections", "defaultdict"),
     ("collections", "deque"),
     ("msgspec._utils", "rebuild"),  # calls a struct with its fields by name
+    ("random", "Random"),
     ("river._river_rust.vectordict", "VectorDict"),
     ("river.compose.pipeline", "Pipeline"),
     ("river.linear_model.log_reg", "LogisticRegression"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import struct
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from river import compose, linear_model, optim, preprocessing
 
 from models import snapshot
+from models.classifier import build_model
 from models.snapshot import SnapshotHeader, SnapshotRefused, dump, load
 
 KEY = bytes(range(32))
@@ -57,6 +59,22 @@ def test_loaded_model_predicts_and_learns_on_as_the_dumped_one() -> None:
     for either in (model, loaded):
         either.learn_one(example, True)
     assert loaded.predict_proba_one(example) == model.predict_proba_one(example)
+
+
+def test_default_model_goes_through_and_learns_on_alike() -> None:
+    chance = random.Random(3)
+    examples = [
+        ({"amount": chance.expovariate(0.02), "hour": float(number % 24)}, chance.random() < 0.2)
+        for number in range(3000)
+    ]
+    model = build_model(genuine_rate=0.5)
+    for x, y in examples[:2000]:
+        model.learn_one(x, y)
+    _, loaded = load(dump(model, key=KEY, header=HEADER), key=KEY)
+    for x, y in examples[2000:]:
+        assert loaded.score_one(x) == model.score_one(x)
+        model.learn_one(x, y)
+        loaded.learn_one(x, y)
 
 
 def test_same_model_gives_the_same_bytes() -> None:
