@@ -1,0 +1,116 @@
+"""Usefulness before the first label: a score from the features alone.
+
+It holds nothing learned: every feature already is a comparison with the entity's own past, and a decision can
+be rebuilt from its features. The evidence of a feature is a number of log-odds that a careful analyst would
+grant it; the sum over features is turned into a probability as if the prior were `PRIOR`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from river import base
+
+from models.calibration import sigmoid
+
+PRIOR = -6.0  # log-odds of fraud when nothing is unusual: 1 in 400
+TAIL_SHARE = 0.4  # share of events with evidence at all, and
+TAIL_MEAN = 0.6  # the mean of it, log-odds: thresholds rest on this until scores are learned
+
+Evidence = Callable[[float], float]
+
+
+def _above(start: float, rate: float, most: float) -> Evidence:
+    """Evidence that grows from a point on, up to a limit."""
+
+    def evidence(value: float) -> float:
+        return min(max(value - start, 0.0) * rate, most)
+
+    return evidence
+
+
+def _log_above(start: float, rate: float, most: float) -> Evidence:
+    """Evidence that grows with the logarithm from a point on."""
+
+    def evidence(value: float) -> float:
+        return min(math.log(value / start) * rate, most) if value > start else 0.0
+
+    return evidence
+
+
+def _none(most: float) -> Evidence:
+    """Evidence of never before."""
+
+    def evidence(value: float) -> float:
+        return most if value <= 0.0 else 0.0
+
+    return evidence
+
+
+RULES: dict[str, Evidence] = {
+    "card.z": _above(1.5, 1.0, 5.0),
+    "card.outliers": _above(0.5, 0.7, 2.0),
+    "card.tempo": _log_above(4.0, 0.8, 3.0),
+    "card.merchant_visits": _none(0.2),
+    "card.device_visits": _none(0.8),
+    "card.country_change": _above(0.0, 1.2, 1.2),
+    "card.speed": _log_above(300.0, 0.9, 3.0),
+    "card.frauds": _above(0.0, 1.5, 3.0),
+    "merchant.z": _above(2.0, 0.6, 3.0),
+    "merchant.tempo": _log_above(6.0, 0.5, 2.0),
+    "merchant.fraud_rate": _above(0.02, 6.0, 5.0),
+    "device.tempo": _log_above(4.0, 0.6, 2.0),
+    "device.cards": _above(1.5, 0.7, 3.0),
+    "device.frauds": _above(0.0, 1.5, 3.0),
+}
+
+
+@functools.lru_cache(maxsize=4096)
+def _rule(name: str) -> str | None:
+    key = ".".join(name.split(".", 2)[:2])
+    return key if key in RULES else None
+
+
+class UnsupervisedModel(base.AnomalyDetector):
+    """Evidence against each entity's own norm; robust, explainable and without memory."""
+
+    learned = 0
+
+    @property
+    def bias(self) -> float:
+        """The log-odds when no feature speaks."""
+        return PRIOR
+
+    @property
+    def _supervised(self) -> bool:
+        return False
+
+    def learn_one(self, x: Mapping[Any, Any]) -> None:
+        """Nothing: the norm of every entity is in its profile."""
+
+    def log_odds(self, x: Mapping[Any, Any]) -> float:
+        """The log-odds of fraud."""
+        return PRIOR + sum(value for _, value in self.explain_one(x))
+
+    def score_one(self, x: Mapping[Any, Any]) -> float:
+        """The probability of fraud, as far as it can be told without labels."""
+        return sigmoid(self.log_odds(x))
+
+    def explain_one(self, x: Mapping[Any, Any]) -> list[tuple[str, float]]:
+        """Contributions in log-odds by feature, strongest first; with `bias` they add up to `log_odds`."""
+        strongest: dict[str, tuple[str, float]] = {}
+        for name, value in x.items():
+            rule = _rule(name)
+            if rule is not None:
+                evidence = RULES[rule](value)
+                # One statistic under several half-lives is one piece of evidence.
+                if evidence > 0.0 and evidence > strongest.get(rule, ("", 0.0))[1]:
+                    strongest[rule] = (name, evidence)
+        return sorted(strongest.values(), key=lambda item: (-item[1], item[0]))
+
+    def threshold(self, share: float) -> float:
+        """The score above which about a share of all transactions lies, by the usual tail of evidence."""
+        return sigmoid(PRIOR + TAIL_MEAN * max(math.log(TAIL_SHARE / share), 0.0))
