@@ -1,0 +1,324 @@
+"""A file of payments as transactions and labels in order of time, in constant memory."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from producers.card_numbers import are_card_numbers, looks_like_card_number
+from producers.cleaning import Cleaning
+from producers.currencies import exponent
+from producers.mapping import REQUIRED, FileMapping, nearest
+from producers.tables import Batch, DatasetError, column_names, read_batches
+from producers.values import Unreadable, holds, reader
+from stream.messages import Label, Transaction
+
+MOST_WAITING: Final = 100_000
+"""Rows that are held for sorting at most, however long the window is."""
+_LABEL_FIELDS: Final = ("is_fraud", "known_at")
+_NEVER_EMPTY: Final = frozenset({*REQUIRED, "amount", "amount_minor"})
+_PLACE: Final = re.compile(r"(.*?)(?: - at `\$\.(\w+).*`)?", re.DOTALL)
+
+
+class CardNumberInClear(DatasetError):  # noqa: N818 - what was found
+    """A column holds card numbers and the mapping does not hash it: nothing of its batch was published."""
+
+
+class _Bad(NamedTuple):
+    reason: str
+
+
+class _Row(NamedTuple):
+    """In order of time; of the same time in order of the file."""
+
+    time: datetime
+    number: int
+    transaction: Transaction
+    label: Label | None
+
+
+def read_dataset(
+    path: Path,
+    mapping: FileMapping,
+    *,
+    cleaning: Cleaning | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Iterator[Transaction | Label]:
+    """Transactions by `event_time` and their labels by `known_at`, merged in order of time.
+
+    Rows that are out of order by no more than the mapping's window are sorted; rows that are later still are
+    published where they stand and counted. At most 100,000 rows wait for that.
+
+    Args:
+        path: parquet, or CSV with a header; gzipped where it ends in `.gz`.
+        mapping: what its columns mean.
+        cleaning: counts what happens to the rows, while they are read.
+        since: transactions from this time on.
+        until: transactions before this time; their labels come all the same.
+
+    Raises:
+        DatasetError: the file cannot be read, or lacks a column.
+        CardNumberInClear: a column that is not hashed holds card numbers.
+    """
+    cleaning = Cleaning() if cleaning is None else cleaning
+    cleaning.hashed = mapping.hashed
+    _know_columns(path, mapping)
+    return _merged(_ordered(_rows(path, mapping, cleaning, since, until), mapping, cleaning), cleaning)
+
+
+def _know_columns(path: Path, mapping: FileMapping) -> None:
+    there = column_names(path, mapping.csv)
+    for field, column in _wanted(mapping).items():
+        if column not in there:
+            hint = nearest(column, there)
+            raise DatasetError(
+                f"{path}: has no column `{column}`, which {mapping.name} maps to `{field}`{hint}"
+            )
+
+
+def _wanted(mapping: FileMapping) -> dict[str, str]:
+    return mapping.columns | {name: attribute.column for name, attribute in mapping.attributes.items()}
+
+
+def _rows(
+    path: Path, mapping: FileMapping, cleaning: Cleaning, since: datetime | None, until: datetime | None
+) -> Iterator[_Row]:
+    wanted = _wanted(mapping)
+    cleaner = _Cleaner(path, mapping, cleaning)
+
+    def unreadable(number: int, reason: str) -> None:
+        cleaning.rows += 1
+        cleaning.discard(number, reason)
+
+    for batch in read_batches(path, list(wanted.values()), form=mapping.csv, discard=unreadable):
+        for row in cleaner.rows(batch):
+            if (since is not None and row.time < since) or (until is not None and row.time >= until):
+                cleaning.outside += 1
+            else:
+                yield row
+
+
+def _ordered(rows: Iterator[_Row], mapping: FileMapping, cleaning: Cleaning) -> Iterator[_Row]:
+    window = mapping.times.window
+    waiting: list[_Row] = []
+    latest = gone = None
+    for row in rows:
+        if latest is None or row.time >= latest:
+            latest = row.time
+        else:
+            cleaning.out_of_order.add(row.number)
+            cleaning.furthest = max(cleaning.furthest, latest - row.time)
+        if gone is not None and row.time < gone:
+            cleaning.late += 1
+            yield row
+            continue
+        heapq.heappush(waiting, row)
+        while latest - waiting[0].time >= window or len(waiting) > MOST_WAITING:
+            first = heapq.heappop(waiting)
+            gone = first.time
+            yield first
+            if not waiting:
+                break
+    while waiting:
+        yield heapq.heappop(waiting)
+
+
+def _merged(rows: Iterator[_Row], cleaning: Cleaning) -> Iterator[Transaction | Label]:
+    coming: list[tuple[datetime, int, Label]] = []
+    for row in rows:
+        while coming and coming[0][0] <= row.time:
+            cleaning.labels += 1
+            yield heapq.heappop(coming)[2]
+        cleaning.transactions += 1
+        yield row.transaction
+        if row.label is not None:
+            heapq.heappush(coming, (row.label.known_at, row.number, row.label))
+    while coming:
+        cleaning.labels += 1
+        yield heapq.heappop(coming)[2]
+
+
+class _Cleaner:
+    """Batches of raw columns to rows."""
+
+    def __init__(self, path: Path, mapping: FileMapping, cleaning: Cleaning) -> None:
+        self._path = path
+        self._mapping = mapping
+        self._cleaning = cleaning
+        self._wanted = _wanted(mapping)
+        self._readers = {field: reader(field, mapping) for field in self._wanted}
+        self._fill = {field: self._filling(field, value) for field, value in mapping.clean.fill.items()}
+        self._conditions = [(each, holds(each, mapping)) for each in mapping.clean.discard]
+        self._message_fields = [field for field in mapping.columns if field not in {*_LABEL_FIELDS, "amount"}]
+        self._major = "amount" in mapping.columns or "amount" in mapping.defaults
+        self._factors: dict[Any, int] = {}
+        self._sampled: set[str] = set()
+
+    def rows(self, batch: Batch) -> Iterator[_Row]:
+        """The rows that remain."""
+        self._cleaning.rows += len(batch.numbers)
+        columns = {field: self._read(field, batch) for field in self._wanted}
+        kept = self._discard(columns, batch.numbers)
+        for field in self._mapping.clean.clip:
+            self._clip(field, columns[field], kept)
+        self._protect(columns)
+        defaults, size = self._mapping.defaults, len(batch.numbers)
+        get = columns.get
+        amounts = get("amount") or [defaults.get("amount")] * size
+        currencies = get("currency") or [defaults.get("currency")] * size
+        fields, names = self._message_fields, list(self._mapping.attributes)
+        messages = zip(*(columns[field] for field in fields), strict=True)
+        attributes = zip(*(columns[name] for name in names), strict=True) if names else None
+        labels = zip(*(get(field) or [None] * size for field in _LABEL_FIELDS), strict=True)
+        constant = {field: value for field, value in defaults.items() if field != "amount"}
+        for place, (number, values, (is_fraud, known)) in enumerate(
+            zip(batch.numbers, messages, labels, strict=True)
+        ):
+            facts = next(attributes) if attributes is not None else ()
+            if not kept[place]:
+                continue
+            raw: dict[str, Any] = {**constant, **dict(zip(fields, values, strict=True))}
+            if self._major:
+                raw["amount_minor"] = self._minor(amounts[place], currencies[place])
+            if facts:
+                raw["attributes"] = {
+                    n: fact for n, fact in zip(names, facts, strict=True) if fact is not None
+                }
+            transaction = self._transaction(number, raw)
+            if transaction is not None:
+                label = self._label(number, transaction, is_fraud, known)
+                yield _Row(transaction.event_time, number, transaction, label)
+
+    def _filling(self, field: str, value: float | str) -> Any:
+        try:
+            return self._readers[field](value)
+        except Unreadable as error:
+            raise DatasetError(f"{self._mapping.name}: [clean] fill: `{field}` {error}") from None
+
+    def _read(self, field: str, batch: Batch) -> list[Any]:
+        read, raw = self._readers[field], batch.columns[self._wanted[field]]
+        try:
+            values = list(map(read, raw))
+        except Unreadable:
+            values = [_readable(read, each) for each in raw]
+        if field in self._fill:
+            empty = [place for place, value in enumerate(values) if value is None]
+            filled = self._cleaning.filled
+            filled[field] = filled.get(field, 0) + len(empty)
+            for place in empty:
+                values[place] = self._fill[field]
+        return values
+
+    def _discard(self, columns: dict[str, list[Any]], numbers: Any) -> list[bool]:
+        kept = [True] * len(numbers)
+        for condition, met in self._conditions:
+            for place, value in enumerate(columns[condition.field]):
+                if kept[place] and not isinstance(value, _Bad) and met(value):
+                    kept[place] = False
+                    self._cleaning.discard(numbers[place], condition.text)
+        return kept
+
+    def _clip(self, field: str, values: list[Any], kept: list[bool]) -> None:
+        low, high = self._mapping.clean.clip[field]
+        clipped = 0
+        for place, value in enumerate(values):
+            if kept[place] and isinstance(value, int | float) and not low <= value <= high:
+                values[place] = type(value)(min(max(value, low), high))
+                clipped += 1
+        self._cleaning.clipped[field] = self._cleaning.clipped.get(field, 0) + clipped
+
+    def _protect(self, columns: dict[str, list[Any]]) -> None:
+        hashed = self._mapping.hash
+        for field, values in columns.items():
+            if field in self._mapping.hashed and hashed is not None:
+                values[:] = [hashed(value) if isinstance(value, str) else value for value in values]
+            elif field == "card_id":
+                if any(looks_like_card_number(each) for each in set(values) if isinstance(each, str)):
+                    self._refuse(field)
+            elif field not in _LABEL_FIELDS and field not in self._sampled:
+                # One batch tells: a column holds card numbers or it does not.
+                shown = [_shown(each) for each in values if isinstance(each, str | float)]
+                if are_card_numbers(shown):
+                    self._refuse(field)
+                if shown:
+                    self._sampled.add(field)
+
+    def _refuse(self, field: str) -> None:
+        raise CardNumberInClear(
+            f'{self._path}: column `{self._wanted[field]}` holds card numbers: add columns = ["{field}"] '
+            f"under [hash] in {self._mapping.name} (and a key), or map a token"
+        )
+
+    def _minor(self, amount: Any, currency: Any) -> Any:
+        if not isinstance(amount, int | float):
+            return amount
+        factor = self._factors.get(currency)
+        if factor is None:
+            if not isinstance(currency, str):
+                return amount
+            factor = self._factors[currency] = 10 ** exponent(currency)
+        return round(amount * factor)
+
+    def _transaction(self, number: int, raw: dict[str, Any]) -> Transaction | None:
+        while True:
+            try:
+                return msgspec.convert(raw, Transaction)
+            except msgspec.ValidationError as error:
+                field, reason = _why(error, raw)
+            if field in _NEVER_EMPTY or field not in raw:
+                told = "amount" if field == "amount_minor" and self._major else field
+                self._cleaning.discard(number, f"{told} {reason}")
+                return None
+            # What is optional never costs a transaction.
+            self._cleaning.leave_out(number, f"{field} {reason}")
+            del raw[field]
+
+    def _label(self, number: int, transaction: Transaction, is_fraud: Any, known: Any) -> Label | None:
+        rules = self._mapping.labels
+        for field, value in zip(_LABEL_FIELDS, (is_fraud, known), strict=True):
+            if isinstance(value, _Bad):
+                self._cleaning.leave_out(number, f"label: {field} {value.reason}")
+                return None
+        if is_fraud is None or not (is_fraud or rules.genuine):
+            return None
+        if known is None:
+            known = transaction.event_time + rules.delay
+        elif known < transaction.event_time:
+            self._cleaning.leave_out(number, "label: known before its transaction")
+            return None
+        return Label(
+            transaction_id=transaction.transaction_id,
+            is_fraud=is_fraud,
+            known_at=known,
+            source=rules.source,
+        )
+
+
+def _shown(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.0f}"
+
+
+def _readable(read: Any, value: Any) -> Any:
+    try:
+        return read(value)
+    except Unreadable as error:
+        return _Bad(str(error))
+
+
+def _why(error: msgspec.ValidationError, raw: dict[str, Any]) -> tuple[str, str]:
+    found = _PLACE.fullmatch(str(error))
+    message, field = (found[1], found[2] or "row") if found else (str(error), "row")
+    if isinstance(raw.get(field), _Bad):
+        return field, raw[field].reason
+    if field in raw and raw[field] is None:
+        return field, "is empty"
+    if field == "amount_minor" and raw[field] < 1:
+        return field, "is not above 0"
+    return field, f"is wrong: {message[:1].lower()}{message[1:]}"
