@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from models.profiles import LabelProfile, Profile, Reading, empty, informed, no_labels, updated
-from stream.adapters.touches import check_labels, check_touches
+from stream.adapters.touches import OTHER_ENTITIES, check_labels, check_touches
 from stream.ports import DependencyDown, LabelTouch, Message, StaleOwner, Standing, Touch
 
 _Key = tuple[str, str]  # an entity's kind and key
@@ -86,7 +86,10 @@ class MemoryStore:
         results: list[tuple[Reading, ...] | None] = []
         for partition, offset, event, entities in touches:
             if offset <= fences[partition]:
-                results.append(self._journals[partition].get(offset) if entities else ())
+                found = self._journals[partition].get(offset) if entities else ()
+                if found is not None and len(found) != len(entities):
+                    raise ValueError(OTHER_ENTITIES.format(offset=offset))
+                results.append(found)
                 continue
             readings: list[Reading] = []
             for kind, key, keep in entities:

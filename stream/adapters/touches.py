@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from stream.ports import LabelTouch, Touch
 
+OTHER_ENTITIES = (
+    "the event at offset {offset} was applied with other entities than it has now: "
+    "finish its batch with the settings it was begun with"
+)
+
 
 def check_touches(touches: Sequence[Touch], ends: Mapping[int, int], tokens: Mapping[int, int]) -> None:
     """Refuse a batch that a fence could not make exact.

@@ -1,0 +1,13 @@
+-- Waiting labels of one shard that were known before a time, the oldest first.
+--
+-- KEYS  1: the waiting room; 2: its times.  ARGV  1: the time; 2: at most so many.
+-- Returns transaction, known_at, label, transaction, ...
+
+local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+local found = {}
+for d = 1, #due, 2 do
+  found[#found + 1] = due[d]
+  found[#found + 1] = due[d + 1]
+  found[#found + 1] = redis.call('HGET', KEYS[1], due[d]) or ''
+end
+return found

@@ -1,0 +1,27 @@
+-- Records the decisions of one shard; the first writer wins.
+--
+-- KEYS  1: the shard's partitions; then a key for each decision.
+-- ARGV  1: seconds to live; 2: partitions; then partition, token for each; then the decisions.
+-- Returns {0, partition, newest token} for a stale owner, else {1, what is recorded of each, nil if ours}.
+
+local partitions = tonumber(ARGV[2])
+local changes = {}
+for p = 1, partitions do
+  local partition, token = ARGV[2 * p + 1], ARGV[2 * p + 2]
+  local stored = redis.call('HGET', KEYS[1], 'token:' .. partition)
+  if stored and tonumber(stored) > tonumber(token) then return {0, partition, stored} end
+  if stored ~= token then
+    changes[#changes + 1] = 'token:' .. partition
+    changes[#changes + 1] = token
+  end
+end
+if #changes > 0 then redis.call('HSET', KEYS[1], unpack(changes)) end
+
+local first = 2 + 2 * partitions
+local others = {}
+for d = 1, #KEYS - 1 do
+  local key = KEYS[1 + d]
+  local ours = redis.call('SET', key, ARGV[first + d], 'EX', ARGV[1], 'NX')
+  others[d] = not ours and redis.call('GET', key)
+end
+return {1, others}

@@ -1,0 +1,49 @@
+-- Gives labels their standing, in the shard of their transactions, each offset once.
+--
+-- KEYS  1: the shard's label fences; 2: the journal of standings; 3: the waiting room; 4: its times;
+--       then what is known of each label's transaction.
+-- ARGV  1: seconds to live; 2: learned; then offset, transaction, fraud (1 or 0), known_at,
+--       decision known (1 or 0), label as it came, for each label.
+-- Returns one letter a label: N(ew) C(orrection) R(epeat) S(uperseded) W(aiting).
+
+local call = redis.call
+local fence = tonumber(call('HGET', KEYS[1], 'standings') or '-1')
+call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[2])
+
+local function stand(key, a)
+  local transaction, fraud, known_at = ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
+  local known = call('GET', key) -- one digit for fraud, then known_at
+  if known then
+    local newer = tonumber(known_at) >= tonumber(string.sub(known, 2))
+    if string.sub(known, 1, 1) == fraud then
+      call('SET', key, newer and fraud .. known_at or known, 'EX', ARGV[1])
+      return 'R'
+    end
+    if not newer then return 'S' end
+  end
+  if ARGV[a + 4] == '0' then
+    local waits = call('ZSCORE', KEYS[4], transaction)
+    if not waits or tonumber(known_at) >= tonumber(waits) then
+      call('HSET', KEYS[3], transaction, ARGV[a + 5])
+      call('ZADD', KEYS[4], known_at, transaction)
+    end
+    return 'W'
+  end
+  call('SET', key, fraud .. known_at, 'EX', ARGV[1])
+  return known and 'C' or 'N'
+end
+
+local standings = {}
+for n = 1, #KEYS - 4 do
+  local a = 6 * n - 3
+  local offset = ARGV[a]
+  if tonumber(offset) <= fence then
+    local journaled = call('ZRANGEBYSCORE', KEYS[2], offset, offset)[1]
+    standings[n] = journaled and string.sub(journaled, -1) or 'R'
+  else
+    standings[n] = stand(KEYS[4 + n], a)
+    call('ZADD', KEYS[2], offset, offset .. standings[n])
+    call('HSET', KEYS[1], 'standings', offset)
+  end
+end
+return table.concat(standings)
