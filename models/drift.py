@@ -28,8 +28,7 @@ class DriftFound(NamedTuple):
 
     Attributes:
         signal: what is watched.
-        before, after: the means before and after the change; `after` rests on the few values since, and a
-            change is found sooner where they lie far out: it tends to overstate.
+        before, after: the means before and after the change; `after` rests on the few values since.
         since: event time at which it seems to have begun, seconds; never earlier than the last 2048 values.
         event_time: of the value at which it was found, seconds.
     """

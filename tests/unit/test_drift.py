@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from statistics import median
 
 import pytest
 
@@ -26,12 +27,16 @@ def test_steady_stream_raises_no_signal() -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(3.0, 3.8), (3.8, 3.0), (0.0, 2.0)])
 def test_shift_is_told_once_with_its_means_and_its_beginning(before: float, after: float) -> None:
-    (drift,) = watched(gauss(1, 5000, before) + gauss(2, 1000, after))
-    assert drift.signal == "amount_log"
-    assert drift.before == pytest.approx(before, abs=0.15)
-    assert drift.after == pytest.approx(after, abs=0.5)  # a few dozen values with a deviation of 1
-    assert drift.since == pytest.approx(5000 * 60.0, abs=80 * 60.0)
-    assert 5000 * 60.0 < drift.event_time < 5400 * 60.0
+    drifts = []
+    for seed in range(20):
+        (drift,) = watched(gauss(seed, 5000, before) + gauss(100 + seed, 1000, after))
+        assert drift.signal == "amount_log"
+        assert drift.before == pytest.approx(before, abs=0.15)
+        assert 5000 * 60.0 < drift.event_time < 5400 * 60.0
+        drifts.append(drift)
+    # one estimate rests on a few dozen values; over many streams it is right
+    assert median(drift.after for drift in drifts) == pytest.approx(after, abs=0.15)
+    assert median(drift.since for drift in drifts) == pytest.approx(5000 * 60.0, abs=5 * 60.0)
 
 
 def test_rising_error_rate_is_found() -> None:
