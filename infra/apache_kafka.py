@@ -57,16 +57,22 @@ def fetch_jars() -> Path:
     or not at all.
 
     Raises:
-        ServiceError: when Maven is missing or fails, with the end of what it said.
+        ServiceError: when Maven is missing or fails, with the end of what it said, or when the cache
+            directory cannot be written.
     """
     target = jars_dir()
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f"{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
-            _fetch(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.with_name(f"{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.is_dir():
+                _fetch(target)
+    except OSError as error:
+        raise ServiceError(
+            f"Apache Kafka's jars cannot be kept in {target.parent}: {error.strerror}; set XDG_CACHE_HOME"
+        ) from error
     return target
 
 

@@ -1,9 +1,8 @@
 """The services riverwatch stands on, without containers: start here.
 
->>> with LocalRedis(state_dir=Path(".riverwatch")) as store:  # doctest: +SKIP
-...     with open_kafka("auto", state_dir=Path(".riverwatch")) as broker:
-...         print(broker.bootstrap, broker.kind, store.url)
-127.0.0.1:24311 apache redis://127.0.0.1:27044/0
+with LocalRedis(Path(".riverwatch")) as store, open_kafka(state_dir=Path(".riverwatch")) as broker:
+    print(broker.bootstrap, broker.kind, store.url)
+# 127.0.0.1:24311 apache redis://127.0.0.1:27044/0
 """
 
 from __future__ import annotations
@@ -57,7 +56,10 @@ def choose_kafka(kind: Literal["auto", "apache", "embedded"] = "auto") -> tuple[
     apache = java_problem() or jars_problem()
     embedded = embedded_problem()
     if kind != "embedded" and apache is None:
-        return "apache", f"Apache Kafka {APACHE_VERSION}: Java {JAVA_AT_LEAST}+ and Maven are here"
+        return (
+            "apache",
+            f"Apache Kafka {APACHE_VERSION}: Java {JAVA_AT_LEAST}+ and Maven, or its jars, are here",
+        )
     if kind == "apache":
         raise ServiceError(f"Apache Kafka cannot run here: {apache}. Install Java {JAVA_AT_LEAST}+ and Maven")
     if embedded is not None:

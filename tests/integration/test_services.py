@@ -29,7 +29,8 @@ def apache(directory: Path) -> Service:
         fetch_jars()
     except ServiceError as error:
         pytest.skip(str(error))
-    return ApacheKafka(directory)
+    # a killed node comes back when its old session is over: the shortest that is safe with a busy machine
+    return ApacheKafka(directory, settings={"broker.session.timeout.ms": "2000"})
 
 
 def bundled_redis(directory: Path) -> Service:

@@ -117,6 +117,16 @@ def test_a_fetch_that_fails_leaves_nothing_and_says_what_maven_said(bare: Tool) 
     assert [path.name for path in jars_dir().parent.iterdir()] == ["kafka-4.3.1.lock"]
 
 
+def test_a_cache_that_cannot_be_written_is_named(
+    bare: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bare("mvn", MVN)
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    with pytest.raises(ServiceError, match=r"a file.*Not a directory; set XDG_CACHE_HOME"):
+        fetch_jars()
+
+
 def test_a_machine_that_cannot_reach_maven_central_gets_the_embedded_one_and_is_told(
     bare: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
