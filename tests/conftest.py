@@ -105,18 +105,18 @@ def _image_is_here() -> bool:
     """Whether a container engine answers and has, or can get, the image."""
     if shutil.which("docker") is None:
         return False
-    for command in (["info"], ["image", "inspect", IMAGE], ["pull", "--quiet", IMAGE]):
-        try:
-            done = subprocess.run(
-                ["docker", *command], capture_output=True, timeout=_PULL_SECONDS, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return False
-        if command == ["info"] and done.returncode:
-            return False
-        if command != ["info"] and not done.returncode:
-            return True
-    return False
+    return _docker("info", within=10) and (
+        _docker("image", "inspect", IMAGE, within=10)
+        or _docker("pull", "--quiet", IMAGE, within=_PULL_SECONDS)
+    )
+
+
+def _docker(*command: str, within: float) -> bool:
+    try:
+        done = subprocess.run(["docker", *command], capture_output=True, timeout=within, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 @contextmanager
