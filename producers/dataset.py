@@ -13,10 +13,11 @@ import msgspec
 
 from producers.card_numbers import are_card_numbers, looks_like_card_number
 from producers.cleaning import Cleaning
-from producers.currencies import exponent
 from producers.mapping import REQUIRED, FileMapping, nearest
 from producers.tables import Batch, DatasetError, column_names, read_batches
 from producers.values import Unreadable, holds, reader
+from stream.admission import EARLIEST, LATEST
+from stream.currencies import EXPONENTS, minor_units
 from stream.messages import Label, Transaction
 
 MOST_WAITING: Final = 100_000
@@ -261,17 +262,22 @@ class _Cleaner:
             return amount
         factor = self._factors.get(currency)
         if factor is None:
-            if not isinstance(currency, str):
-                return amount
-            factor = self._factors[currency] = 10 ** exponent(currency)
+            # An unknown currency is found, and counted, when the row is judged.
+            factor = self._factors[currency] = minor_units(currency) if currency in EXPONENTS else 1
         return round(amount * factor)
 
     def _transaction(self, number: int, raw: dict[str, Any]) -> Transaction | None:
         while True:
             try:
-                return msgspec.convert(raw, Transaction)
+                transaction = msgspec.convert(raw, Transaction)
             except msgspec.ValidationError as error:
                 field, reason = _why(error, raw)
+            else:
+                wrong = _implausible(transaction)
+                if wrong is not None:
+                    self._cleaning.discard(number, wrong)
+                    return None
+                return transaction
             if field in _NEVER_EMPTY or field not in raw:
                 told = "amount" if field == "amount_minor" and self._major else field
                 self._cleaning.discard(number, f"{told} {reason}")
@@ -299,6 +305,14 @@ class _Cleaner:
             known_at=known,
             source=rules.source,
         )
+
+
+def _implausible(transaction: Transaction) -> str | None:
+    if transaction.currency not in EXPONENTS:
+        return "currency is none of ISO 4217"
+    if not EARLIEST <= transaction.event_time < LATEST:
+        return "event_time is not of this age"
+    return None
 
 
 def _shown(value: str | float) -> str:

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from producers.card_numbers import KeyedHash, hash_key
-from producers.durations import parse_duration
 from stream.messages import Transaction
+from stream.settings import seconds
 
 FIELDS: Final = tuple(name for name in Transaction.__struct_fields__ if name != "attributes")
 REQUIRED: Final = ("transaction_id", "event_time", "card_id", "merchant_id", "currency")
@@ -286,7 +286,7 @@ def _check_defaults(mapping: FileMapping) -> None:
 
 def _duration(table: str, key: str, value: object) -> timedelta:
     try:
-        return parse_duration(str(value))
+        return timedelta(seconds=seconds(str(value)))
     except ValueError as error:
         raise ValueError(f"[{table}] {key}: {error}") from None
 

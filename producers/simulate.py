@@ -17,7 +17,6 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from producers.currencies import exponent
 from producers.frauds import (
     SCENARIOS,
     AccountTakeover,
@@ -30,6 +29,7 @@ from producers.frauds import (
 from producers.habits import NOWHERE, Habits, Payments
 from producers.labels import Reporting, Reports
 from producers.world import CATEGORIES, COUNTRIES, Population, World, make_world
+from stream.currencies import EXPONENTS, minor_units
 from stream.messages import Label, Transaction
 
 ScenarioName = Literal["stolen_card", "compromised_merchant", "account_takeover", "card_testing"]
@@ -71,9 +71,11 @@ class SimulationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     reporting: Reporting = Reporting()
 
     def __post_init__(self) -> None:
-        """Refuse a start without a time zone: times are absolute."""
+        """Refuse a start without a time zone, and a currency that is none."""
         if self.start.tzinfo is None:
             raise ValueError("the start of a simulation needs a time zone")
+        if self.currency not in EXPONENTS:
+            raise ValueError(f"{self.currency} is no currency of ISO 4217")
 
 
 class Truth(NamedTuple):
@@ -176,7 +178,7 @@ class _Messages:
         self._world = world
         self._start = spec.start.timestamp()
         self._currency = spec.currency
-        self._factor = 10 ** exponent(spec.currency)
+        self._factor = minor_units(spec.currency)
         self._prefix = prefix
         self._numbers = count(1)
         self._channels = ["ecommerce" if online else "pos" for online in world.online.tolist()]
