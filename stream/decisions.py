@@ -1,7 +1,7 @@
 """A decision as it is recorded, and what is emitted of it: always the same bytes. Pure.
 
-Recorded are the decision as JSON and, for an alert, on a second line the card's recent activity: an alert that
-is emitted again is built from these bytes and from nothing else.
+Recorded are the decision as JSON and, for an alert, on a second line the card's recent activity: an alert
+that is emitted again is built from these bytes and from nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from models.features import parse_note
+from models.notes import parse_note
 from models.profiles import Reading
 from stream.messages import Activity, Decision, decision_decoder, encode
 from stream.ports import EntityRef
@@ -22,6 +22,7 @@ class _Head(msgspec.Struct, frozen=True):
 
     transaction_id: str
     card_id: str
+    origin: tuple[int, int]
 
 
 _head = msgspec.json.Decoder(_Head)
@@ -32,12 +33,14 @@ class Recorded(msgspec.Struct, frozen=True):
 
     Attributes:
         key: of its messages, the card_id.
+        origin: partition and offset of the transaction that was decided.
         decision: JSON, as emitted.
         activity: JSON list, or empty where the decision needs no action.
     """
 
     transaction_id: str
     key: bytes
+    origin: tuple[int, int]
     decision: bytes
     activity: bytes
 
@@ -69,7 +72,7 @@ def unpack(raw: bytes) -> Recorded:
     """What was recorded."""
     decision, _, activity = raw.partition(b"\n")
     head = _head.decode(decision)
-    return Recorded(head.transaction_id, head.card_id.encode(), decision, activity)
+    return Recorded(head.transaction_id, head.card_id.encode(), head.origin, decision, activity)
 
 
 def recent_activity(entities: Sequence[EntityRef], readings: Sequence[Reading]) -> list[Activity]:

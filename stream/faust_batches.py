@@ -60,12 +60,14 @@ class BatchTopic:
             exception stops the worker with exit code 1. Neither acknowledges anything.
         name: the agent's, in logs.
         max_records: most records in a batch, > 0. Above 500 nothing is gained.
+        min_interval: seconds from one batch to the next, >= 0: for a handler whose work is mostly per batch.
     """
 
     topic: str
     handler: Handler
     name: str
     max_records: int = 500
+    min_interval: float = 0.0
 
 
 class Batch:
@@ -98,8 +100,10 @@ class BatchStream(faust.Stream[Any]):
     app: BatchApp
     channel: Any
 
-    async def batches(self, max_records: int) -> AsyncIterator[Batch]:
+    async def batches(self, max_records: int, min_interval: float = 0.0) -> AsyncIterator[Batch]:
         """Yield what is queued, at most `max_records` at a time, and wait only when nothing is.
+
+        With a `min_interval` the next batch begins so many seconds after the last one began, at the earliest.
 
         A batch is acknowledged when the body comes back for the next one. When it raises or leaves,
         nothing of the batch is.
@@ -111,8 +115,12 @@ class BatchStream(faust.Stream[Any]):
         consumer = self.app.consumer
         queue = self.channel.queue
         kept: Run | None = None
+        loop = asyncio.get_running_loop()
+        next_at = loop.time()
         try:
             while not self.should_stop:
+                if (pause := next_at - loop.time()) > 0:
+                    await self.sleep(pause)
                 runs: list[Run] = []
                 room = max_records
                 while room and (kept is not None or not runs or not queue.empty()):
@@ -127,6 +135,7 @@ class BatchStream(faust.Stream[Any]):
                         runs.append(run)
                         room -= len(run.records)
                 batch = Batch(runs)
+                next_at = loop.time() + min_interval
                 consumer.pick_up()
                 try:
                     yield batch
@@ -191,7 +200,7 @@ class BatchApp(faust.App):
 
     def _body(self, plan: BatchTopic) -> Callable[[Any], Any]:
         async def handle_batches(stream: BatchStream) -> None:
-            async for batch in stream.batches(plan.max_records):
+            async for batch in stream.batches(plan.max_records, plan.min_interval):
                 batch.given_up = not await self._handle(plan, batch)
 
         return handle_batches
@@ -213,6 +222,11 @@ class BatchApp(faust.App):
                 if letting_go.is_set():
                     return False
                 pause = min(2 * pause, RETRY_MOST)
+            except Exception:
+                # The crash takes the consumer's thread along: commit what was handled before this batch.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.consumer.commit(), RETRY_MOST)
+                raise
             else:
                 return True
 

@@ -2,9 +2,9 @@
 
     labels -> admit -> join the decision -> standing -> learn -> (snapshot, publish, acknowledge)
 
-The model is a function of the log of labels and of the decisions, and of nothing else: two learners that read the
-same log hold the same bits. So a model is named by the offset it has learned up to, and a learner that comes back
-goes on from its snapshot as if it had never been away.
+The model is a function of the log of labels and of the decisions, and of nothing else: two learners that read
+the same log hold the same bits. So a model is named by the offset it has learned up to, and a learner that
+comes back goes on from its snapshot as if it had never been away.
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ _served = msgspec.json.Decoder(_Served)
 
 
 def is_chosen(transaction_id: str, rate: float) -> bool:
-    """Whether a genuine transaction is among the share that is learned; the same answer everywhere and always.
+    """Whether a genuine transaction is among the share that is learned; always the same answer.
 
     Args:
+        transaction_id: what the hash is taken of.
         rate: the share, 0 to 1.
 
     >>> sum(is_chosen(f"t{i}", 0.1) for i in range(10_000))
@@ -69,6 +70,27 @@ def is_chosen(transaction_id: str, rate: float) -> bool:
     """
     digest = hashlib.blake2b(transaction_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < rate * 2.0**64
+
+
+def waiting_entry(record: Record) -> bytes:
+    """What the waiting room keeps of a label: where it stood, and its bytes."""
+    return b"%d %b" % (record.offset, record.value or b"")
+
+
+def waited(entry: bytes) -> tuple[int, bytes]:
+    """The offset and the bytes of a label that waited.
+
+    >>> waited(b'42 {"is_fraud":true}')
+    (42, b'{"is_fraud":true}')
+    """
+    offset, _, value = entry.partition(b" ")
+    return int(offset), value
+
+
+def call_in(outbox: Outbox, labels: LabelStore, topic: str, entries: Sequence[tuple[str, bytes]]) -> None:
+    """Put waiting labels (transaction_id, entry) into the log again, then let them leave the waiting room."""
+    outbox.send([Message(topic, name.encode(), waited(entry)[1]) for name, entry in entries])
+    labels.leave([name for name, _ in entries])
 
 
 class Learner:
@@ -135,7 +157,8 @@ class Learner:
         standings = self._labels.apply_labels(touches, learned=self.published_offset)
         self._reached("labels-applied")
         early = [touch for touch, standing in zip(touches, standings, strict=True) if standing == "waiting"]
-        self._outbox.send([*rejected, *self._come_since(early)])
+        self._outbox.send(rejected)
+        self._call_in(early)
 
         # From here on nothing can fail half-way: the model takes the whole batch, or none of it.
         learned = frauds = 0
@@ -188,7 +211,7 @@ class Learner:
         known_at = label.known_at.timestamp()
         if known is None:
             return LabelTouch(
-                record.offset, label.transaction_id, label.is_fraud, known_at, None, (), record.value or b""
+                record.offset, label.transaction_id, label.is_fraud, known_at, None, (), waiting_entry(record)
             )
         happened = known.event_time.timestamp()
         # Silence knows no more than the transaction's own moment: whoever reports anything knows it later.
@@ -200,17 +223,17 @@ class Learner:
             known_at,
             knowledge_of(happened, label.is_fraud, self._spec),
             tuple(EntityRef(kind, key, 0) for kind, (key, _, _) in known.entities.items()),
-            record.value or b"",
+            waiting_entry(record),
         )
 
-    def _come_since(self, early: Sequence[LabelTouch]) -> list[Message]:
-        """Labels whose decision came between the look-up and the waiting room go back into the log at once.
+    def _call_in(self, early: Sequence[LabelTouch]) -> None:
+        """Put labels whose decision came between the look-up and the waiting room into the log again.
 
         Later decisions find their label in the waiting room (see `maturity`); between the two none is missed.
         """
         if not early:
-            return []
-        names = [touch.transaction_id for touch in early]
-        found = self._decisions.decisions(names)
+            return
+        found = self._decisions.decisions([touch.transaction_id for touch in early])
         back = [touch for touch, raw in zip(early, found, strict=True) if raw is not None]
-        return [Message(self._labels_topic, touch.transaction_id.encode(), touch.raw) for touch in back]
+        if back:
+            call_in(self._outbox, self._labels, self._labels_topic, [(t.transaction_id, t.raw) for t in back])

@@ -1,9 +1,9 @@
-"""Silence is a label too: what nobody reports by the horizon counts as genuine. And early labels are called in.
+"""Silence is a label too: what nobody reports by the horizon counts as genuine; early labels are called in.
 
-The maturity agent reads every decision. For the hash-chosen share it remembers when each falls due, in event time
-and by partition, and writes the label `genuine, source: maturity` once the partition's decisions have come that
-far. So one log holds everything that is learned. It also finds labels that came before their decision and puts
-them into the log again.
+The maturity agent reads every decision. For the hash-chosen share it remembers when each falls due, in event
+time and by partition, and writes the label `genuine, source: maturity` once the partition's decisions have
+come that far. So one log holds everything that is learned. It also finds labels that came before their
+decision and puts them into the log again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from stream.admission import Rejected, dead_letter
-from stream.learning import SILENCE, is_chosen
+from stream.learning import SILENCE, call_in, is_chosen, waited
 from stream.messages import Label, Time, encode
 from stream.ports import Clock, LabelStore, Message, Outbox
 from stream.records import Record
@@ -133,9 +133,7 @@ class Maturity:
             if raw is not None
         ]
         if waiting:
-            self._outbox.send([Message(self._labels_topic, name.encode(), raw) for name, raw in waiting])
-            self._reached("called-in")
-            self._labels.leave([name for name, _ in waiting])
+            call_in(self._outbox, self._labels, self._labels_topic, waiting)
         return len(waiting)
 
     def _expire(self, watermarks: Mapping[int, float]) -> int:
@@ -147,16 +145,11 @@ class Maturity:
             why = Rejected(
                 "unknown_transaction", "no decision on this transaction came while its label waited"
             )
-            self._outbox.send(
-                [
-                    dead_letter(
-                        Record(self._labels_topic, 0, -1, 0, name.encode(), raw),
-                        why,
-                        self._dead_letters,
-                        self._clock(),
-                    )
-                    for name, raw in lost
-                ]
-            )
+            self._outbox.send([self._in_vain(name, entry, why) for name, entry in lost])
             self._labels.leave([name for name, _ in lost])
         return len(lost)
+
+    def _in_vain(self, name: str, entry: bytes, why: Rejected) -> Message:
+        offset, value = waited(entry)
+        record = Record(self._labels_topic, 0, offset, 0, name.encode(), value)
+        return dead_letter(record, why, self._dead_letters, self._clock())

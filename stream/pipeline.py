@@ -10,18 +10,19 @@ replay and in a test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from models.feature_spec import FeatureSpec
-from models.features import entities_of, event_of, features_of, reason_text
+from models.features import entities_of, event_of, features_of
 from models.profiles import Reading
+from models.reasons import reason_text
 from stream.admission import Limits, Rejected, admit_transaction, dead_letter
 from stream.decisions import Recorded, pack, recent_activity, unpack
 from stream.messages import Decision, Reason, Transaction
 from stream.policy import Policy, Thresholds, decide
-from stream.ports import Clock, FeatureStore, Message, Outbox, Touch
+from stream.ports import Clock, EntityRef, FeatureStore, Message, Outbox, Touch
 from stream.records import Record
 
 MAX_REASONS = 5
@@ -30,10 +31,17 @@ MAX_REASONS = 5
 class Scorer(Protocol):
     """A model as the pipeline sees it; a batch sees one model from its first event to its last."""
 
-    version: str
-    thresholds: Thresholds
+    @property
+    def version(self) -> str:
+        """What decisions name."""
+        ...
 
-    def score(self, features: Mapping[str, float]) -> tuple[float, Sequence[tuple[str, float]]]:
+    @property
+    def thresholds(self) -> Thresholds:
+        """Of its own scores."""
+        ...
+
+    def score(self, features: dict[str, float]) -> tuple[float, Sequence[tuple[str, float]]]:
         """The probability of fraud, and contributions by feature, strongest first."""
         ...
 
@@ -126,15 +134,21 @@ class Pipeline:
         arrivals, rejected = self._admit(records, now)
         arrivals, copies = _apart(arrivals)
 
-        # 1. What is decided already is emitted again as it was, and touches nothing.
+        # 1. What is decided already is emitted again as it was.
         known = self._store.lookup([arrival.transaction.transaction_id for arrival in arrivals])
-        new = [arrival for arrival, raw in zip(arrivals, known, strict=True) if raw is None]
-        repeated = [unpack(raw) for raw in known if raw is not None]
+        before = [unpack(raw) if raw is not None else None for raw in known]
         self._reached("looked-up")
 
-        # 2. Read the profiles, then update them: an event does not vouch for itself.
+        # 2. Read the profiles, then update them: an event does not vouch for itself. A second event of a
+        #    transaction touches nothing; the same event again is known by its offset, and only fills what a
+        #    store that lost its last moments lacks.
         ends = {record.partition: record.offset for record in records}
-        touches = [self._touch(arrival) for arrival in new]
+        fresh = [
+            (arrival, earlier)
+            for arrival, earlier in zip(arrivals, before, strict=True)
+            if earlier is None or earlier.origin == (arrival.record.partition, arrival.record.offset)
+        ]
+        touches = [self._touch(arrival) for arrival, _ in fresh]
         readings = self._store.apply(touches, ends=ends, recorded=self._recorded, tokens=self._tokens)
         self._reached("profiles-applied")
 
@@ -142,7 +156,9 @@ class Pipeline:
         model = self._model()
         proposals: list[tuple[int, str, bytes]] = []
         forgotten: list[str] = []
-        for arrival, touch, reading in zip(new, touches, readings, strict=True):
+        for (arrival, earlier), touch, reading in zip(fresh, touches, readings, strict=True):
+            if earlier is not None:
+                continue
             if reading is None:
                 forgotten.append(arrival.transaction.transaction_id)
             else:
@@ -157,6 +173,7 @@ class Pipeline:
         self._reached("recorded")
 
         # 5. Emit, and wait until it is durable.
+        repeated = [earlier for earlier in before if earlier is not None]
         late, lost = self._recall(forgotten)
         by_id = {entry.transaction_id: entry for entry in (*repeated, *decided, *late)}
         again = [*repeated, *late, *(by_id[name] for name in copies if name in by_id)]
@@ -196,7 +213,7 @@ class Pipeline:
             record.partition,
             record.offset,
             event_of(payment, self._spec),
-            entities_of(payment, self._spec),
+            tuple(EntityRef(*entity) for entity in entities_of(payment, self._spec)),
         )
 
     def _decide(

@@ -3,8 +3,8 @@
 By an alert budget: the given shares of all transactions are declined or reviewed; the thresholds come with
 the model, from the scores it gave, so they move only when the model does.
 By cost: the action with the least expected cost (Bahnsen, Aouada, Stojanovic and Ottersten,
-"Example-Dependent Cost-Sensitive Decision Trees", 2015, section 3): a fraud that is approved costs its amount,
-a review its fee, a genuine payment that is declined a share of its amount.
+"Example-Dependent Cost-Sensitive Decision Trees", 2015, section 3): a fraud that is approved costs its
+amount, a review its fee, a genuine payment that is declined a share of its amount.
 """
 
 from __future__ import annotations

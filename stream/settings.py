@@ -76,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_ssl_ca_file: Annotated[str, _about("certificate authority of the brokers, a PEM file")] = ""
     redis_url: Annotated[str, _about("redis://, rediss:// or unix://")] = "redis://127.0.0.1:6379/0"
     redis_cluster: Annotated[bool, _about("the URL leads to a Redis Cluster")] = False
+    redis_prefix: Annotated[str, _about("put before every key's name")] = "rw"
     shards: Annotated[
         int,
         Meta(
@@ -127,8 +128,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     label_wait: Annotated[
         Duration, _about("a label waits so long for its transaction, then becomes a dead letter (event time)")
     ] = Duration(7 * 86400.0)
-    snapshot_labels: Annotated[int, Meta(ge=1, description="publish the model after so many labels")] = 2000
-    snapshot_interval: Annotated[Duration, _about("and at the latest so long after a label")] = Duration(5.0)
+    snapshot_interval: Annotated[
+        Duration, _about("labels are learned, and a model published, at most once in so long")
+    ] = Duration(1.0)
     policy: Annotated[Literal["budget", "cost"], _about("decide by an alert budget, or by expected cost")] = (
         "budget"
     )

@@ -1,0 +1,233 @@
+"""Models on their compacted topic: published by the learner, followed by every score worker.
+
+A model that cannot be trusted (forged, damaged, of a newer format) is refused before anything is built from
+it, the last good one goes on, and the refusal is said loudly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from models.snapshot import SnapshotRefused, load
+from stream.adapters.kafka_client import confluent
+from stream.messages import ModelManifest, encode, manifest_decoder
+from stream.ports import DependencyDown, Message, Outbox
+from stream.settings import Settings
+
+logger = logging.getLogger("riverwatch.models")
+
+MAX_INLINE = 700_000  # bytes: what Base64 leaves below the broker's usual limit of 1 MB a message
+_TAIL = 50  # records at the end of the topic that are read first
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A model that was read, verified and built."""
+
+    manifest: ModelManifest
+    model: Any
+
+
+def publish(outbox: Outbox, topic: str, manifest: ModelManifest, blob: bytes, blob_dir: str) -> None:
+    """Publish a snapshot, durably: inline where a message can hold it, else as a file that all workers share.
+
+    Raises:
+        ValueError: it is too large for a message and there is no folder for it.
+        OSError: the folder takes no more.
+        DependencyDown: Kafka does not answer.
+    """
+    if len(blob) <= MAX_INLINE:
+        manifest = msgspec.structs.replace(manifest, blob=blob)
+    elif not blob_dir:
+        raise ValueError(
+            f"the model {manifest.version} has {len(blob)} bytes, too many for a message: set "
+            "RIVERWATCH_MODEL_BLOB_DIR to a folder that all workers share"
+        )
+    else:
+        path = Path(blob_dir) / f"{manifest.sha256}.model"
+        part = path.with_suffix(".part")
+        part.write_bytes(blob)
+        part.replace(path)
+        manifest = msgspec.structs.replace(manifest, location=str(path))
+    outbox.send([Message(topic, manifest.name.encode(), encode(manifest))])
+
+
+def opened(value: bytes, key: bytes) -> Published:
+    """The model of a message.
+
+    Raises:
+        SnapshotRefused: it is not to be trusted.
+    """
+    try:
+        manifest = manifest_decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SnapshotRefused(f"the message on the models topic is no manifest: {error}") from error
+    if manifest.blob is not None:
+        blob = manifest.blob
+    else:
+        try:
+            blob = Path(manifest.location or "").read_bytes()
+        except OSError as error:
+            raise SnapshotRefused(
+                f"model {manifest.version}: its file {manifest.location} cannot be read ({error.strerror}); "
+                "is RIVERWATCH_MODEL_BLOB_DIR the same folder for all workers?"
+            ) from error
+    if hashlib.sha256(blob).hexdigest() != manifest.sha256:
+        raise SnapshotRefused(f"model {manifest.version}: the snapshot is not the one its manifest names")
+    header, model = load(blob, key=key)
+    if (header.version, header.next_offset) != (manifest.version, manifest.next_offset):
+        raise SnapshotRefused(
+            f"the manifest says {manifest.version}, the signed snapshot {header.version}: it was changed"
+        )
+    return Published(msgspec.structs.replace(manifest, blob=None), model)
+
+
+class ModelTopic:
+    """Reads one model's messages from the topic, without a group: every reader reads all of them."""
+
+    def __init__(self, settings: Settings, *, name: str) -> None:
+        self._settings = settings
+        self._key = name.encode()
+        self._topic = settings.topic("models")
+        self._consumer = Consumer(
+            confluent(
+                settings,
+                group_id="riverwatch-model-reader",  # never joined, never committed
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_wait_max_ms=100,
+                enable_partition_eof=False,
+                fetch_max_bytes=10_000_000,
+            )
+        )
+
+    def latest(self) -> tuple[Published | None, list[str]]:
+        """The newest model that can be trusted, and why newer ones were refused; `poll` goes on from there.
+
+        Raises:
+            DependencyDown: Kafka does not answer.
+        """
+        partition = TopicPartition(self._topic, 0)
+        try:
+            low, high = self._consumer.get_watermark_offsets(partition, timeout=10)
+            for start in dict.fromkeys((max(low, high - _TAIL), low)):
+                refused: list[str] = []
+                values = [value for value in self._range(start, high) if value is not None]
+                for value in reversed(values):
+                    try:
+                        return opened(value, self._settings.signing_key()), refused
+                    except SnapshotRefused as refusal:
+                        refused.append(refusal.reason)
+        except KafkaException as error:
+            raise DependencyDown(
+                f"Kafka ({self._settings.kafka_bootstrap}): {error.args[0].str()}"
+            ) from error
+        return None, refused
+
+    def poll(self, timeout: float) -> list[bytes]:
+        """New messages of the model, the latest last."""
+        found: list[bytes] = []
+        message = self._consumer.poll(timeout)
+        while message is not None:
+            value = message.value()
+            if message.error() is None and message.key() == self._key and value is not None:
+                found.append(value)
+            message = self._consumer.poll(0)
+        return found
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._consumer.close()
+
+    def _range(self, start: int, end: int) -> Iterator[bytes | None]:
+        position = TopicPartition(self._topic, 0, start if start < end else OFFSET_BEGINNING)
+        self._consumer.assign([position if end else TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+        deadline = time.monotonic() + 30
+        at = start
+        while at < end:
+            message = self._consumer.poll(0.5)
+            if message is None:
+                # Compaction and transactions may leave the last offsets without a record.
+                at = max(at, self._consumer.position([position])[0].offset)
+                if time.monotonic() > deadline:
+                    raise DependencyDown(f"Kafka ({self._settings.kafka_bootstrap}): no answer for 30 s")
+            elif message.error() is not None:
+                raise KafkaException(message.error())
+            else:
+                at = (message.offset() or 0) + 1
+                if message.key() == self._key:
+                    yield message.value()
+
+
+class ModelFollower:
+    """Follows a model in a thread of its own and calls `swap` with each one that can be trusted.
+
+    Args:
+        settings: addresses, credentials, the signing key.
+        name: the model's name.
+        swap: called in the follower's thread.
+    """
+
+    def __init__(self, settings: Settings, *, name: str, swap: Callable[[Published], None]) -> None:
+        self._settings = settings
+        self._name = name
+        self._swap = swap
+        self._stop = threading.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+        self.refused = 0
+
+    def start(self) -> None:
+        """Begin; `wait` tells when the topic was read to its end once."""
+        self._thread.start()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether the newest model is in use (or there is none yet), within `timeout` seconds."""
+        return self._ready.wait(timeout)
+
+    def stop(self) -> None:
+        """End, and let the connection go."""
+        self._stop.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        topic = ModelTopic(self._settings, name=self._name)
+        try:
+            while not self._stop.is_set() and not self._catch_up(topic):
+                self._stop.wait(1.0)
+            while not self._stop.is_set():
+                for value in topic.poll(0.2)[-1:]:
+                    self._take(value)
+        finally:
+            topic.close()
+
+    def _catch_up(self, topic: ModelTopic) -> bool:
+        try:
+            newest, refused = topic.latest()
+        except DependencyDown as down:
+            logger.warning("no model yet: %s", down)
+            return False
+        for reason in refused:
+            self._refuse(reason)
+        if newest is not None:
+            self._swap(newest)
+        self._ready.set()
+        return True
+
+    def _take(self, value: bytes) -> None:
+        try:
+            self._swap(opened(value, self._settings.signing_key()))
+        except SnapshotRefused as refusal:
+            self._refuse(refusal.reason)
+
+    def _refuse(self, reason: str) -> None:
+        self.refused += 1
+        logger.error("MODEL REFUSED, the last good one goes on: %s", reason)

@@ -1,0 +1,1 @@
+"""What `riverwatch` can be told to do, a module a subject."""

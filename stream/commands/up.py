@@ -1,0 +1,101 @@
+"""riverwatch up: Kafka, Redis and topics on this machine, in the foreground."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from infra.services import (
+    LocalRedis,
+    choose_kafka,
+    clear_running,
+    find_running,
+    open_kafka,
+    running_file,
+    write_running,
+)
+from stream.commands.options import with_settings
+from stream.settings import Settings, load
+
+
+def state_dir(settings: Settings) -> Path:
+    """Where local state is kept."""
+    return Path(settings.state_dir) if settings.state_dir else running_file().parent / "up"
+
+
+def model_key(folder: Path) -> Path:
+    """The file with the signing key of this machine's models, made where there is none."""
+    path = folder / "model.key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path
+
+
+@click.command()
+@click.option(
+    "--kafka",
+    type=click.Choice(["auto", "apache", "embedded"]),
+    default="auto",
+    show_default=True,
+    help="Which Kafka: Apache Kafka needs Java 17+ and Maven; the embedded one needs nothing.",
+)
+@click.option("--kafka-port", type=int, default=None, help="[a free one]")
+@click.option("--redis-port", type=int, default=None, help="[a free one]")
+@with_settings("partitions", "state_dir")
+def up(
+    settings: Settings,
+    kafka: Literal["auto", "apache", "embedded"],
+    kafka_port: int | None,
+    redis_port: int | None,
+) -> None:
+    """Start Kafka, Redis and the topics here, and stay until Ctrl-C. The other commands find them."""
+    there = find_running()
+    if there is not None:
+        raise click.ClickException(
+            f"`riverwatch up` runs already (process {there.pid}, Kafka {there.bootstrap}, Redis {there.redis_url})"
+        )
+    folder = state_dir(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    kind, why = choose_kafka(kafka)
+    click.echo(f"{why}")
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with ExitStack() as stack:
+        # What one keeps, the other must keep: a Redis that outlives its topics knows offsets that mean nothing.
+        lasting = kind == "apache"
+        redis = stack.enter_context(LocalRedis(folder, redis_port, appendonly=lasting))
+        broker = stack.enter_context(open_kafka(kind, port=kafka_port, state_dir=folder))
+        key = model_key(folder)
+        (folder / "partitions").write_text(str(settings.partitions))
+        flags = {"kafka_bootstrap": broker.bootstrap, "partitions": settings.partitions}
+        from stream.adapters.kafka_admin import create_topics  # noqa: PLC0415 - `--help` stays instant
+
+        create_topics(load(flags, {}).settings)
+        write_running(folder, broker.bootstrap, redis.url, os.getpid(), broker.kind)
+        stack.callback(clear_running, os.getpid())
+        click.echo(f"RIVERWATCH_KAFKA_BOOTSTRAP={broker.bootstrap}")
+        click.echo(f"RIVERWATCH_REDIS_URL={redis.url}")
+        click.echo(f"RIVERWATCH_MODEL_KEY_FILE={key}")
+        click.echo(
+            f"Kafka ({broker.kind}, process {broker.pid}) and Redis (process {redis.pid}) are up; logs in "
+            f"{folder / 'logs'}. Now, each in its own terminal:\n"
+            "  riverwatch score\n  riverwatch learn\n  riverwatch monitor\n"
+            "  riverwatch produce simulate --events 20000 --rate 500\n  riverwatch alerts --follow\n"
+            "Ctrl-C ends them."
+        )
+        while not ended.wait(1.0):
+            for service in (broker, redis):
+                if not service.is_running:
+                    raise click.ClickException(
+                        f"a service has ended by itself; its log is in {folder / 'logs'}"
+                    )

@@ -1,0 +1,66 @@
+"""riverwatch score, learn, monitor: the workers, until they are told to end."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from stream.commands.options import CONNECTION, with_settings
+from stream.settings import Settings
+
+WORKER = (*CONNECTION, "redis_cluster", "shards", "partitions", "instance_id", "session_timeout")
+MODEL = ("model", "model_key_file", "model_blob_dir", "features_file", "genuine_rate")
+
+
+@click.command()
+@with_settings(
+    *WORKER,
+    *MODEL,
+    "heartbeat_interval",
+    "batch_size",
+    "max_event_bytes",
+    "future_tolerance",
+    "card_numbers",
+    "decision_ttl",
+    "features_in_scores",
+    "policy",
+    "review_share",
+    "decline_share",
+    "review_cost",
+    "decline_cost",
+    "log_level",
+)
+def score(settings: Settings) -> None:
+    """Decide every transaction. As many of these as there are partitions share the work."""
+    from stream.wiring import run_score  # noqa: PLC0415 - `--help` stays instant
+
+    settings.signing_key()
+    sys.exit(run_score(settings))
+
+
+@click.command()
+@with_settings(
+    *WORKER,
+    *MODEL,
+    "maturity",
+    "label_wait",
+    "snapshot_interval",
+    "decision_log",
+    "decision_ttl",
+    "log_level",
+)
+def learn(settings: Settings) -> None:
+    """Learn from labels and publish models. One learns, further ones stand by."""
+    from stream.wiring import run_learn  # noqa: PLC0415 - `--help` stays instant
+
+    sys.exit(run_learn(settings))
+
+
+@click.command()
+@with_settings(*WORKER, "maturity", "metrics_interval", "quality_window", "cards_per_day", "log_level")
+def monitor(settings: Settings) -> None:
+    """Watch for drift and measure quality on matured labels. One is enough."""
+    from stream.wiring import run_monitor  # noqa: PLC0415 - `--help` stays instant
+
+    sys.exit(run_monitor(settings))

@@ -1,0 +1,59 @@
+"""A model in use: what the pipeline scores with, the same object for a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from models.anomaly import UnsupervisedModel
+from stream.policy import Policy, Thresholds
+
+MIN_FRAUDS = 20  # a model that has seen fewer ranks worse than the profiles alone
+
+
+class Assessor(Protocol):
+    """What a model must offer to be served."""
+
+    def score_one(self, x: dict[str, float]) -> float:
+        """The probability of fraud."""
+        ...
+
+    def explain_one(self, x: dict[str, float]) -> list[tuple[str, float]]:
+        """Contributions by feature, strongest first."""
+        ...
+
+    def threshold(self, share: float) -> float:
+        """The score above which a share of all transactions lies."""
+        ...
+
+
+class ServedModel:
+    """A model under its version, with the thresholds that its own scores give.
+
+    Args:
+        version: every decision names it.
+        model: is not changed.
+        policy: whose shares the thresholds serve.
+    """
+
+    def __init__(self, version: str, model: Assessor, policy: Policy) -> None:
+        self.version = version
+        review = model.threshold(policy.review_share)
+        self.thresholds = Thresholds(review, max(review, model.threshold(policy.decline_share)))
+        self._model = model
+
+    def score(self, features: dict[str, float]) -> tuple[float, Sequence[tuple[str, float]]]:
+        """The probability of fraud, and contributions by feature, strongest first."""
+        return self._model.score_one(features), self._model.explain_one(features)
+
+
+def first_model(policy: Policy) -> ServedModel:
+    """What scores before anything is learned: an unsupervised model, and its version says so."""
+    return ServedModel("unsupervised-1", UnsupervisedModel(), policy)
+
+
+def served(version: str, model: Assessor, policy: Policy) -> ServedModel:
+    """A published model in use; until it has learned enough frauds, the unsupervised one goes on."""
+    if getattr(model, "frauds", MIN_FRAUDS) < MIN_FRAUDS:
+        return first_model(policy)
+    return ServedModel(version, model, policy)

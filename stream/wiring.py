@@ -1,0 +1,105 @@
+"""From settings to running workers: the only place where clients are made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from models.feature_spec import FeatureSpec, load_spec
+from stream.adapters.due_queues import RedisDueQueue
+from stream.adapters.kafka_admin import check_topics
+from stream.adapters.kafka_outbox import KafkaOutbox
+from stream.adapters.redis_shards import connect
+from stream.adapters.redis_store import RedisStore
+from stream.faust_batches import run_app
+from stream.presence import Presence
+from stream.settings import Settings
+
+Reached = Callable[[str], None]
+
+
+def now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+def nothing(_point: str) -> None:
+    """What happens at the named points between steps: nothing, outside of tests."""
+
+
+def feature_spec(settings: Settings) -> FeatureSpec:
+    """The feature specification in force."""
+    return load_spec(Path(settings.features_file)) if settings.features_file else FeatureSpec()
+
+
+def redis_client(settings: Settings) -> Any:
+    """A client of the Redis in force."""
+    url = settings.redis_url
+    if settings.redis_cluster and "+cluster" not in url:
+        url = url.replace("://", "+cluster://", 1)
+    return connect(url)
+
+
+def make_store(settings: Settings, spec: FeatureSpec, client: Any) -> RedisStore:
+    """The store of profiles, decisions and labels."""
+    ttl = max(int(settings.decision_ttl), 1)
+    return RedisStore(
+        client,
+        spec.half_lives,
+        settings.shards,
+        decision_ttl_seconds=ttl,
+        label_ttl_seconds=ttl,
+        prefix=settings.redis_prefix,
+    )
+
+
+def run_score(settings: Settings, *, reached: Reached = nothing) -> int:
+    """Run a score worker until it is told to end; returns the exit code."""
+    from stream.workers.score import ScorePorts, create_app  # noqa: PLC0415 - Faust is slow to import
+
+    spec = feature_spec(settings)
+    check_topics(settings)
+    client = redis_client(settings)
+    presence = Presence("score", client, prefix=settings.redis_prefix)
+    ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, presence)
+    app, follower = create_app(settings, ports, spec, reached=reached)
+    follower.start()
+    return _run(app, presence, settings)
+
+
+def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
+    """Run a learn worker until it is told to end; returns the exit code."""
+    from stream.workers.learn import LearnPorts, create_app  # noqa: PLC0415 - Faust is slow to import
+
+    spec = feature_spec(settings)
+    check_topics(settings)
+    client = redis_client(settings)
+    presence = Presence("learn", client, prefix=settings.redis_prefix)
+    store = make_store(settings, spec, client)
+    queue = RedisDueQueue(client, prefix=settings.redis_prefix)
+    ports = LearnPorts(store, store, queue, KafkaOutbox(settings), now, presence)
+    return _run(create_app(settings, ports, spec, reached=reached), presence, settings)
+
+
+def run_monitor(settings: Settings) -> int:
+    """Run the monitor worker until it is told to end; returns the exit code."""
+    from stream.workers.monitor import create_app  # noqa: PLC0415 - Faust is slow to import
+
+    check_topics(settings)
+    presence = Presence("monitor", redis_client(settings), prefix=settings.redis_prefix)
+    return _run(create_app(settings, KafkaOutbox(settings), now, presence), presence, settings)
+
+
+def _run(app: Any, presence: Presence, settings: Settings) -> int:
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    if settings.log_level == "INFO":  # what they do in good order is for who looks for an error in it
+        for library in ("faust", "mode", "aiokafka", "stream"):
+            logging.getLogger(library).setLevel(logging.WARNING)
+    presence.start()
+    try:
+        return run_app(app, loglevel=settings.log_level)
+    finally:
+        presence.stop()

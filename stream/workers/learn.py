@@ -1,0 +1,214 @@
+"""The learn worker: a Faust app with two agents, labels to models and decisions to matured silence.
+
+Of many learn workers one holds the only partition of `labels` and learns; the others stand by, and share the
+partitions of `scores`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from models.classifier import build_model
+from models.feature_spec import FeatureSpec
+from models.snapshot import SnapshotHeader, dump
+from stream.adapters.kafka_admin import committed
+from stream.adapters.kafka_client import faust_credentials
+from stream.adapters.kafka_models import ModelTopic, publish
+from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
+from stream.learning import Learner
+from stream.maturity import DueQueue, Maturity
+from stream.messages import ModelManifest
+from stream.ports import Clock, DecisionLog, DependencyDown, LabelStore, Outbox
+from stream.presence import Presence
+from stream.records import Record
+from stream.settings import Settings
+from stream.workers.score import limits_of
+
+logger = logging.getLogger("riverwatch.learn")
+
+BATCH = 2000  # labels a batch at most: one snapshot a batch
+
+
+class LearnPorts(NamedTuple):
+    """What a learn worker stands on."""
+
+    decisions: DecisionLog
+    labels: LabelStore
+    queue: DueQueue
+    outbox: Outbox
+    clock: Clock
+    presence: Presence
+
+
+class LearnWorker:
+    """Learns while it holds the partition of `labels`."""
+
+    def __init__(
+        self, settings: Settings, ports: LearnPorts, spec: FeatureSpec, reached: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._ports = ports
+        self._spec = spec
+        self._reached = reached
+        self._key = settings.signing_key()
+        self._learner: Learner | None = None
+
+    def take_over(self) -> int:
+        """Go on from the newest snapshot; returns the first label it has not learned.
+
+        Raises:
+            DependencyDown: Kafka does not answer.
+        """
+        settings, ports = self._settings, self._ports
+        topic = ModelTopic(settings, name=settings.model)
+        try:
+            newest, refused = topic.latest()
+        finally:
+            topic.close()
+        for reason in refused:
+            logger.error("MODEL REFUSED, an older one is taken: %s", reason)
+        manifest = newest.manifest if newest else None
+        knowledge = manifest.event_time.timestamp() if manifest and manifest.event_time else None
+        self._learner = Learner(
+            model=newest.model if newest else build_model(settings.model, genuine_rate=settings.genuine_rate),
+            next_offset=manifest.next_offset if manifest else 0,
+            learned=manifest.learned if manifest else 0,
+            knowledge_time=knowledge,
+            decisions=ports.decisions,
+            labels=ports.labels,
+            outbox=ports.outbox,
+            clock=ports.clock,
+            spec=self._spec,
+            genuine_rate=settings.genuine_rate,
+            labels_topic=settings.topic("labels"),
+            dead_letters=settings.topic("dead-letters"),
+            limits=limits_of(settings),
+            reached=self._reached,
+        )
+        logger.info("learning from label %d on", self._learner.next_offset)
+        return self._learner.next_offset
+
+    def leave(self) -> None:
+        """The partition is another worker's."""
+        self._learner = None
+
+    def handle(self, records: list[Record]) -> None:
+        """Learn a batch and publish the model: only then may the labels be acknowledged."""
+        learner = self._learner
+        if learner is None:
+            raise Retry("the labels are not this worker's")
+        try:
+            counts = learner.process(records)
+            version = self._publish(learner)
+        except DependencyDown as down:
+            self._ports.presence.waiting(str(down))
+            raise Retry(str(down)) from down
+        except OSError as error:
+            raise Retry(f"the snapshot was not written: {error}") from error
+        self._ports.presence.count(counts._asdict(), model_version=version)
+
+    def _publish(self, learner: Learner) -> str:
+        settings = self._settings
+        version = f"{settings.model}@{learner.next_offset}"
+        header = SnapshotHeader(
+            name=settings.model,
+            version=version,
+            next_offset=learner.next_offset,
+            learned=learner.learned,
+            event_time=learner.event_time,
+        )
+        blob = dump(learner.model, key=self._key, header=header)
+        self._reached("snapshot-written")
+        manifest = ModelManifest(
+            name=settings.model,
+            version=version,
+            next_offset=learner.next_offset,
+            learned=learner.learned,
+            created_at=self._ports.clock(),
+            event_time=learner.event_time,
+            sha256=hashlib.sha256(blob).hexdigest(),
+            size=len(blob),
+        )
+        publish(self._ports.outbox, settings.topic("models"), manifest, blob, settings.model_blob_dir)
+        learner.published()
+        self._reached("snapshot-published")
+        return version
+
+
+def create_app(
+    settings: Settings,
+    ports: LearnPorts,
+    spec: FeatureSpec,
+    *,
+    reached: Callable[[str], None] = lambda _point: None,
+) -> Any:
+    """A learn worker, still to be started.
+
+    Args:
+        settings: addresses and limits.
+        ports: what it stands on.
+        spec: the features.
+        reached: called at the named points between the steps.
+    """
+    worker = LearnWorker(settings, ports, spec, reached)
+    maturity = Maturity(
+        queue=ports.queue,
+        labels=ports.labels,
+        outbox=ports.outbox,
+        clock=ports.clock,
+        horizon=settings.maturity,
+        label_wait=settings.label_wait,
+        genuine_rate=settings.genuine_rate,
+        labels_topic=settings.topic("labels"),
+        dead_letters=settings.topic("dead-letters"),
+        reached=reached,
+    )
+    labels = TopicPartition(settings.topic("labels"), 0)
+
+    def follow(records: list[Record]) -> None:
+        try:
+            counts = maturity.process(records)
+        except DependencyDown as down:
+            ports.presence.waiting(str(down))
+            raise Retry(str(down)) from down
+        ports.presence.count({"events": 0, **counts._asdict()})
+
+    def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        if labels not in held:
+            worker.leave()
+            return {}
+        try:
+            start = worker.take_over()
+            done = committed(settings, settings.group("learn"), labels.topic, [0])[0]
+        except DependencyDown as down:
+            raise Retry(str(down)) from down
+        # An older snapshot than what was acknowledged (the newest was refused): learn again from there.
+        return {labels: start} if start < done else {}
+
+    def revoked(held: frozenset[TopicPartition]) -> None:
+        if labels in held:
+            worker.leave()
+
+    return create_batch_app(
+        app_id=settings.group("learn"),
+        bootstrap=settings.kafka_bootstrap,
+        topics=[
+            BatchTopic(
+                settings.topic("labels"),
+                worker.handle,
+                name="learn",
+                max_records=BATCH,
+                min_interval=settings.snapshot_interval,
+            ),
+            BatchTopic(settings.topic("scores"), follow, name="maturity", max_records=settings.batch_size),
+        ],
+        instance_id=settings.instance_id or None,
+        session_timeout=settings.session_timeout,
+        heartbeat_interval=settings.heartbeat_interval,
+        on_assigned=assigned,
+        on_revoked=revoked,
+        credentials=faust_credentials(settings),
+    )

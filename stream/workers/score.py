@@ -1,0 +1,177 @@
+"""The score worker: a Faust app with one agent on `transactions`; as many as partitions share the work."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from models.feature_spec import FeatureSpec
+from stream.adapters.kafka_admin import committed
+from stream.adapters.kafka_client import faust_credentials
+from stream.adapters.kafka_models import ModelFollower, Published
+from stream.admission import Limits
+from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
+from stream.pipeline import Pipeline, Topics
+from stream.policy import Policy
+from stream.ports import Clock, DependencyDown, FeatureStore, Outbox, StaleOwner
+from stream.presence import Presence
+from stream.records import Record
+from stream.serving import ServedModel, first_model, served
+from stream.settings import Settings
+
+logger = logging.getLogger("riverwatch.score")
+
+
+class ScorePorts(NamedTuple):
+    """What a score worker stands on."""
+
+    store: FeatureStore
+    outbox: Outbox
+    clock: Clock
+    presence: Presence
+
+
+class ModelInUse:
+    """The model that scores now; replaced whole, and never by one that has learned less."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._next_offset = -1
+        self.current: ServedModel = first_model(policy)
+
+    def swap(self, published: Published) -> None:
+        """Take a newer model into use."""
+        if published.manifest.next_offset < self._next_offset:
+            logger.warning(
+                "model %s is older than the one in use, %s: a learner of yesterday sent it; not taken",
+                published.manifest.version,
+                self.current.version,
+            )
+            return
+        self._next_offset = published.manifest.next_offset
+        before = self.current.version
+        self.current = served(published.manifest.version, published.model, self._policy)
+        if before.startswith("unsupervised") and self.current.version != before:
+            logger.info("the first learned model is in use: %s", self.current.version)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The policy that settings describe."""
+    return Policy(
+        settings.policy,
+        settings.review_share,
+        settings.decline_share,
+        settings.review_cost,
+        settings.decline_cost,
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What settings take for believable."""
+    return Limits(settings.max_event_bytes, settings.future_tolerance, settings.card_numbers == "refuse")
+
+
+def create_app(
+    settings: Settings,
+    ports: ScorePorts,
+    spec: FeatureSpec,
+    *,
+    reached: Callable[[str], None] = lambda _point: None,
+) -> tuple[Any, ModelFollower]:
+    """A score worker, and the follower of its model; both are still to be started.
+
+    Args:
+        settings: addresses and limits.
+        ports: what it stands on.
+        spec: the features.
+        reached: called at the named points between the steps.
+    """
+    policy = policy_of(settings)
+    in_use = ModelInUse(policy)
+    follower = ModelFollower(settings, name=settings.model, swap=in_use.swap)
+    pipeline = Pipeline(
+        store=ports.store,
+        outbox=ports.outbox,
+        model=lambda: in_use.current,
+        clock=ports.clock,
+        spec=spec,
+        policy=policy,
+        topics=Topics(*map(settings.topic, ("scores", "alerts", "dead-letters"))),
+        limits=limits_of(settings),
+        features_in_scores=settings.features_in_scores,
+        reached=reached,
+    )
+    topic = settings.topic("transactions")
+
+    def handle(records: list[Record]) -> None:
+        try:
+            counts = pipeline.process(records)
+        except (DependencyDown, StaleOwner) as trouble:
+            ports.presence.waiting(str(trouble))
+            raise Retry(str(trouble)) from trouble
+        done = time.time() * 1000.0
+        ports.presence.count(
+            counts._asdict(),
+            model_version=in_use.current.version,
+            delays_ms=[done - record.timestamp_ms for record in records],
+        )
+
+    def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        partitions = sorted(place.partition for place in held)
+        if not follower.wait(0.0):
+            raise Retry("the newest model is still being read")
+        try:
+            pipeline.own(partitions)
+            back = _behind(settings, topic, partitions, ports.store.progress(partitions))
+        except DependencyDown as down:
+            raise Retry(str(down)) from down
+        logger.info("scoring %s, partitions %s", topic, ", ".join(map(str, partitions)) or "none")
+        return back
+
+    def revoked(held: frozenset[TopicPartition]) -> None:
+        pipeline.disown(place.partition for place in held)
+
+    app = create_batch_app(
+        app_id=settings.group("score"),
+        bootstrap=settings.kafka_bootstrap,
+        topics=[BatchTopic(topic, handle, name="score", max_records=settings.batch_size)],
+        instance_id=settings.instance_id or None,
+        session_timeout=settings.session_timeout,
+        heartbeat_interval=settings.heartbeat_interval,
+        on_assigned=assigned,
+        on_revoked=revoked,
+        credentials=faust_credentials(settings),
+    )
+    return app, follower
+
+
+def _behind(
+    settings: Settings, topic: str, partitions: list[int], progress: Mapping[int, int]
+) -> dict[TopicPartition, int]:
+    """Where Redis holds less than what was acknowledged (it lost its last moments): start there again.
+
+    Raises:
+        Retry: it holds nothing at all of a partition that was worked on; a person has to rebuild it.
+    """
+    done = committed(settings, settings.group("score"), topic, partitions)
+    back: dict[TopicPartition, int] = {}
+    for partition in partitions:
+        start = progress[partition] + 1
+        if done[partition] <= start:
+            continue
+        if start == 0:
+            raise Retry(
+                f"Redis holds nothing of {topic}[{partition}], acknowledged to {done[partition]}: is "
+                "RIVERWATCH_REDIS_URL the right one? If its data is lost, run `riverwatch rebuild`"
+            )
+        logger.warning(
+            "Redis is behind: %s[%d] was acknowledged to %d and is applied to %d; going back there",
+            topic,
+            partition,
+            done[partition],
+            start,
+        )
+        back[TopicPartition(topic, partition)] = start
+    return back
