@@ -16,12 +16,29 @@ from zlib import crc32
 
 import redis
 from redis.cluster import RedisCluster
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from stream.ports import DependencyDown
 
 Client = redis.Redis | RedisCluster
-# Answers that a later call may not get; inside a script they come with other text around them.
+# Answers that a later call may not get. redis-py takes the code off some of them and makes a class of it;
+# Redis 6.2 wraps what happens inside a script in other text.
+_CODES: dict[type[Exception], str] = {
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    BusyLoadingError: "LOADING",
+}
+_CLUSTER = (ClusterDownError, TryAgainError)  # and MasterDownError
 _PASSING = re.compile(
     r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|LOADING|BUSY|UNKILLABLE)\b"
 )
@@ -76,9 +93,10 @@ def passing(place: str) -> Iterator[None]:
         yield
     except (RedisError, RedisClusterException) as error:
         found = _PASSING.search(str(error))
-        if isinstance(error, ResponseError) and found is None:
+        code = found[1] if found else _CODES.get(type(error))
+        if isinstance(error, ResponseError) and not isinstance(error, _CLUSTER) and code is None:
             raise
-        advice = _ADVICE.get(found[1] if found else "", "check that it runs and is reachable from here")
+        advice = _ADVICE.get(code or "", "check that it runs and is reachable from here")
         said = f"{type(error).__name__}: {error}".rstrip(".")
         raise DependencyDown(f"Redis at {place} cannot serve now ({said}); {advice}") from error
 
@@ -108,6 +126,10 @@ class RedisShards:
             raise ValueError(f"{count} shards: at least one is needed")
         # Any, for the cluster's client is only half typed.
         self._client: Any = connect(client) if isinstance(client, str) else client
+        if self._client.get_encoder().decode_responses:
+            raise ValueError(
+                "this Redis client decodes responses: profiles are bytes, make one that does not"
+            )
         self.count = count
         self.place = _place(client) if isinstance(client, str) else _place_of(self._client)
         self._layout = json.dumps({"shards": count, **layout}).encode()

@@ -1,0 +1,268 @@
+"""What every `FeatureStore` promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from models.profiles import Event, Knowledge, Profile, Reading, updated, weights
+from stream.adapters.memory import MemoryStore
+from stream.adapters.redis_store import RedisStore
+from stream.ports import EntityRef, LabelTouch, StaleOwner, Touch
+
+HALF_LIVES = (60.0, 3600.0)
+Store = MemoryStore | RedisStore
+CARD = EntityRef("card", "c1", 3)
+MERCHANT = EntityRef("merchant", "m1", 0)
+ENTITIES = [(kind, f"{kind[0]}{n}") for kind in ("card", "merchant", "device") for n in range(1, 6)]
+
+
+def event(time: float, amount: float = 10.0, note: bytes = b"") -> Event:
+    return Event(time, amount, math.log1p(amount), weights(time, HALF_LIVES), note)
+
+
+def touch(offset: int, *entities: EntityRef, partition: int = 0, time: float | None = None) -> Touch:
+    return Touch(
+        partition,
+        offset,
+        event(60.0 * offset if time is None else time, 10.0 + offset, b"n%d" % offset),
+        entities,
+    )
+
+
+def apply(
+    store: Store, touches: Sequence[Touch], tokens: dict[int, int], recorded: int = -1
+) -> list[tuple[Reading, ...] | None]:
+    ends: dict[int, int] = {}
+    for each in touches:
+        ends[each.partition] = each.offset
+    return store.apply(touches, ends=ends, recorded=dict.fromkeys(ends, recorded), tokens=tokens)
+
+
+def profiles(store: Store) -> list[Profile]:
+    return [store.profile(kind, key) for kind, key in ENTITIES]
+
+
+def stream(length: int) -> list[Touch]:
+    """Events of two partitions that share merchants, one card far busier than the others."""
+    touches = []
+    for n in range(length):
+        card = EntityRef("card", "c1" if n % 3 else f"c{2 + n % 4}", 3)
+        merchant = EntityRef("merchant", f"m{1 + n % 5}", 0)
+        device = EntityRef("device", f"d{1 + n % 2}", 1)
+        late = 5000.0 if n % 11 == 7 else 0.0
+        touches.append(touch(n // 2, card, merchant, device, partition=n % 2, time=100.0 * n - late))
+    return touches
+
+
+def test_an_event_does_not_vouch_for_itself(store: Store) -> None:
+    tokens = store.claim([0])
+    first, second = apply(store, [touch(0, CARD, MERCHANT), touch(1, MERCHANT, CARD)], tokens)
+    assert first is not None
+    assert second is not None
+    assert [reading.profile.updates for reading in first] == [0, 0]
+    assert [reading.profile.updates for reading in second] == [1, 1]
+    assert second[1].profile == updated(first[0].profile, event(0.0, 10.0, b"n0"), 3)
+    assert second[0].profile == updated(first[1].profile, event(0.0, 10.0, b"n0"), 0)
+
+
+def test_a_batch_of_any_cut_reads_and_leaves_the_same_bits(store: Store) -> None:
+    touches = stream(300)
+    oracle = MemoryStore(HALF_LIVES)
+    expected = apply(oracle, touches, oracle.claim([0, 1]))
+    tokens = store.claim([0, 1])
+    found = []
+    for cut in (touches[:1], touches[1:2], touches[2:60], touches[60:299], touches[299:]):
+        found += apply(store, cut, tokens)
+    assert found == expected
+    assert profiles(store) == profiles(oracle)
+
+
+def test_redelivered_event_changes_no_profile_and_reads_the_same(
+    store: Store, open_store: Callable[[], Store]
+) -> None:
+    touches = stream(100)
+    tokens = store.claim([0, 1])
+    first = apply(store, touches[:60], tokens)
+    before = profiles(store)
+    assert apply(store, touches[:60], tokens) == first
+    assert apply(store, touches[20:41], tokens) == first[20:41]
+    assert apply(open_store(), touches[59:60], tokens) == first[59:60]
+    assert profiles(store) == before
+    again = apply(store, touches[40:], tokens)  # old and new in one batch
+    assert again[:20] == first[40:]
+    oracle = MemoryStore(HALF_LIVES)
+    expected = apply(oracle, touches, oracle.claim([0, 1]))
+    assert again == expected[40:]
+    assert profiles(store) == profiles(oracle)
+
+
+def test_a_recorded_event_is_no_longer_in_the_journal(store: Store) -> None:
+    tokens = store.claim([0])
+    touches = [touch(n, CARD, MERCHANT) for n in range(6)]
+    first = apply(store, touches, tokens)
+    assert apply(store, touches, tokens, recorded=2) == [None, None, None, *first[3:]]
+    assert apply(store, touches, tokens, recorded=1) == [None, None, None, *first[3:]]
+    assert apply(store, touches, tokens, recorded=5) == [None] * 6
+
+
+def test_an_event_above_the_fence_is_read_although_a_decision_is_recorded(store: Store) -> None:
+    tokens = store.claim([0])
+    [readings] = apply(store, [touch(4, CARD)], tokens, recorded=9)
+    assert readings is not None
+    assert apply(store, [touch(4, CARD)], tokens, recorded=9) == [None]
+
+
+def test_the_fence_moves_over_events_that_touch_nothing(store: Store) -> None:
+    tokens = store.claim([0, 7])
+    assert store.progress([0, 7]) == {0: -1, 7: -1}
+    assert store.apply([touch(3)], ends={0: 5, 7: 2}, recorded={}, tokens=tokens) == [()]
+    assert store.progress([0, 7, 8]) == {0: 5, 7: 2, 8: -1}
+    assert apply(store, [touch(3)], tokens) == [()]
+    assert apply(store, [touch(5, CARD)], tokens) == [None]  # at the fence, and never read
+    assert store.progress([0]) == {0: 5}
+    assert store.progress([]) == {}
+    assert store.apply([], ends={}, recorded={}, tokens=tokens) == []
+
+
+def test_partitions_have_fences_of_their_own(store: Store) -> None:
+    tokens = store.claim([0, 1])
+    apply(store, [touch(9, MERCHANT)], tokens)
+    [readings] = apply(store, [touch(3, MERCHANT, partition=1)], tokens)
+    assert readings is not None
+    assert readings[0].profile.updates == 1
+
+
+def test_a_worker_of_yesterday_changes_nothing(store: Store, open_store: Callable[[], Store]) -> None:
+    old = store.claim([0, 1])
+    apply(store, [touch(0, CARD, MERCHANT)], old)
+    successor = open_store()
+    new = successor.claim([1])
+    assert new[1] > old[1]
+    before = profiles(store)
+    batch = [touch(1, CARD, MERCHANT), touch(0, CARD, MERCHANT, partition=1)]
+    with pytest.raises(StaleOwner, match="partition 1"):
+        apply(store, batch, old)
+    with pytest.raises(StaleOwner, match="partition 1"):
+        store.record([(1, "t1", b"old")], tokens=old)
+    assert profiles(store) == before
+    assert store.progress([0, 1]) == {0: 0, 1: -1}
+    assert store.lookup(["t1"]) == [None]
+    apply(store, [touch(1, CARD)], old)  # the partition that is still its own
+    apply(successor, batch[1:], new)
+    assert store.progress([0, 1]) == {0: 1, 1: 0}
+
+
+def test_a_token_is_higher_than_any_before_it(store: Store, open_store: Callable[[], Store]) -> None:
+    first = store.claim([0, 1])
+    second = open_store().claim([1])
+    third = store.claim([0, 1])
+    assert first[1] < second[1] < third[1]
+    assert first[0] < third[0]
+
+
+def test_a_higher_token_than_the_stored_one_takes_over(store: Store) -> None:
+    tokens = store.claim([0])
+    apply(store, [touch(0, CARD)], {0: tokens[0] + 5})
+    with pytest.raises(StaleOwner):
+        apply(store, [touch(1, CARD)], tokens)
+    assert store.record([(0, "t", b"1")], tokens={0: tokens[0] + 9}) == [b"1"]
+    with pytest.raises(StaleOwner):
+        apply(store, [touch(1, CARD)], {0: tokens[0] + 5})
+    assert store.claim([0])[0] > tokens[0] + 9
+
+
+def test_what_is_recorded_first_returns(store: Store) -> None:
+    tokens = store.claim([0, 1])
+    assert store.record([(0, "a", b"1"), (1, "b", b"2"), (0, "a", b"3")], tokens=tokens) == [b"1", b"2", b"1"]
+    assert store.record([(1, "c", b"4"), (1, "b", b"5")], tokens=tokens) == [b"4", b"2"]
+    assert store.lookup(["c", "x", "b", "a"]) == [b"4", None, b"2", b"1"]
+    assert store.record([], tokens=tokens) == []
+
+
+def test_the_last_notes_are_kept_the_latest_first(store: Store) -> None:
+    tokens = store.claim([0])
+    notes = [b"", b"a" * 255, b"\x00\xff", b"d", b"e"]
+    touches = [Touch(0, n, event(n, note=note), (CARD, MERCHANT)) for n, note in enumerate(notes)]
+    readings = apply(store, touches, tokens)
+    assert [reading[0].profile.recent for reading in readings if reading] == [
+        (),
+        (b"",),
+        (b"a" * 255, b""),
+        (b"\x00\xff", b"a" * 255, b""),
+        (b"d", b"\x00\xff", b"a" * 255),
+    ]
+    assert store.profile("merchant", "m1").recent == ()
+
+
+def test_keeping_fewer_notes_drops_the_oldest(store: Store) -> None:
+    tokens = store.claim([0])
+    apply(store, [touch(n, CARD) for n in range(5)], tokens)
+    apply(store, [touch(5, EntityRef("card", "c1", 2))], tokens)
+    assert store.profile("card", "c1").recent == (b"n5", b"n4")
+
+
+def test_a_late_event_weighs_its_own_time_and_moves_first_not_last(store: Store) -> None:
+    tokens = store.claim([0])
+    apply(store, [touch(0, CARD, time=10_000.0), touch(1, CARD, time=4_000.0)], tokens)
+    profile = store.profile("card", "c1")
+    assert (profile.first, profile.last) == (4_000.0, 10_000.0)
+    exponent, count = profile.sums[:2]
+    assert count * 2.0 ** (exponent - 10_000.0 / 60.0) == pytest.approx(1.0 + 2.0 ** (-6_000.0 / 60.0))
+
+
+@pytest.mark.parametrize("time", [-6.0e10, -1.0, 0.0, 1.0e-300, 2.5e11])
+def test_events_at_the_ends_of_time_agree_with_the_arithmetic(store: Store, time: float) -> None:
+    tokens = store.claim([0])
+    expected = store.profile("card", "c1")
+    for offset, at in enumerate((1.7e9, time, 1.7e9 + 1, time)):
+        apply(store, [touch(offset, CARD, time=at)], tokens)
+        expected = updated(expected, touch(offset, CARD, time=at).event, 3)
+    assert store.profile("card", "c1") == expected
+    assert all(map(math.isfinite, expected.sums))
+
+
+def test_confirmed_labels_are_read_with_the_profile(store: Store) -> None:
+    tokens = store.claim([0])
+    knowledge = Knowledge(0.0, weights(0.0, HALF_LIVES), is_fraud=True, corrects=False)
+    label = LabelTouch(0, "t0", True, 50.0, knowledge, (CARD, MERCHANT), b"")
+    first = apply(store, [touch(0, CARD, MERCHANT)], tokens)
+    store.apply_labels([label], learned=0)
+    again = apply(store, [touch(0, CARD, MERCHANT), touch(1, CARD, MERCHANT)], tokens)
+    assert again[0] == first[0]  # as it was read, before the label
+    assert again[1] is not None
+    assert [reading.labels.frauds for reading in again[1]] == [1, 1]
+    assert [reading.labels.history for reading in again[1]] == [(1.0,), (1.0,)]
+
+
+def test_a_batch_that_the_fence_would_not_cover_is_refused(store: Store) -> None:
+    tokens = store.claim([0])
+    with pytest.raises(ValueError, match="not beyond the end 3"):
+        store.apply([touch(4, CARD)], ends={0: 3}, recorded={}, tokens=tokens)
+    with pytest.raises(ValueError, match="no end"):
+        store.apply([touch(4, CARD, partition=1)], ends={0: 3}, recorded={}, tokens=tokens)
+    with pytest.raises(ValueError, match="offsets must rise"):
+        store.apply([touch(2, CARD), touch(1, CARD)], ends={0: 3}, recorded={}, tokens=tokens)
+    with pytest.raises(ValueError, match="claim it first"):
+        store.apply([touch(4, CARD, partition=2)], ends={2: 4}, recorded={}, tokens=tokens)
+    assert store.progress([0]) == {0: -1}
+
+
+def test_an_event_with_other_entities_than_when_it_was_applied_is_refused(store: Store) -> None:
+    tokens = store.claim([0])
+    apply(store, [touch(0, CARD)], tokens)
+    with pytest.raises(ValueError, match="other entities"):
+        apply(store, [touch(0, CARD, EntityRef("card", "c1", 3))], tokens)
+
+
+def test_a_batch_of_thousands_of_entities_is_one_batch(store: Store) -> None:
+    tokens = store.claim([0])
+    touches = [
+        touch(n, *(EntityRef(kind, f"{n}", 0) for kind in ("a", "b", "c", "d", "e"))) for n in range(1300)
+    ]
+    readings = apply(store, touches, tokens)
+    assert all(reading is not None and len(reading) == 5 for reading in readings)
+    assert apply(store, touches, tokens) == readings
+    assert store.profile("e", "1299").updates == 1

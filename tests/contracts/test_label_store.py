@@ -1,0 +1,186 @@
+"""What every `LabelStore` promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from models.profiles import Knowledge, LabelProfile, informed, no_labels, weights
+from stream.adapters.memory import MemoryStore
+from stream.adapters.redis_store import RedisStore
+from stream.ports import EntityRef, LabelTouch
+
+HALF_LIVES = (60.0, 3600.0)
+Store = MemoryStore | RedisStore
+CARD = EntityRef("card", "c1", 3)
+MERCHANT = EntityRef("merchant", "m1", 0)
+DEVICE = EntityRef("device", "d1", 0)
+
+
+def knowledge(time: float, is_fraud: bool, corrects: bool = False) -> Knowledge:
+    return Knowledge(time, weights(time, HALF_LIVES), is_fraud, corrects)
+
+
+def label(
+    offset: int,
+    transaction_id: str = "t1",
+    *,
+    fraud: bool = True,
+    known_at: float = 1000.0,
+    time: float = 60.0,
+    decided: bool = True,
+) -> LabelTouch:
+    return LabelTouch(
+        offset,
+        transaction_id,
+        fraud,
+        known_at,
+        knowledge(time, fraud) if decided else None,
+        (CARD, MERCHANT, DEVICE) if decided else (),
+        b"label %d" % offset,
+    )
+
+
+def after(*steps: Knowledge) -> LabelProfile:
+    profile = no_labels(len(HALF_LIVES))
+    for step in steps:
+        profile = informed(profile, step)
+    return profile
+
+
+def known(store: Store) -> list[LabelProfile]:
+    return [store.label_profile(entity.kind, entity.key) for entity in (CARD, MERCHANT, DEVICE)]
+
+
+def test_the_first_label_of_a_transaction_informs_each_of_its_entities(store: Store) -> None:
+    assert store.apply_labels([label(0), label(1, "t2", fraud=False)], learned=0) == ["new", "new"]
+    assert known(store) == [after(knowledge(60.0, True), knowledge(60.0, False))] * 3
+
+
+def test_what_is_known_already_is_a_repeat_and_informs_nobody(store: Store) -> None:
+    standings = store.apply_labels([label(0), label(1, known_at=2000.0), label(2, known_at=5.0)], learned=0)
+    assert standings == ["new", "repeat", "repeat"]
+    assert known(store) == [after(knowledge(60.0, True))] * 3
+
+
+def test_newer_knowledge_that_says_the_opposite_corrects_and_takes_back(store: Store) -> None:
+    labels = [label(0), label(1, fraud=False, known_at=1001.0), label(2, known_at=1002.0)]
+    assert store.apply_labels(labels, learned=0) == ["new", "correction", "correction"]
+    expected = after(
+        knowledge(60.0, True), knowledge(60.0, False, corrects=True), knowledge(60.0, True, corrects=True)
+    )
+    assert known(store) == [expected] * 3
+    assert (expected.frauds, expected.genuine) == (1, 0)
+
+
+def test_older_knowledge_that_says_the_opposite_is_superseded(store: Store) -> None:
+    assert store.apply_labels([label(0), label(1, fraud=False, known_at=999.0)], learned=0) == [
+        "new",
+        "superseded",
+    ]
+    assert known(store) == [after(knowledge(60.0, True))] * 3
+
+
+def test_of_labels_known_at_the_same_time_the_later_in_the_log_wins(store: Store) -> None:
+    labels = [label(0), label(1, fraud=False), label(2)]
+    assert store.apply_labels(labels, learned=0) == ["new", "correction", "correction"]
+
+
+def test_a_repeat_moves_what_is_known_to_the_latest_time(store: Store) -> None:
+    labels = [label(0, known_at=10.0), label(1, known_at=20.0), label(2, fraud=False, known_at=15.0)]
+    assert store.apply_labels(labels, learned=0) == ["new", "repeat", "superseded"]
+    labels = [label(3, known_at=5.0), label(4, fraud=False, known_at=19.5)]
+    assert store.apply_labels(labels, learned=0) == ["repeat", "superseded"]
+
+
+def test_redelivered_label_stands_as_it_stood_and_informs_nobody(
+    store: Store, open_store: Callable[[], Store]
+) -> None:
+    labels = [
+        label(3),
+        label(4, fraud=False, known_at=1001.0),
+        label(5, "t2"),
+        label(9, known_at=7.0),
+        label(10, fraud=False, known_at=2000.0),
+    ]
+    expected = ["new", "correction", "new", "superseded", "repeat"]
+    assert store.apply_labels(labels, learned=0) == expected
+    before = known(store)
+    assert store.apply_labels(labels, learned=0) == expected
+    assert open_store().apply_labels(labels[1:3], learned=0) == expected[1:3]
+    more = [*labels[3:], label(11, "t3")]
+    assert store.apply_labels(more, learned=0) == [*expected[3:], "new"]
+    assert known(store) == [informed(before[0], knowledge(60.0, True))] * 3
+
+
+def test_a_label_below_what_is_learned_is_a_repeat(store: Store) -> None:
+    assert store.apply_labels([label(0), label(1, "t2"), label(2, "t3")], learned=0) == ["new"] * 3
+    before = known(store)
+    assert store.apply_labels([label(1, "t2"), label(2, "t3")], learned=2) == ["repeat", "new"]
+    assert store.apply_labels([label(0), label(2, "t3")], learned=2) == ["repeat", "new"]
+    assert known(store) == before
+
+
+def test_a_label_without_decision_waits_and_informs_nobody(store: Store) -> None:
+    assert store.apply_labels([label(0, decided=False)], learned=0) == ["waiting"]
+    assert store.waiting(["t0", "t1"]) == [None, b"label 0"]
+    assert known(store) == [after()] * 3
+    assert store.apply_labels([label(0)], learned=0) == ["waiting"]  # as it stood
+    assert store.apply_labels([label(1)], learned=0) == ["new"]  # the same label, in the log again
+    store.leave(["t1", "t9"])
+    assert store.waiting(["t1"]) == [None]
+    assert store.apply_labels([label(0)], learned=0) == ["waiting"]
+    assert store.waiting(["t1"]) == [None]  # a redelivered label does not come back into the room
+    assert store.waiting([]) == []
+    store.leave([])
+
+
+def test_the_latest_knowledge_waits(store: Store) -> None:
+    labels = [
+        label(0, decided=False, known_at=10.0),
+        label(1, decided=False, known_at=9.0, fraud=False),
+        label(2, "t2", decided=False, known_at=10.0),
+        label(3, "t2", decided=False, known_at=10.0, fraud=False),
+    ]
+    assert store.apply_labels(labels, learned=0) == ["waiting"] * 4
+    assert store.waiting(["t1", "t2"]) == [b"label 0", b"label 3"]
+
+
+def test_a_label_that_would_correct_waits_where_its_decision_is_gone(store: Store) -> None:
+    labels = [
+        label(0),
+        label(1, decided=False),
+        label(2, decided=False, fraud=False, known_at=1.0),
+        label(3, decided=False, fraud=False, known_at=2000.0),
+    ]
+    assert store.apply_labels(labels, learned=0) == ["new", "repeat", "superseded", "waiting"]
+    assert store.apply_labels([label(4, fraud=False, known_at=2000.0)], learned=0) == ["correction"]
+
+
+def test_waiting_labels_expire_oldest_first(store: Store) -> None:
+    times = {"a": 5.0, "b": 1.7e9 + 0.1, "c": 5.0, "d": -3.0, "e": 1.7e9 + 0.2}
+    store.apply_labels(
+        [label(n, key, known_at=at, decided=False) for n, (key, at) in enumerate(times.items())], learned=0
+    )
+    everything = [("d", b"label 3"), ("a", b"label 0"), ("c", b"label 2"), ("b", b"label 1")]
+    assert store.expired(1.7e9 + 0.2, 10) == everything
+    assert store.expired(1.7e9 + 0.2, 2) == everything[:2]
+    assert store.expired(5.0, 10) == everything[:1]
+    assert store.expired(5.0, 0) == []
+    store.leave(["a", "d"])
+    assert store.expired(1e12, 1) == [("c", b"label 2")]
+
+
+def test_offsets_that_do_not_rise_are_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="offsets must rise"):
+        store.apply_labels([label(1), label(1, "t2")], learned=0)
+    assert store.apply_labels([], learned=0) == []
+    assert known(store) == [after()] * 3
+
+
+def test_labels_at_the_ends_of_time_agree_with_the_arithmetic(store: Store) -> None:
+    times = (1.7e9, -6.0e10, 2.5e11, 0.0, 1.0e-300, 1.7e9 + 1)
+    labels = [label(n, f"t{n}", time=at) for n, at in enumerate(times)]
+    assert store.apply_labels(labels, learned=0) == ["new"] * 6
+    assert known(store) == [after(*(knowledge(at, True) for at in times))] * 3

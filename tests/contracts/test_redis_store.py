@@ -1,0 +1,243 @@
+"""What the Redis store promises beyond its ports: faults, settings, and where things live."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from infra.services import LocalRedis, free_port, redis_problem
+from models.profiles import Event, Knowledge, weights
+from stream.adapters.memory import MemoryStore
+from stream.adapters.redis_shards import Call, RedisShards
+from stream.adapters.redis_store import RedisStore
+from stream.ports import DependencyDown, EntityRef, LabelTouch, StaleOwner, Touch
+
+HALF_LIVES = (60.0, 3600.0)
+
+
+def open_store(url: str, shards: int = 4, half_lives: tuple[float, ...] = HALF_LIVES) -> RedisStore:
+    return RedisStore(url, half_lives, shards, decision_ttl_seconds=600, label_ttl_seconds=700)
+
+
+def touch(offset: int) -> Touch:
+    event = Event(60.0 * offset, 10.0, math.log1p(10.0 + offset), weights(60.0 * offset, HALF_LIVES), b"n")
+    entities = tuple(
+        EntityRef(kind, f"{kind}{offset % 3}", 2) for kind in ("card", "merchant", "device", "ip")
+    )
+    return Touch(0, offset, event, entities)
+
+
+def entities() -> list[tuple[str, str]]:
+    return [(kind, f"{kind}{n}") for kind in ("card", "merchant", "device", "ip") for n in range(3)]
+
+
+def label(offset: int) -> LabelTouch:
+    knowledge = Knowledge(60.0 * offset, weights(60.0 * offset, HALF_LIVES), is_fraud=True, corrects=False)
+    return LabelTouch(offset, f"t{offset}", True, 9.0, knowledge, touch(offset).entities, b"")
+
+
+class LosingAnswers(RedisShards):
+    """Does what is asked in some shards, and then loses the answer."""
+
+    def __init__(self, shards: RedisShards, survivors: dict[str, set[int]]) -> None:
+        self.__dict__.update(shards.__dict__)
+        self.survivors = survivors
+
+    def run(self, script: str, calls: Sequence[Call]) -> list[Any]:
+        if script not in self.survivors:
+            return super().run(script, calls)
+        super().run(script, [call for call in calls if call.shard in self.survivors[script]])
+        raise DependencyDown("the answer was lost")
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[LocalRedis]:
+    """A server that a test may break."""
+    if problem := redis_problem():
+        pytest.skip(problem)
+    with LocalRedis(tmp_path) as server:
+        yield server
+
+
+@pytest.mark.parametrize("survivors", [set(), {0}, {1, 3}, {0, 1, 2, 3}])
+def test_a_call_that_only_some_shards_saw_is_completed_by_calling_again(
+    redis_url: str, survivors: set[int]
+) -> None:
+    store, oracle = open_store(redis_url), MemoryStore(HALF_LIVES)
+    tokens, expected_tokens = store.claim([0]), oracle.claim([0])
+    batch = [touch(n) for n in range(20)]
+    expected = oracle.apply(batch, ends={0: 19}, recorded={}, tokens=expected_tokens)
+    shards = store._shards
+    store._shards = LosingAnswers(shards, {"apply": survivors})
+    with pytest.raises(DependencyDown):
+        store.apply(batch, ends={0: 19}, recorded={}, tokens=tokens)
+    store._shards = shards
+    assert store.progress([0]) == {0: 19 if len(survivors) == 4 else -1}
+    assert store.apply(batch[:9], ends={0: 8}, recorded={}, tokens=tokens) == expected[:9]
+    assert store.apply(batch, ends={0: 19}, recorded={}, tokens=tokens) == expected
+    for kind, key in entities():
+        assert store.profile(kind, key) == oracle.profile(kind, key)
+
+
+@pytest.mark.parametrize("script", ["stand", "inform"])
+@pytest.mark.parametrize("survivors", [set(), {0}, {1, 3}, {0, 1, 2, 3}])
+def test_labels_that_only_some_shards_saw_are_completed_by_calling_again(
+    redis_url: str, script: str, survivors: set[int]
+) -> None:
+    store, oracle = open_store(redis_url), MemoryStore(HALF_LIVES)
+    labels = [label(n) for n in range(12)]
+    shards = store._shards
+    store._shards = LosingAnswers(shards, {script: survivors})
+    with pytest.raises(DependencyDown):
+        store.apply_labels(labels, learned=0)
+    store._shards = shards
+    assert store.apply_labels(labels[:5], learned=0) == ["new"] * 5
+    assert store.apply_labels(labels, learned=0) == ["new"] * 12
+    oracle.apply_labels(labels, learned=0)
+    for kind, key in entities():
+        assert store.label_profile(kind, key) == oracle.label_profile(kind, key)
+
+
+def test_a_shard_that_lost_its_last_moments_is_behind_and_redelivery_makes_it_right(redis_url: str) -> None:
+    store, oracle = open_store(redis_url), MemoryStore(HALF_LIVES)
+    tokens = store.claim([0])
+    touches = [touch(n) for n in range(30)]
+    for last in (9, 19, 29):
+        batch = touches[last - 9 : last + 1]
+        store.apply(batch, ends={0: last}, recorded={0: last - 10}, tokens=tokens)
+        oracle.apply(batch, ends={0: last}, recorded={}, tokens={0: 1})
+        if last == 9:
+            client = store._shards._client
+            kept = {key: client.dump(key) for key in client.keys("rw:{s2}:*")}
+    for key in client.keys("rw:{s2}:*"):
+        client.delete(key)
+    for key, value in kept.items():
+        client.restore(key, 0, value)
+    assert store.progress([0]) == {0: 9}
+    store.apply(touches[10:], ends={0: 29}, recorded={0: 29}, tokens=store.claim([0]))
+    for kind, key in entities():
+        assert store.profile(kind, key) == oracle.profile(kind, key)
+
+
+def test_a_first_shard_that_forgot_its_tokens_still_issues_higher_ones(redis_url: str) -> None:
+    store = open_store(redis_url)
+    for _ in range(5):
+        before = store.claim([0])
+    store._shards._client.delete("rw:{s0}:partitions")
+    assert store.claim([0])[0] > before[0]
+    with pytest.raises(StaleOwner):
+        store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=before)
+
+
+def test_scripts_that_redis_forgot_are_loaded_again(redis_url: str) -> None:
+    store = open_store(redis_url)
+    tokens = store.claim([0])
+    store._shards._client.script_flush()
+    assert store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)[0] is not None
+    store._shards._client.script_flush()
+    assert store.apply_labels([label(0)], learned=0) == ["new"]
+
+
+def test_other_settings_than_those_it_was_written_with_are_refused(redis_url: str) -> None:
+    open_store(redis_url).claim([0])
+    with pytest.raises(ValueError, match="go back to those"):
+        open_store(redis_url, shards=2).claim([0])
+    with pytest.raises(ValueError, match="go back to those"):
+        open_store(redis_url, half_lives=(60.0, 3601.0)).apply_labels([label(0)], learned=0)
+    RedisStore(redis_url, (1.0,), decision_ttl_seconds=1, label_ttl_seconds=1, prefix="other").claim([0])
+
+
+@pytest.mark.parametrize(("shards", "decision", "labels"), [(0, 1, 1), (1, 0, 1), (1, 1, 0)])
+def test_settings_that_cannot_be_are_refused(shards: int, decision: int, labels: int) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        RedisStore(
+            "redis://127.0.0.1:1", (1.0,), shards, decision_ttl_seconds=decision, label_ttl_seconds=labels
+        )
+
+
+def test_a_client_that_decodes_answers_is_refused(redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    with pytest.raises(ValueError, match="decode"):
+        RedisStore(client, (1.0,), decision_ttl_seconds=1, label_ttl_seconds=1)
+
+
+def test_every_key_carries_the_tag_of_its_shard(redis_url: str) -> None:
+    store = open_store(redis_url)
+    tokens = store.claim([0])
+    store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+    store.record([(0, "t0", b"1")], tokens=tokens)
+    store.apply_labels([label(0)], learned=0)
+    keys = store._shards._client.keys()
+    assert len(keys) > 12
+    assert all(key.startswith(tuple(b"rw:{s%d}:" % shard for shard in range(4))) for key in keys)
+    assert {key for key in keys if store._shards._client.ttl(key) > 0} == {
+        store._shards.key(store._shards.of("t0"), name) for name in ("d:t0", "k:t0")
+    }
+
+
+def test_no_answer_is_a_dependency_that_is_down_and_no_password_is_told() -> None:
+    port = free_port()
+    store = open_store(f"redis://user:geheim@127.0.0.1:{port}/0?socket_connect_timeout=0.2")
+    calls: list[Callable[[], object]] = [
+        lambda: store.claim([0]),
+        lambda: store.lookup(["t"]),
+        lambda: store.progress([0]),
+        lambda: store.apply([touch(0)], ends={0: 0}, recorded={}, tokens={0: 1}),
+        lambda: store.record([(0, "t", b"")], tokens={0: 1}),
+        lambda: store.apply_labels([label(0)], learned=0),
+        lambda: store.waiting(["t"]),
+        lambda: store.expired(1.0, 1),
+    ]
+    for call in calls:
+        with pytest.raises(DependencyDown, match=f"Redis at 127.0.0.1:{port} cannot serve now") as raised:
+            call()
+        assert "geheim" not in str(raised.value)
+    with pytest.raises(DependencyDown, match="cannot serve now") as raised:
+        open_store(f"redis+cluster://user:geheim@127.0.0.1:{port}")
+    assert "geheim" not in str(raised.value)
+
+
+def test_a_full_redis_is_down_changes_nothing_and_goes_on_when_it_has_room(own_redis: LocalRedis) -> None:
+    store = open_store(own_redis.url, shards=1)
+    tokens = store.claim([0])
+    store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+    store.apply_labels([label(0)], learned=0)
+    client = store._shards._client
+    client.config_set("maxmemory", 1)
+    with pytest.raises(DependencyDown, match="raise maxmemory"):
+        store.apply([touch(1)], ends={0: 1}, recorded={0: 0}, tokens=tokens)
+    with pytest.raises(DependencyDown, match="raise maxmemory"):
+        store.record([(0, "t", b"1")], tokens=tokens)
+    with pytest.raises(DependencyDown, match="raise maxmemory"):
+        store.apply_labels([label(1)], learned=1)
+    assert store.progress([0]) == {0: 0}
+    client.config_set("maxmemory", 0)
+    [readings] = store.apply([touch(1)], ends={0: 1}, recorded={0: 0}, tokens=tokens)
+    assert readings is not None
+    assert store.apply_labels([label(1)], learned=1) == ["new"]
+    assert store.label_profile("card", "card1").updates == 1
+
+
+def test_a_replica_is_down_until_it_is_promoted(own_redis: LocalRedis) -> None:
+    store = open_store(own_redis.url)
+    tokens = store.claim([0])
+    client = store._shards._client
+    client.replicaof("127.0.0.1", free_port())
+    with pytest.raises(DependencyDown, match="replica"):
+        store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+    client.replicaof("NO", "ONE")
+    assert store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)[0] is not None
+
+
+def test_a_redis_that_stops_answering_is_down_within_the_timeout(own_redis: LocalRedis) -> None:
+    store = open_store(f"{own_redis.url}?socket_timeout=0.1")
+    tokens = store.claim([0])
+    with redis.Redis.from_url(own_redis.url) as other:
+        other.client_pause(5_000, all=True)
+        with pytest.raises(DependencyDown, match="Timeout"):
+            store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
