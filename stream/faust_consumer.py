@@ -134,11 +134,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         fresh = [tp for tp, offset in offsets.items() if offset is None]
         starts = await consumer.beginning_offsets(fresh) if fresh else {}
         committed = {TP(*tp): offset for tp, offset in offsets.items()}
-        return (
-            generation,
-            committed,
-            {TP(*tp): starts[tp] if at is None else at for tp, at in offsets.items()},
-        )
+        return generation, committed, {tp: starts[tp] if at is None else at for tp, at in committed.items()}
 
     async def seek_to(self, generation: int, offsets: Mapping[TP, int]) -> bool:
         """Move the positions, unless the assignment has moved on. False when it has."""
@@ -357,7 +353,7 @@ class BatchConsumer(driver.Consumer):
             self.log.warning(
                 "The batch in hand was not done within %.1f s: it will be handled again", patience
             )
-        while self._dirty:
+        while self._dirty and not self._thread.should_stop:
             await self.commit()  # does nothing while another commit is under way: hence again
         held = frozenset(TopicPartition(*tp) for tp in self._next)
         self.current = NOBODY
