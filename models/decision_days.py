@@ -127,10 +127,10 @@ class EventDay:
         """The rows that are past the horizon by now and were not before.
 
         Args:
-            until: event time, seconds; decisions up to it are past.
+            until: event time, seconds; decisions before it are past.
         """
         limit = until - self.start
-        while self.matured < len(self.flags) and self.offsets[self.matured] <= limit:
+        while self.matured < len(self.flags) and self.offsets[self.matured] < limit:
             self.matured += 1
             yield self.matured - 1
 

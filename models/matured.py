@@ -166,6 +166,10 @@ class MaturedQuality:
             self._learn(day, len(day) - 1, known)
         return True
 
+    def advance(self, event_time: float) -> None:
+        """Event time has come so far, with or without a decision (seconds)."""
+        self.now = max(self.now, event_time)
+
     def label(self, labels: Sequence[Known]) -> list[Outcome]:
         """Take labels in.
 
@@ -192,7 +196,7 @@ class MaturedQuality:
         return [
             _outcome(day, row)
             for number, day in sorted(self._days.items())
-            if day.start <= until
+            if day.start < until
             for row in day.mature(until)
         ]
 
@@ -258,7 +262,7 @@ class MaturedQuality:
         """The first day of the window."""
         if math.isinf(self.now):
             return self._floor
-        return max(self._floor, int((self.now - self.settings.horizon - self.settings.window) // DAY) + 1)
+        return max(self._floor, math.ceil((self.now - self.settings.horizon - self.settings.window) / DAY))
 
     def _open(self, number: int) -> EventDay:
         self.now = max(self.now, number * DAY)

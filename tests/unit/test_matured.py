@@ -28,7 +28,7 @@ def test_young_decision_does_not_count_even_when_its_label_is_known() -> None:
     assert len(watched.label([Known("a", True, 101 * DAY)])) == 1
     assert watched.mature() == []
     assert watched.quality().overall.decisions == 0
-    watched.decide(scored("b", day=107.0))
+    watched.decide(scored("b", day=107.1))
     assert [outcome.is_fraud for outcome in watched.mature()] == [True]
     assert watched.quality().overall.recall == 1.0
 
@@ -36,7 +36,7 @@ def test_young_decision_does_not_count_even_when_its_label_is_known() -> None:
 def test_silence_counts_as_genuine_behind_the_horizon() -> None:
     watched = quality()
     watched.decide(scored("a", day=100.0, alerted=True))
-    watched.decide(scored("b", day=107.0))
+    watched.decide(scored("b", day=107.1))
     (outcome,) = watched.mature()
     assert not outcome.is_fraud
     assert watched.quality().overall.precision == 0.0
@@ -72,7 +72,7 @@ def test_label_before_its_decision_waits_for_it() -> None:
     assert watched.unmatched == 1  # the oldest went
     for name in ("x", "a", "b"):
         watched.decide(scored(name, day=100.0))
-    watched.decide(scored("now", day=107.0))
+    watched.decide(scored("now", day=107.1))
     watched.mature()
     assert watched.quality().overall.frauds == 2
 
@@ -81,7 +81,7 @@ def test_days_behind_the_window_are_forgotten_and_not_taken_in_again() -> None:
     watched = quality()
     for day in range(100, 130):
         watched.decide(scored(f"t{day}", day=day))
-    assert len(watched) == 12  # horizon and window
+    assert len(watched) == 13  # window, horizon and today
     assert not watched.decide(scored("t100", day=100))
     assert watched.too_old == 1
     watched.mature()
@@ -121,7 +121,7 @@ def test_segments_are_measured_apart_and_their_number_is_bounded() -> None:
         watched.decide(scored(name, day=100, score=0.9, alerted=number % 4 == 0, country=country))
         watched.label([Known(name, number % 4 != 2 or number < 10, 101 * DAY)])
     watched.decide(scored("none", day=100, country=None))
-    watched.decide(scored("now", day=107))
+    watched.decide(scored("now", day=107.1))
     watched.mature()
     segments = watched.quality().segments
     assert list(segments) == ["country=FR", "country=DE"]
