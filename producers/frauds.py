@@ -17,6 +17,7 @@ from producers.world import ADDRESSES, COUNTRIES, World
 SCENARIOS: Final = ("genuine", "stolen_card", "compromised_merchant", "account_takeover", "card_testing")
 """Names by number, as they stand in `Payments.scenario` and in `Truth.scenario`."""
 _FIRST_DEVICE: Final = 2**40
+_LAST_DEVICE: Final = 2**48
 _HOUR: Final = 3600.0
 _MINUTE: Final = 60.0
 
@@ -140,7 +141,6 @@ class Frauds:
     rngs: tuple[np.random.Generator, ...]
     _planned: list[_Planned] = field(default_factory=list)
     _leaks: dict[int, float] = field(default_factory=dict)
-    _devices: Iterator[int] = field(default_factory=lambda: count(_FIRST_DEVICE))
     _order: Iterator[int] = field(default_factory=count)
 
     def day(self, day: int, honest: Payments, scenarios: Scenarios) -> Payments:
@@ -192,7 +192,8 @@ class Frauds:
             where.latitude + float(rng.normal(0.0, 1.0)),
             where.longitude + float(rng.normal(0.0, 1.0)),
         )
-        return _Place(next(self._devices), int(rng.integers(0, ADDRESSES)), latitude, longitude)
+        address = int(rng.integers(0, ADDRESSES))
+        return _Place(int(rng.integers(_FIRST_DEVICE, _LAST_DEVICE)), address, latitude, longitude)
 
     def _cards(self, rng: np.random.Generator, cases: float) -> list[int]:
         cards = len(self.world.card_ids)
