@@ -21,7 +21,7 @@ ABSENT = 0
 OTHER = 255
 _REINDEX = 65_536  # late decisions of a closed day before its index is made anew
 
-ALERTED, FRAUD, LABELLED = 1, 2, 4
+ALERTED, FRAUD, LABELLED, MATURED = 1, 2, 4, 8
 
 
 def digest(text: str) -> int:
@@ -68,13 +68,14 @@ class EventDay:
     def __init__(self, number: int, names: int) -> None:
         self.number = number
         self.start = number * DAY
-        self.matured = 0  # rows from the first on that are past the horizon
+        self.matured = 0  # rows that are past the horizon
         self.cards = array("Q")
         self.scores = array("d")
         self.offsets = array("f")  # seconds into the day, to 8 ms
         self.known_at = array("d")
         self.flags = bytearray()
         self.codes = tuple(bytearray() for _ in range(names))
+        self._settled = 0  # rows from the first on that are all matured
         self._rows: dict[int, int] = {}
         self._closed: tuple[NDArray[np.uint64], NDArray[np.uint32]] | None = None
 
@@ -123,26 +124,36 @@ class EventDay:
             for place in np.flatnonzero(sorted_keys[found] == wanted).tolist():
                 yield place, int(rows[found[place]])
 
-    def mature(self, until: float) -> Iterator[int]:
+    def mature(self, until: float) -> list[int]:
         """The rows that are past the horizon by now and were not before.
 
         Args:
             until: event time, seconds; decisions before it are past.
         """
-        limit = until - self.start
-        while self.matured < len(self.flags) and self.offsets[self.matured] < limit:
-            self.matured += 1
-            yield self.matured - 1
+        first = self._settled
+        if first == len(self.flags):
+            return []
+        waits = np.frombuffer(bytes(self.flags[first:]), dtype=np.uint8) & MATURED == 0
+        past = np.array(self.offsets[first:], dtype=np.float32) < until - self.start
+        rows: list[int] = (np.flatnonzero(waits & past) + first).tolist()
+        for row in rows:
+            self.flags[row] |= MATURED
+        self.matured += len(rows)
+        while first < len(self.flags) and self.flags[first] & MATURED:
+            first += 1
+        self._settled = first
+        return rows
 
     def columns(self) -> Columns:
         """The matured rows."""
-        size = self.matured
+        flags = np.frombuffer(bytes(self.flags), dtype=np.uint8)
+        rows = np.flatnonzero(flags & MATURED)
         return Columns(
-            np.array(self.cards[:size], dtype=np.uint64),
-            np.array(self.scores[:size], dtype=np.float64),
-            np.array(self.known_at[:size], dtype=np.float64),
-            np.frombuffer(bytes(self.flags[:size]), dtype=np.uint8),
-            tuple(np.frombuffer(bytes(column[:size]), dtype=np.uint8) for column in self.codes),
+            np.array(self.cards, dtype=np.uint64)[rows],
+            np.array(self.scores, dtype=np.float64)[rows],
+            np.array(self.known_at, dtype=np.float64)[rows],
+            flags[rows],
+            tuple(np.frombuffer(bytes(column), dtype=np.uint8)[rows] for column in self.codes),
         )
 
     def frauds(self) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:

@@ -21,6 +21,7 @@ from models.decision_days import (
     DAY,
     FRAUD,
     LABELLED,
+    MATURED,
     OTHER,
     Codes,
     Columns,
@@ -42,7 +43,7 @@ class Known(NamedTuple):
     """What became known of a transaction.
 
     Attributes:
-        known_at: seconds since 1970; the latest knowledge wins, of equally late the first told.
+        known_at: seconds since 1970; the latest knowledge wins, of equally late the last told.
     """
 
     transaction_id: str
@@ -288,7 +289,7 @@ class MaturedQuality:
 
     def _wait(self, key: int, label: Known) -> None:
         held = self._waiting.get(key)
-        if held is not None and held.known_at >= label.known_at:
+        if held is not None and held.known_at > label.known_at:
             return
         self._waiting[key] = label
         self._waiting.move_to_end(key)
@@ -299,11 +300,11 @@ class MaturedQuality:
     @staticmethod
     def _learn(day: EventDay, row: int, label: Known) -> bool:
         """Whether the label is news: the first of its decision, or now the opposite."""
-        if label.known_at <= day.known_at[row]:
+        if label.known_at < day.known_at[row]:
             return False
         was = day.flags[row]
         day.known_at[row] = label.known_at
-        day.flags[row] = (was & ALERTED) | LABELLED | (FRAUD if label.is_fraud else 0)
+        day.flags[row] = (was & (ALERTED | MATURED)) | LABELLED | (FRAUD if label.is_fraud else 0)
         return not was & LABELLED or bool(was & FRAUD) != label.is_fraud
 
 

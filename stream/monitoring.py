@@ -15,6 +15,7 @@ import msgspec
 from models.drift import DELTA, DriftFound, Watch
 from models.features import MINOR_DIGITS
 from models.matured import Known, MaturedQuality, MaturedSettings, Measures, Scored
+from stream.learning import SILENCE
 from stream.messages import Decision, DriftSignal, Label
 from stream.percentiles import Durations
 
@@ -126,7 +127,11 @@ class Monitor:
     def on_labels(self, labels: Sequence[Label]) -> list[DriftSignal]:
         """Take labels in; the signals that follow from them."""
         self._interval.labels += len(labels)
-        known = [Known(label.transaction_id, label.is_fraud, label.known_at.timestamp()) for label in labels]
+        known = [
+            Known(label.transaction_id, label.is_fraud, label.known_at.timestamp())
+            for label in labels
+            if label.source != SILENCE  # it says what the horizon says, and overrules nobody
+        ]
         signals: list[DriftSignal] = []
         for outcome in self.quality.label(known):
             if outcome.is_fraud:

@@ -64,7 +64,7 @@ def matured(order: list[Scored | list[Known]]) -> tuple[list[Scored], dict[str, 
         else:
             for label in step:
                 held = known.get(label.transaction_id)
-                if held is None or label.known_at > held.known_at:
+                if held is None or label.known_at >= held.known_at:
                     known[label.transaction_id] = label
     return list(kept.values()), known
 

@@ -60,10 +60,10 @@ def test_latest_knowledge_wins_in_any_order_and_only_news_is_an_outcome() -> Non
         Known("a", True, 103 * DAY),  # says the same
         Known("a", False, 101 * DAY),  # older
         Known("a", False, 104 * DAY),  # news
-        Known("a", True, 104 * DAY),  # as late: the first told stays
+        Known("a", True, 104 * DAY),  # as late, and told later: news
     ]
-    assert [outcome.is_fraud for outcome in watched.label(labels)] == [True, False]
-    assert watched.label(labels) == []
+    assert [outcome.is_fraud for outcome in watched.label(labels)] == [True, False, True]
+    assert watched.label(labels[:3]) == []
 
 
 def test_label_before_its_decision_waits_for_it() -> None:

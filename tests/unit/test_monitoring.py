@@ -149,6 +149,19 @@ def test_blind_model_is_told_by_the_labels_at_once_and_by_the_error_behind_the_h
     assert metrics(signals, "alert_recall")[-1] < 0.2
 
 
+def test_silence_overrules_no_report() -> None:
+    reported = [label(1, is_fraud=True, days=1)]
+    silent = [
+        Label(transaction_id="t1", is_fraud=False, known_at=START + timedelta(days=2), source="maturity")
+    ]
+    for labels in (reported + silent, silent + reported):
+        monitor = Monitor(settings())
+        monitor.on_decisions([decision(number) for number in range(20)], now=START)
+        monitor.on_labels(labels)
+        monitor.on_decisions([decision(5 * PER_DAY)], now=START)
+        assert metrics(monitor.report(now=START), "fraud_rate") == [1 / 20]
+
+
 def test_quality_is_told_every_interval_on_what_has_matured() -> None:
     signals = watch(stream(10))
     precision = [
