@@ -213,6 +213,20 @@ def test_a_late_event_weighs_its_own_time_and_moves_first_not_last(store: Store)
     assert count * 2.0 ** (exponent - 10_000.0 / 60.0) == pytest.approx(1.0 + 2.0 ** (-6_000.0 / 60.0))
 
 
+@pytest.mark.parametrize("amount", [0.01, 12.0, 1e9])
+def test_an_outlier_is_clipped_and_counted_as_the_arithmetic_says(store: Store, amount: float) -> None:
+    tokens = store.claim([0])
+    expected = store.profile("card", "c1")
+    usual = [10.0, 10.1, 9.9, 10.0]
+    for offset, each in enumerate([*usual, amount, 10.0, amount]):
+        happening = event(1.7e9 + offset, each)
+        apply(store, [Touch(0, offset, happening, (CARD,))], tokens)
+        expected = updated(expected, happening, 3)
+    assert store.profile("card", "c1") == expected
+    high = expected.sums[5] > 0.0
+    assert high == (amount == 1e9)
+
+
 @pytest.mark.parametrize("time", [-6.0e10, -1.0, 0.0, 1.0e-300, 2.5e11])
 def test_events_at_the_ends_of_time_agree_with_the_arithmetic(store: Store, time: float) -> None:
     tokens = store.claim([0])

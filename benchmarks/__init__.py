@@ -1,0 +1,1 @@
+"""What riverwatch costs, measured: each module prints a table."""
