@@ -93,15 +93,12 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         """Connect, and keep trying: a broker that is not up yet is no reason to die."""
-        while True:
+        while not self.should_stop:
             try:
                 await super().on_start()
-            except KafkaConnectionError as error:
-                self.log.error("Unable connect to Kafka at start: %s", error)  # noqa: TRY400 - no news in a trace
+            except KafkaConnectionError:  # aiokafka has said so, and BrokerOutageFilter says it for people
                 await self._consumer.stop()
                 await asyncio.sleep(1.0)
-                if self.should_stop:
-                    raise
             else:
                 return
 
@@ -359,7 +356,16 @@ class BatchConsumer(driver.Consumer):
         self.current = NOBODY
         self._next = {}
         if held:
-            await self.app.tell_on_revoked(held)
+            await self._tell_on_revoked(held, patience)
+
+    async def _tell_on_revoked(self, held: frozenset[TopicPartition], patience: float) -> None:
+        telling = asyncio.ensure_future(self.app.tell_on_revoked(held))
+        try:
+            await asyncio.wait_for(asyncio.shield(telling), patience)  # it may queue behind a slow handler
+        except TimeoutError:
+            self.log.warning("on_revoked was not done within %.1f s: the partitions go without it", patience)
+        except Exception as error:  # noqa: BLE001 - whatever it is, aiokafka would only log it
+            await self.crash(error)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit before the partitions go: Faust would do neither."""

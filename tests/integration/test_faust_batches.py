@@ -375,6 +375,46 @@ def test_join_and_leave_under_live_traffic_lose_nothing_and_repeat_little(
     assert sum(handled.values()) - len(handled) <= 500
 
 
+def test_batch_that_outlasts_its_partitions_is_not_acknowledged(topic: Callable[[int], Topic]) -> None:
+    events = topic(2)
+    events.write(100)
+    slow: list[Record] = []
+    other: list[Record] = []
+    may_go_on = threading.Event()
+
+    def handle_slowly(records: list[Record]) -> None:
+        slow.extend(records)
+        may_go_on.wait(PATIENCE)
+
+    with at_work(events, handle_slowly, max_records=10) as first:
+        await_that(lambda: bool(slow), "a batch in hand")
+        with at_work(events, other.extend) as second:
+            # the partitions are waited for half a session, 3 s, then they go
+            await_that(lambda: len(other) == 50, "the partition that went over handled")
+            moved = other[0].partition
+            await_that(lambda: events.committed()[moved] == 50, "the partition that went over committed")
+            assert events.committed()[1 - moved] == -1001  # still in the slow one's hand
+            may_go_on.set()
+            await_that(events.is_committed, "everything committed")
+            assert first.crash is None
+            assert second.crash is None
+    assert set(values(slow + other)) == set(range(100))
+
+
+def test_failing_on_revoked_stops_the_worker(topic: Callable[[int], Topic]) -> None:
+    events = topic(1)
+    events.write(10)
+    handled: list[Record] = []
+
+    def on_revoked(_: frozenset[TopicPartition]) -> None:
+        raise ValueError("cannot let go")
+
+    with at_work(events, handled.extend, on_revoked=on_revoked) as running:
+        await_that(lambda: len(handled) == 10, "all records handled")
+    assert isinstance(running.crash, ValueError)
+    assert events.committed() == [10]
+
+
 # Waiting and going back
 
 
