@@ -13,6 +13,7 @@ and nothing overflows however long the stream.
 from __future__ import annotations
 
 import math
+from math import ldexp
 from typing import NamedTuple
 
 MIN_COUNT = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
@@ -107,49 +108,56 @@ def updated(profile: Profile, event: Event, keep: int) -> Profile:
         event: late ones (before `profile.last`) weigh what their own time gives them.
         keep: how many notes are kept, >= 0.
     """
-    log_amount = event.log_amount
-    sums = profile.sums
+    # Plain comparisons, not min and max: a third of the time, and this is the engine of replays.
+    updates, first, last, sums, recent = profile
+    time, amount, log_amount, event_weights, note = event
     new: list[float] = []
     at = 0
-    for exponent, mantissa in event.weights:
-        scale, count, amount, logs, squares, outliers = sums[at : at + WIDTH]
+    for exponent, mantissa in event_weights:
+        scale, count, total, logs, squares, outliers = sums[at : at + WIDTH]
         at += WIDTH
-        value = log_amount
-        outlier = 0.0
-        # A norm must rest on enough events, counted at this moment (a late event does not look back).
-        if math.ldexp(count / mantissa, min(int(scale) - exponent, 0)) >= MIN_COUNT:
-            mean, deviation = mean_and_deviation(count, logs, squares)
-            if value > mean + OUTLIER * deviation:
-                outlier = 1.0
-            value = max(min(value, mean + CLIP * deviation), mean - CLIP * deviation)
+        shift = int(scale) - exponent
         weight = mantissa
-        if profile.updates == 0:
+        value = log_amount
+        is_outlier = False
+        # A norm must rest on enough events, counted at this moment (a late event does not look back).
+        present = count / mantissa
+        if shift < 0:
+            present = ldexp(present, shift)
+        if present >= MIN_COUNT:
+            mean, deviation = mean_and_deviation(count, logs, squares)
+            is_outlier = value > mean + OUTLIER * deviation
+            high, low = mean + CLIP * deviation, mean - CLIP * deviation
+            if value > high:
+                value = high
+            elif value < low:
+                value = low
+        if updates == 0:
             scale = float(exponent)
-        elif exponent > scale:
-            shift = int(scale) - exponent
-            count = math.ldexp(count, shift)
-            amount = math.ldexp(amount, shift)
-            logs = math.ldexp(logs, shift)
-            squares = math.ldexp(squares, shift)
-            outliers = math.ldexp(outliers, shift)
+        elif shift < 0:
+            count = ldexp(count, shift)
+            total = ldexp(total, shift)
+            logs = ldexp(logs, shift)
+            squares = ldexp(squares, shift)
+            outliers = ldexp(outliers, shift)
             scale = float(exponent)
-        elif exponent < scale:
-            weight = math.ldexp(mantissa, exponent - int(scale))
+        elif shift > 0:
+            weight = ldexp(mantissa, -shift)
         new += (
             scale,
             count + weight,
-            amount + weight * event.amount,
+            total + weight * amount,
             logs + weight * value,
             squares + weight * value * value,
-            outliers + weight * outlier,
+            outliers + weight if is_outlier else outliers,
         )
-    if profile.updates == 0:
-        first = last = event.time
-    else:
-        first = min(profile.first, event.time)
-        last = max(profile.last, event.time)
-    recent = (event.note, *profile.recent)[:keep] if keep else ()
-    return Profile(profile.updates + 1, first, last, tuple(new), recent)
+    if updates == 0:
+        first = last = time
+    elif time > last:
+        last = time
+    elif time < first:
+        first = time
+    return Profile(updates + 1, first, last, tuple(new), (note, *recent)[:keep] if keep else ())
 
 
 class Knowledge(NamedTuple):

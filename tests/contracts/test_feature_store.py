@@ -238,6 +238,17 @@ def test_events_at_the_ends_of_time_agree_with_the_arithmetic(store: Store, time
     assert all(map(math.isfinite, expected.sums))
 
 
+@pytest.mark.parametrize("half_lives", [1000, 1022, 1023, 1040, 1075, 1090, 1116, 1130, 5001])
+def test_sums_fade_into_nothing_as_the_arithmetic_says(store: Store, half_lives: int) -> None:
+    tokens = store.claim([0])
+    expected = store.profile("card", "c1")
+    for offset, at in enumerate((0.0, 1.0, 60.0 * half_lives)):
+        happening = event(1.7e9 + at, 9.87e12)
+        apply(store, [Touch(0, offset, happening, (CARD,))], tokens)
+        expected = updated(expected, happening, 3)
+    assert store.profile("card", "c1") == expected
+
+
 def test_confirmed_labels_are_read_with_the_profile(store: Store) -> None:
     tokens = store.claim([0])
     knowledge = Knowledge(0.0, weights(0.0, HALF_LIVES), is_fraud=True, corrects=False)
