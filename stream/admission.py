@@ -16,7 +16,10 @@ from stream.records import Record
 
 EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)  # no payment stream is older; 1970 is a missing value
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+MOST_KEPT: Final = 900_000  # bytes of a dead letter's value: with its headers it fits where its original did
+MOST_KEY_KEPT: Final = 4096
 _DIGITS: Final = re.compile(rb"\d{13,19}")
+_CARD_ID: Final = re.compile(rb'"card_id"\s*:\s*"?(\d{13,19})(?!\d)')
 
 
 T = TypeVar("T")
@@ -112,13 +115,27 @@ def admit_label(record: Record, limits: Limits) -> Label | Rejected:
     return _implausible(found.known_at, "known_at", record, limits) or found
 
 
-def dead_letter(record: Record, why: Rejected, topic: str, now: datetime) -> Message:
-    """The dead letter of a record: its original bytes, and what was wrong with them."""
-    hide = why.reason == "card_number_in_clear"
+def dead_letter(
+    record: Record, why: Rejected, topic: str, now: datetime, *, mask_card_numbers: bool = False
+) -> Message:
+    """The dead letter of a record: its original bytes, and what was wrong with them.
+
+    Of a value that a topic of Kafka's usual limit might refuse (1 MiB, with the headers that are added) the
+    beginning is kept, and the header `size` says how long it was: a dead letter that cannot be sent would
+    stop its partition for good.
+
+    Args:
+        mask_card_numbers: where the key or the card_id is a card number, keep none of them, whatever the
+            record was rejected for.
+    """
+    hide = why.reason == "card_number_in_clear" or (mask_card_numbers and _shows_card_number(record))
+    key = masked(record.key) if hide else record.key
+    value = masked(record.value) if hide else record.value
+    size = len(value or b"")
     return Message(
         topic,
-        masked(record.key) if hide else record.key,
-        masked(record.value) if hide else record.value,
+        key and key[:MOST_KEY_KEPT],
+        value and value[:MOST_KEPT],
         (
             ("reason", why.reason.encode()),
             ("detail", why.detail.encode()),
@@ -126,6 +143,7 @@ def dead_letter(record: Record, why: Rejected, topic: str, now: datetime) -> Mes
             ("partition", b"%d" % record.partition),
             ("offset", b"%d" % record.offset),
             ("failed_at", now.isoformat().encode()),
+            *((("size", b"%d" % size),) if size > MOST_KEPT else ()),
         ),
     )
 
@@ -142,6 +160,13 @@ def _decoded(record: Record, limits: Limits, decode: Callable[[bytes], T]) -> T 
         return Rejected("invalid", str(error))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejected("not_json", str(error))
+    except RecursionError:  # a few kilobytes of brackets are enough
+        return Rejected("too_deep", "nested too deeply to be read")
+
+
+def _shows_card_number(record: Record) -> bool:
+    shown = (record.key or b"", *_CARD_ID.findall(record.value or b""))
+    return any(map(looks_like_card_number, shown))
 
 
 def _implausible(time: datetime, name: str, record: Record, limits: Limits) -> Rejected | None:
