@@ -222,11 +222,6 @@ class BatchApp(faust.App):
                 if letting_go.is_set():
                     return False
                 pause = min(2 * pause, RETRY_MOST)
-            except Exception:
-                # The crash takes the consumer's thread along: commit what was handled before this batch.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.consumer.commit(), RETRY_MOST)
-                raise
             else:
                 return True
 
