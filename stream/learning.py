@@ -24,6 +24,8 @@ from stream.ports import Clock, DecisionLog, EntityRef, LabelStore, LabelTouch, 
 from stream.records import Record
 
 SILENCE = "maturity"  # the source of a label that says only that nobody reported the transaction
+NOTHING_KNOWN = 0.0  # when silence became known: before anything that anybody may report
+JOURNAL_KEPT = 100_000  # labels whose standing is remembered behind the published model
 
 
 class Learnable(Protocol):
@@ -66,7 +68,7 @@ def is_chosen(transaction_id: str, rate: float) -> bool:
         rate: the share, 0 to 1.
 
     >>> sum(is_chosen(f"t{i}", 0.1) for i in range(10_000))
-    1033
+    994
     """
     digest = hashlib.blake2b(transaction_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < rate * 2.0**64
@@ -154,7 +156,10 @@ class Learner:
         admitted, rejected = self._admit(records)
         served = self._join([label for _, label in admitted])
         touches = [self._touch(record, label, served) for record, label in admitted]
-        standings = self._labels.apply_labels(touches, learned=self.published_offset)
+        # Not trimmed to the published model itself: where that one is refused (or a learner of yesterday
+        # publishes an older one over it), an older model learns the labels between them as they stood.
+        learned_below = max(self.published_offset - JOURNAL_KEPT, 0)
+        standings = self._labels.apply_labels(touches, learned=learned_below)
         self._reached("labels-applied")
         early = [touch for touch, standing in zip(touches, standings, strict=True) if standing == "waiting"]
         self._outbox.send(rejected)
@@ -208,14 +213,14 @@ class Learner:
 
     def _touch(self, record: Record, label: Label, served: Mapping[str, _Served]) -> LabelTouch:
         known = served.get(label.transaction_id)
-        known_at = label.known_at.timestamp()
+        # Silence knows nothing: it counts where nobody reports, and overrules nobody, not even whoever
+        # reported before the payment's own time (clocks differ).
+        known_at = NOTHING_KNOWN if label.source == SILENCE else label.known_at.timestamp()
         if known is None:
             return LabelTouch(
                 record.offset, label.transaction_id, label.is_fraud, known_at, None, (), waiting_entry(record)
             )
         happened = known.event_time.timestamp()
-        # Silence knows no more than the transaction's own moment: whoever reports anything knows it later.
-        known_at = happened if label.source == SILENCE else max(known_at, happened)
         return LabelTouch(
             record.offset,
             label.transaction_id,
