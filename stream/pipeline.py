@@ -10,8 +10,8 @@ replay and in a test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from models.feature_spec import FeatureSpec
@@ -65,6 +65,24 @@ class Counts(NamedTuple):
     alerts: int
 
 
+class StoreBehind(Exception):  # noqa: N818 - the state of a dependency, as in `ports`
+    """The store holds less than it did: it lost its last moments (a failover, an AOF of every second).
+
+    Nothing was changed. Acknowledge nothing, go back to `starts`, call `Pipeline.own` with them, go on from
+    there: redelivery makes the rest right. To go on without would leave out what was lost, for good.
+
+    Attributes:
+        starts: of each partition that is behind, the first offset the store does not hold.
+    """
+
+    def __init__(self, starts: Mapping[int, int]) -> None:
+        places = ", ".join(f"partition {partition} to offset {start}" for partition, start in starts.items())
+        super().__init__(
+            f"the profiles are older than they were left, they lost their last moments: {places}"
+        )
+        self.starts = dict(starts)
+
+
 class Arrival(NamedTuple):
     """A transaction and the record it came in."""
 
@@ -110,9 +128,21 @@ class Pipeline:
         self._tokens: dict[int, int] = {}
         self._recorded: dict[int, int] = {}
 
-    def own(self, partitions: Iterable[int]) -> None:
-        """Become the owner of partitions that were assigned. To be called before their first batch."""
-        self._tokens.update(self._store.claim(partitions))
+    def own(self, partitions: Iterable[int], starts: Mapping[int, int] | None = None) -> None:
+        """Become the owner of partitions that were assigned. To be called before their first batch.
+
+        Args:
+            partitions: all of them that are held now.
+            starts: where they will be read from, if that is known: whatever lies below was acknowledged. A
+                store that holds less is noticed at the first batch, not only from the second on.
+        """
+        owned = list(partitions)
+        self._tokens.update(self._store.claim(owned))
+        # What this worker had recorded under an earlier assignment says nothing of this one: after going
+        # back it would have the journal trimmed of events that are still to be decided.
+        for partition in owned:
+            self._recorded.pop(partition, None)
+        self._recorded.update({partition: start - 1 for partition, start in (starts or {}).items()})
 
     def disown(self, partitions: Iterable[int]) -> None:
         """Forget partitions that went to another worker."""
@@ -129,6 +159,7 @@ class Pipeline:
         Raises:
             DependencyDown: try the same batch again; what is done stays done.
             StaleOwner: the partitions are another worker's now; leave the batch alone.
+            StoreBehind: the store lost its last moments; go back.
         """
         now = self._clock()
         arrivals, rejected = self._admit(records, now)
@@ -149,6 +180,7 @@ class Pipeline:
             if earlier is None or earlier.origin == (arrival.record.partition, arrival.record.offset)
         ]
         touches = [self._touch(arrival) for arrival, _ in fresh]
+        self._require_progress(ends)
         readings = self._store.apply(touches, ends=ends, recorded=self._recorded, tokens=self._tokens)
         self._reached("profiles-applied")
 
@@ -196,13 +228,31 @@ class Pipeline:
             alerts=sum(entry.is_alert for entry in decided),
         )
 
+    def _require_progress(self, partitions: Iterable[int]) -> None:
+        """Refuse to go on above a gap."""
+        left = {
+            partition: self._recorded[partition] for partition in partitions if partition in self._recorded
+        }
+        held = self._store.progress(left) if left else {}
+        behind = {partition: at + 1 for partition, at in held.items() if at < left[partition]}
+        if behind:
+            raise StoreBehind(behind)
+
     def _admit(self, records: Sequence[Record], now: datetime) -> tuple[list[Arrival], list[Message]]:
         arrivals: list[Arrival] = []
         rejected: list[Message] = []
         for record in records:
             match admit_transaction(record, self._limits):
                 case Rejected() as why:
-                    rejected.append(dead_letter(record, why, self._topics.dead_letters, now))
+                    rejected.append(
+                        dead_letter(
+                            record,
+                            why,
+                            self._topics.dead_letters,
+                            now,
+                            mask_card_numbers=self._limits.refuse_card_numbers,
+                        )
+                    )
                 case transaction:
                     arrivals.append(Arrival(record, transaction))
         return arrivals, rejected
@@ -225,7 +275,7 @@ class Pipeline:
         score, contributions = model.score(features)
         return Decision(
             transaction_id=payment.transaction_id,
-            event_time=payment.event_time,
+            event_time=payment.event_time.astimezone(UTC),  # producers may write another offset
             card_id=payment.card_id,
             merchant_id=payment.merchant_id,
             amount_minor=payment.amount_minor,
