@@ -125,6 +125,10 @@ def dead_letter(
     stop its partition for good.
 
     Args:
+        record: as it was fetched.
+        why: it was rejected.
+        topic: of dead letters.
+        now: stamps `failed_at`.
         mask_card_numbers: where the key or the card_id is a card number, keep none of them, whatever the
             record was rejected for.
     """
