@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from stream.ledger import Completeness, Ledger
+from stream.messages import Decision, Label, encode
+from stream.quality import DAY, Protocol, Window, measure
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def event(name: str) -> bytes:
+    return encode({"transaction_id": name, "amount_minor": "whatever"})
+
+
+def decision(
+    name: str,
+    *,
+    hours: float = 0.0,
+    card: str = "c",
+    score: float = 0.5,
+    alerted: bool = False,
+    origin: tuple[int, int] = (-1, -1),
+) -> bytes:
+    return encode(
+        Decision(
+            transaction_id=name,
+            event_time=START + timedelta(hours=hours),
+            card_id=card,
+            merchant_id="m",
+            amount_minor=1,
+            currency="EUR",
+            score=score,
+            action="decline" if alerted else "approve",
+            reasons=[],
+            model_version="v",
+            decided_at=START,
+            origin=origin,
+        )
+    )
+
+
+def label(name: str, *, is_fraud: bool, days: float, source: str = "chargeback") -> bytes:
+    known_at = START + timedelta(days=days)
+    return encode(Label(transaction_id=name, is_fraud=is_fraud, known_at=known_at, source=source))
+
+
+def headers(topic: str, partition: int, offset: int) -> list[tuple[str, bytes]]:
+    return [
+        ("reason", b"x"),
+        ("topic", topic.encode()),
+        ("partition", b"%d" % partition),
+        ("offset", b"%d" % offset),
+    ]
+
+
+def full_ledger() -> Ledger:
+    ledger = Ledger()
+    for offset, value in enumerate([event("a"), event("b"), b"not json", event("a"), None, event("bad")]):
+        ledger.add_event(0, offset, value)
+    ledger.add_event(1, 0, event("c"))
+    for offset in (2, 4, 5, 5):  # one is there twice: redelivered
+        ledger.add_dead_letter(headers("transactions", 0, offset), events="transactions")
+    ledger.add_dead_letter(headers("labels", 0, 0), events="transactions")
+    for name in ("a", "b", "c", "a", "a"):
+        ledger.add_decision(decision(name))
+    return ledger
+
+
+def test_complete_run_adds_up() -> None:
+    account = full_ledger().completeness({0: 6, 1: 1})
+    assert account == Completeness(
+        events=7,
+        repeated_events=1,
+        decided=4,
+        dead_letters=3,
+        decisions=3,
+        copies=2,
+        missing=0,
+        differing=0,
+        unexpected=0,
+        both=0,
+        unreadable=0,
+    )
+    assert account.events == account.decided + account.dead_letters + account.missing
+    assert account.is_complete
+
+
+def test_lost_event_is_named() -> None:
+    ledger = full_ledger()
+    ledger.add_event(3, 17, event("lost"))
+    ledger.add_event(3, 18, b"lost and unreadable")
+    account = ledger.completeness({0: 6, 1: 1, 3: 19})
+    assert (account.missing, account.examples) == (2, ((3, 17), (3, 18)))
+    assert not account.is_complete
+
+
+def test_second_decision_that_differs_is_no_copy() -> None:
+    ledger = full_ledger()
+    ledger.add_decision(decision("b", score=0.6))
+    ledger.add_decision(decision("b", score=0.7))
+    account = ledger.completeness({0: 6, 1: 1})
+    assert (account.differing, account.copies, account.decisions) == (1, 2, 3)
+    assert not account.is_complete
+
+
+def test_decision_of_no_event_is_unexpected_unless_its_event_came_later() -> None:
+    ledger = full_ledger()
+    ledger.add_decision(decision("later", origin=(1, 1)))
+    ledger.add_decision(decision("of a new partition", origin=(7, 0)))
+    assert ledger.completeness({0: 6, 1: 1}).is_complete
+    ledger.add_decision(decision("ghost", origin=(1, 0)))
+    ledger.add_decision(decision("ghost of nowhere"))
+    assert ledger.completeness({0: 6, 1: 1}).unexpected == 2
+
+
+def test_event_with_decision_and_dead_letter_is_told() -> None:
+    ledger = full_ledger()
+    ledger.add_decision(decision("bad", origin=(0, 5)))
+    assert ledger.completeness({0: 6, 1: 1}).both == 1
+
+
+def test_decision_that_is_none_is_told() -> None:
+    ledger = full_ledger()
+    ledger.add_decision(b"{}")
+    ledger.add_decision(None)
+    ledger.add_label(b"{}")
+    ledger.add_dead_letter([("topic", b"transactions")], events="transactions")
+    assert ledger.completeness({0: 6, 1: 1}).unreadable == 2
+
+
+def test_nothing_read_is_a_complete_account_of_nothing() -> None:
+    ledger = Ledger()
+    assert ledger.completeness({}) == Completeness(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    assert ledger.decisions().time.size == 0
+
+
+def test_latest_report_wins_and_silence_overrules_nobody() -> None:
+    ledger = Ledger()
+    for name in ("corrected", "late", "silent", "reported", "tie"):
+        ledger.add_decision(decision(name))
+    for value in (
+        label("corrected", is_fraud=True, days=1),
+        label("corrected", is_fraud=False, days=3),
+        label("corrected", is_fraud=True, days=2),  # out of order
+        label("silent", is_fraud=False, days=30, source="maturity"),
+        label("reported", is_fraud=True, days=2),
+        label("reported", is_fraud=False, days=30, source="maturity"),
+        label("tie", is_fraud=False, days=2),
+        label("tie", is_fraud=True, days=2),
+        label("nobody", is_fraud=True, days=2),
+    ):
+        ledger.add_label(value)
+    decisions = ledger.decisions()
+    assert decisions.is_fraud.sum() == 2
+    days = (decisions.known_at - START.timestamp()) / DAY
+    assert sorted(days[~np.isnan(days)]) == [2.0, 2.0, 3.0]
+
+
+def run_of_ten_days() -> Ledger:
+    """One fraud of card `victim` on day 0, and on day 8 one each of `victim` and `other`."""
+    ledger = Ledger()
+    for day in range(10):
+        for card in ("victim", "other", "calm"):
+            fraud = (day, card) in {(0, "victim"), (8, "victim"), (8, "other")}
+            name = f"{card}-{day}"
+            score = 0.9 if fraud else 0.1
+            ledger.add_decision(decision(name, hours=24 * day + 1, card=card, score=score, alerted=fraud))
+            if fraud:
+                ledger.add_label(label(name, is_fraud=True, days=day + 7 + 1 / 24))
+    return ledger
+
+
+@pytest.mark.parametrize("delay", [7 * DAY, None])
+def test_card_known_defrauded_is_left_out_from_the_day_after(delay: float | None) -> None:
+    window = Window("test", START + timedelta(days=7), START + timedelta(days=9))
+    found = measure(run_of_ten_days().decisions(), window, Protocol(k=2, label_delay=delay))
+    assert (found.transactions, found.frauds, found.of_known_cards) == (5, 1, 1)
+    assert found.card_precision == 0.25  # day 7: none, day 8: one of two
+    assert found.average_precision == found.roc_auc == found.recall == 1.0
+    kept = measure(run_of_ten_days().decisions(), window, Protocol(k=2, drop_known_cards=False))
+    assert (kept.transactions, kept.frauds, kept.card_precision) == (6, 2, 0.5)
+
+
+def test_old_fraud_is_not_held_against_a_card() -> None:
+    window = Window("test", START + timedelta(days=8), START + timedelta(days=9))
+    short = measure(run_of_ten_days().decisions(), window, Protocol(k=2, card_memory=7 * DAY))
+    assert (short.frauds, short.of_known_cards) == (2, 0)
