@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from stream.records import Record
 
 _BATCH = 2000
-_WAIT = 0.2  # seconds for a batch to fill
+_WAIT = 0.1  # seconds for a batch to fill
 
 Progress = Callable[[str, int, int], None]
 """Called now and then with the topic, the messages read of it and how many it seemed to hold."""
@@ -45,6 +45,7 @@ def read_to_end(
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_uncommitted",  # nobody here writes in transactions
+            "fetch.wait.max.ms": 50,  # the end of a topic is told by an empty answer
             "fetch.max.bytes": 16_000_000,
             "queued.max.messages.kbytes": 65_536,
         }
