@@ -179,6 +179,7 @@ class BatchApp(faust.App):
 
     BootStrategy = _WithoutProducer
     consumer: BatchConsumer
+    makes_folders = False
 
     def prepare(
         self, bootstrap: str, topics: Sequence[BatchTopic], fetch_max_wait_ms: int,
@@ -260,6 +261,10 @@ class BatchApp(faust.App):
     def _new_transport(self) -> Any:
         return _BatchTransport(self.conf.broker_consumer, self)
 
+    def _create_directories(self) -> None:
+        if self.makes_folders:
+            super()._create_directories()
+
     async def _watch_broker(self) -> None:
         while not self.should_stop:
             await self.sleep(1.0)
@@ -308,7 +313,7 @@ def create_batch_app(
         on_revoked: called in the handlers' thread with the partitions given up, at a rebalance and at a
             stop, when the batch in hand is finished and committed.
         credentials: Faust's (`faust.SASLCredentials`, `faust.SSLCredentials`, ...) for the broker.
-        data_dir: where Faust keeps its (empty) folders. Default: below the system's temporary files.
+        data_dir: where Faust makes its folders, which stay empty without tables. None: it makes none.
     """
     if len({plan.topic for plan in topics}) != len(topics) or len({plan.name for plan in topics}) != len(
         topics
@@ -338,6 +343,7 @@ def create_batch_app(
         autodiscover=False,
         datadir=data_dir or Path(tempfile.gettempdir()) / f"{app_id}-faust",
     )
+    app.makes_folders = data_dir is not None
     app.prepare(bootstrap, topics, fetch_max_wait_ms, on_assigned, on_revoked)
     return app
 
