@@ -4,7 +4,7 @@ River models hold objects in Rust and functions of their own, so they are stored
 what it is told to. Two fences stand before it: an HMAC-SHA256 over all bytes, checked first, and an unpickler
 that knows a short list of classes by their exact names and builds nothing else.
 
-    magic 8 | format 2 | HMAC-SHA256 32 | length of the header 4 | header, JSON | model, pickle
+    magic 8 | format 2 | HMAC-SHA256 32 | length of the header 4 | header, JSON | model, pickle, deflated
 
 Integers are big-endian. The signature covers everything but itself.
 """
@@ -16,6 +16,7 @@ import hmac
 import io
 import pickle
 import struct
+import zlib
 from collections.abc import Collection
 from datetime import datetime
 from importlib.metadata import version
@@ -31,6 +32,7 @@ MIN_KEY = 32  # bytes; as long as the digest, a shorter key would weaken it (RFC
 _PREFIX = struct.Struct(">8sH32sI")
 _SIGNATURE = slice(10, 42)
 _PICKLE_PROTOCOL = 5
+_DEFLATE = 1  # fast: what a model remembers of examples is mostly repetition
 
 ALLOWED: tuple[tuple[str, str], ...] = (
     ("builtins", "float"),
@@ -121,7 +123,7 @@ class _ExactUnpickler(pickle.Unpickler):
 
 def _build(payload: bytes, allowed: Collection[tuple[str, str]]) -> Any:
     try:
-        return _ExactUnpickler(payload, allowed).load()
+        return _ExactUnpickler(zlib.decompress(payload), allowed).load()
     except SnapshotRefused:
         raise
     except Exception as error:  # a pickle can fail with anything, and none of it may reach a worker
@@ -169,7 +171,7 @@ def dump(
     {'weights': [1.0]}
     """
     _check_key(key)
-    payload = pickle.dumps(model, protocol=_PICKLE_PROTOCOL)
+    payload = zlib.compress(pickle.dumps(model, protocol=_PICKLE_PROTOCOL), _DEFLATE)
     _build(payload, allowed)
     head = _header_encode(msgspec.structs.replace(header, format=FORMAT, river=RIVER))
     body = head + payload

@@ -30,7 +30,7 @@ class WorkerState(msgspec.Struct, kw_only=True):
         totals: since it started.
         model_version: the model in use, or last published.
         waiting: what it waits for; empty while it works.
-        p50_ms, p99_ms: from a record's arrival in Kafka to its decision, over the last seconds; 0 without one.
+        p50_ms, p99_ms: from a record's time in Kafka to its decision, over the last second; 0 without one.
     """
 
     role: str

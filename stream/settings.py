@@ -7,11 +7,12 @@ A value comes from the first of: a flag, the environment (`RIVERWATCH_...`), `ri
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -35,9 +36,9 @@ def seconds(text: str | float) -> float:
     >>> seconds("7d"), seconds("250ms"), seconds(3)
     (604800.0, 0.25, 3.0)
     """
-    if isinstance(text, (int, float)):
+    if isinstance(text, (int, float)) and not isinstance(text, bool) and 0.0 <= text < math.inf:
         return float(text)
-    match = _DURATION.match(text)
+    match = _DURATION.match(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"'{text}' is no duration: write a number and ms, s, m, h, d or w, such as 7d")
     return float(match[1]) * _UNITS[match[2] or "s"]
@@ -130,7 +131,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = Duration(7 * 86400.0)
     snapshot_interval: Annotated[
         Duration, _about("labels are learned, and a model published, at most once in so long")
-    ] = Duration(1.0)
+    ] = Duration(5.0)
     policy: Annotated[Literal["budget", "cost"], _about("decide by an alert budget, or by expected cost")] = (
         "budget"
     )
@@ -214,8 +215,10 @@ def _convert(name: str, value: Any, source: str) -> Any:
     try:
         return msgspec.convert(value, FIELDS[name].type, strict=False, dec_hook=_hook)
     except (msgspec.ValidationError, ValueError) as error:
-        shown = "(hidden)" if "Secret" in str(FIELDS[name].type) else repr(value)
-        raise SettingsError(f"{name} = {shown} ({source}): {error}") from None
+        kind = get_args(FIELDS[name].type)[0]
+        shown = "(hidden)" if kind is Secret else repr(value)
+        would_do = f": one of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
+        raise SettingsError(f"{name} = {shown} ({source}): {error}{would_do}") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -270,7 +273,17 @@ def load(
             continue
         values[name] = _convert(name, value, source)
         sources[name] = source
-    return Loaded(Settings(**values), sources)
+    settings = Settings(**values)
+    if settings.decline_share > settings.review_share:
+        raise SettingsError(
+            f"decline_share = {settings.decline_share:g} ({sources['decline_share']}): it is part of "
+            f"review_share = {settings.review_share:g} ({sources['review_share']}): set it no higher"
+        )
+    return Loaded(settings, sources)
+
+
+def _hidden(secret: re.Match[str]) -> str:
+    return f"{secret[1]}(hidden)@" if secret[1] else f"{secret[2]}(hidden)"
 
 
 def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
@@ -281,7 +294,7 @@ def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
         if isinstance(value, Secret):
             text = "(hidden)" if value else "(not set)"
         elif name == "redis_url":
-            text = re.sub(r"(://[^:/@]*:)[^@]*@", r"\1(hidden)@", value)
+            text = re.sub(r"(://[^:/@]*:).*@|([?&]password=)[^&#]*", _hidden, value)
         elif isinstance(value, Duration):
             text = f"{float(value):g}s"
         else:

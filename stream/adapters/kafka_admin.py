@@ -8,12 +8,14 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from stream.adapters.kafka_client import confluent
+from stream.adapters.kafka_client import MAX_MESSAGE, confluent
 from stream.ports import DependencyDown
 from stream.settings import Settings
 
 PARTITIONED = ("transactions", "scores", "alerts")
 SINGLE = ("labels", "drift", "models", "dead-letters")
+
+MODELS = {"cleanup.policy": "compact", "max.message.bytes": str(MAX_MESSAGE)}
 
 
 class TopicMismatch(Exception):  # noqa: N818 - a state of the cluster that a person must settle
@@ -39,7 +41,7 @@ def create_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
             name,
             num_partitions=count,
             replication_factor=settings.replication,
-            config={"cleanup.policy": "compact"} if name == settings.topic("models") else {},
+            config=MODELS if name == settings.topic("models") else {},
         )
         for name, count in wanted(settings).items()
         if name not in there

@@ -8,6 +8,7 @@ from typing import Any
 
 from stream.settings import Settings
 
+MAX_MESSAGE = 8_000_000  # bytes: room for a model
 # librdkafka says each lost connection on its own; workers say once what is missing (see `stream.presence`).
 _quiet = logging.getLogger("riverwatch.librdkafka")
 _quiet.setLevel(logging.CRITICAL)

@@ -25,7 +25,7 @@ from stream.settings import Settings
 
 logger = logging.getLogger("riverwatch.models")
 
-MAX_INLINE = 700_000  # bytes: what Base64 leaves below the broker's usual limit of 1 MB a message
+MAX_INLINE = 5_000_000  # bytes: what Base64 leaves of the 8 MB that the topic is made for
 _TAIL = 50  # records at the end of the topic that are read first
 
 

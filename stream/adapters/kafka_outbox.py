@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from stream.adapters.kafka_client import confluent
+from stream.adapters.kafka_client import MAX_MESSAGE, confluent
 from stream.ports import DependencyDown, Message
 from stream.settings import Settings
 
@@ -66,7 +66,7 @@ class KafkaOutbox:
                 partitioner="murmur2_random",
                 delivery_report_only_error=True,
                 queue_buffering_max_messages=200_000,
-                message_max_bytes=2_000_000,
+                message_max_bytes=MAX_MESSAGE,
                 delivery_timeout_ms=int(self._timeout * 1000),
             )
         )

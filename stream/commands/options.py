@@ -47,11 +47,13 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
         for name in reversed(names):
             flag = "--" + name.replace("_", "-")
             wrapped = click.option(flag, name, default=None, metavar="VALUE", help=_help(name))(wrapped)
-        return click.option(
+        option = click.option(
             "--config",
             type=click.Path(dir_okay=False),
             help="A settings file [riverwatch.toml where there is one].",
-        )(wrapped)
+        )
+        decorated: Command = option(wrapped)
+        return decorated
 
     return decorate
 

@@ -61,7 +61,8 @@ def up(
     there = find_running()
     if there is not None:
         raise click.ClickException(
-            f"`riverwatch up` runs already (process {there.pid}, Kafka {there.bootstrap}, Redis {there.redis_url})"
+            f"`riverwatch up` runs already: process {there.pid}, Kafka {there.bootstrap}, "
+            f"Redis {there.redis_url}"
         )
     folder = state_dir(settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,10 +72,11 @@ def up(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     with ExitStack() as stack:
-        # What one keeps, the other must keep: a Redis that outlives its topics knows offsets that mean nothing.
+        # Both keep their data or neither: a Redis that outlives its topics knows offsets that mean nothing.
         lasting = kind == "apache"
         redis = stack.enter_context(LocalRedis(folder, redis_port, appendonly=lasting))
-        broker = stack.enter_context(open_kafka(kind, port=kafka_port, state_dir=folder))
+        broker = open_kafka(kind, port=kafka_port, state_dir=folder)
+        stack.enter_context(broker)
         key = model_key(folder)
         (folder / "partitions").write_text(str(settings.partitions))
         flags = {"kafka_bootstrap": broker.bootstrap, "partitions": settings.partitions}
@@ -95,7 +97,7 @@ def up(
         )
         while not ended.wait(1.0):
             for service in (broker, redis):
-                if not service.is_running:
+                if not service.is_running():
                     raise click.ClickException(
                         f"a service has ended by itself; its log is in {folder / 'logs'}"
                     )

@@ -4,6 +4,7 @@ import os
 import pickle
 import random
 import struct
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -168,7 +169,9 @@ def test_model_of_another_river_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 def test_header_may_gain_fields() -> None:
     head = msgspec.json.encode({**msgspec.to_builtins(HEADER), "later": 1})
     blob = (
-        snapshot._PREFIX.pack(snapshot.MAGIC, snapshot.FORMAT, bytes(32), len(head)) + head + pickle.dumps(1)
+        snapshot._PREFIX.pack(snapshot.MAGIC, snapshot.FORMAT, bytes(32), len(head))
+        + head
+        + zlib.compress(pickle.dumps(1))
     )
     assert load(resigned(blob), key=KEY) == (HEADER, 1)
 

@@ -1,0 +1,1 @@
+"""The demo: the whole system on this machine, as real processes, in about two minutes."""
