@@ -128,7 +128,14 @@ def test_decision_that_is_none_is_told() -> None:
     ledger.add_decision(b"{}")
     ledger.add_decision(None)
     ledger.add_label(b"{}")
-    ledger.add_dead_letter([("topic", b"transactions")], events="transactions")
+    half = [("topic", b"transactions"), ("partition", b"0")]
+    for broken in (
+        half[:1],
+        half,
+        [*half, ("offset", b"x")],
+        [*half[:1], ("partition", b""), ("offset", b"1")],
+    ):
+        ledger.add_dead_letter(broken, events="transactions")
     assert ledger.completeness({0: 6, 1: 1}).unreadable == 2
 
 
@@ -183,6 +190,17 @@ def test_card_known_defrauded_is_left_out_from_the_day_after(delay: float | None
     assert found.average_precision == found.roc_auc == found.recall == 1.0
     kept = measure(run_of_ten_days().decisions(), window, Protocol(k=2, drop_known_cards=False))
     assert (kept.transactions, kept.frauds, kept.card_precision) == (6, 2, 0.5)
+
+
+def test_card_found_on_an_earlier_day_of_the_window_is_not_looked_at_again() -> None:
+    ledger = run_of_ten_days()
+    again = decision("other-9-again", hours=24 * 9 + 2, card="other", score=0.95, alerted=True)
+    ledger.add_decision(again)
+    ledger.add_label(label("other-9-again", is_fraud=True, days=17))
+    window = Window("test", START + timedelta(days=8), START + timedelta(days=10))
+    found = measure(ledger.decisions(), window, Protocol(k=1))
+    assert (found.frauds, found.card_precision) == (2, 0.5)
+    assert measure(ledger.decisions(), window, Protocol(k=1, drop_known_cards=False)).card_precision == 1.0
 
 
 def test_old_fraud_is_not_held_against_a_card() -> None:
