@@ -7,7 +7,6 @@ A value comes from the first of: a flag, the environment (`RIVERWATCH_...`), `ri
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -21,7 +20,8 @@ PREFIX = "RIVERWATCH_"
 CONFIG_FILE = "riverwatch.toml"
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
+_LONGEST = 1e12  # seconds, and of any unit: no duration is that long
+_DURATION = re.compile(r"^\s*(\d{1,12}(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
 
 Share = Annotated[float, Meta(gt=0.0, lt=1.0)]
 
@@ -36,7 +36,7 @@ def seconds(text: str | float) -> float:
     >>> seconds("7d"), seconds("250ms"), seconds(3)
     (604800.0, 0.25, 3.0)
     """
-    if isinstance(text, (int, float)) and not isinstance(text, bool) and 0.0 <= text < math.inf:
+    if isinstance(text, (int, float)) and not isinstance(text, bool) and 0.0 <= text < _LONGEST:
         return float(text)
     match = _DURATION.match(text) if isinstance(text, str) else None
     if match is None:
@@ -207,6 +207,8 @@ def _hook(kind: type, value: Any) -> Any:
     if kind is Duration:
         return Duration(seconds(value))
     if kind is Secret:
+        if not isinstance(value, str):
+            raise ValueError("a secret is text: write it in quotes")
         return Secret(value)
     raise NotImplementedError(kind)
 
