@@ -1,0 +1,227 @@
+"""Settings: who wins, what is hidden, and what is said of what cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.settings import (
+    FIELDS,
+    Duration,
+    Loaded,
+    Secret,
+    Settings,
+    SettingsError,
+    description,
+    load,
+    seconds,
+    shown,
+)
+
+KEY = "k" * 64
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "riverwatch.toml"
+
+
+def loaded(toml: str, file: Path, environ: dict[str, str] | None = None, **flags: object) -> Loaded:
+    file.write_text(toml, encoding="utf-8")
+    return load(flags, environ or {}, config=file)
+
+
+def refusal(toml: str, file: Path, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        loaded(toml, file, environ)
+    said = str(caught.value)
+    assert "\n" not in said
+    return said
+
+
+def test_the_nearest_source_wins(file: Path) -> None:
+    name, variable = "kafka_bootstrap", "RIVERWATCH_KAFKA_BOOTSTRAP"
+    running = {name: "running:1"}
+    sources: list[tuple[str, str]] = []
+    for flags, environ, toml, offered in (
+        ({name: "flag:1"}, {variable: "env:1"}, f'{name} = "file:1"', running),
+        ({name: None}, {variable: "env:1"}, f'{name} = "file:1"', running),
+        ({}, {}, f'{name} = "file:1"', running),
+        ({}, {}, "", running),
+        ({}, {}, "", None),
+    ):
+        file.write_text(toml, encoding="utf-8")
+        found = load(flags, environ, config=file, running=offered)
+        sources.append((found.settings.kafka_bootstrap, found.sources[name]))
+    assert sources == [
+        ("flag:1", "flag"),
+        ("env:1", f"environment {variable}"),
+        ("file:1", str(file)),
+        ("running:1", "running `riverwatch up`"),
+        ("127.0.0.1:9092", "default"),
+    ]
+
+
+def test_every_setting_has_a_source_and_a_meaning(file: Path) -> None:
+    found = loaded("", file)
+    assert set(found.sources) == set(FIELDS)
+    assert found.settings == Settings()
+    assert all(description(name) for name in FIELDS)
+
+
+def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text("partitions = 3", encoding="utf-8")
+    assert load({}, {"RIVERWATCH_CONFIG": str(other)}).settings.partitions == 3
+
+
+def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"gone\.toml: No such file"):
+        load({}, {}, config=tmp_path / "gone.toml")
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load({}, {}).settings == Settings()
+    (tmp_path / "riverwatch.toml").write_text("partitions = 2", encoding="utf-8")
+    assert load({}, {}).settings.partitions == 2
+
+
+# ---- durations
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("250ms", 0.25),
+        ("3s", 3.0),
+        ("2m", 120.0),
+        ("1.5h", 5400.0),
+        ("7d", 604_800.0),
+        ("2w", 1_209_600.0),
+        (" 5 s ", 5.0),
+        ("10", 10.0),
+        (10, 10.0),
+        (0.5, 0.5),
+    ],
+)
+def test_durations_have_units(text: str | float, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "soon", "-5s", "5 parsecs", "1e3s", "s", "9" * 400, -1, 10**400, float("nan"), float("inf"), True],
+)
+def test_what_is_no_duration_is_refused(text: str | float) -> None:
+    with pytest.raises(ValueError, match="is no duration: write a number"):
+        seconds(text)
+
+
+@given(st.integers(0, 10**9), st.sampled_from(["s", "m", "h", "d", "w"]))
+def test_a_duration_reads_the_same_from_text_and_from_seconds(number: int, unit: str) -> None:
+    of_one = seconds(f"1{unit}")
+    assert seconds(f"{number}{unit}") == number * of_one
+
+
+def test_a_duration_may_come_from_anywhere(file: Path) -> None:
+    assert loaded('maturity = "30d"', file).settings.maturity == 30 * 86_400.0
+    assert loaded("maturity = 60", file).settings.maturity == 60.0
+    from_environment = loaded("", file, {"RIVERWATCH_MATURITY": "2h"}).settings.maturity
+    assert from_environment == 7200.0
+    assert isinstance(from_environment, Duration)
+
+
+# ---- what cannot be used
+
+
+def test_a_typo_is_told_with_the_nearest_name(file: Path) -> None:
+    assert refusal('kafka_botstrap = "x"', file).endswith(
+        "there is no setting 'kafka_botstrap'; did you mean kafka_bootstrap?"
+    )
+    assert refusal("zzz = 1", file).endswith("`riverwatch config` lists the settings")
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("partitions = 0", "partitions = 0 ("),
+        ("partitions = 2.5", "Expected `int`, got `float`"),
+        ("partitions = true", "Expected `int`, got `bool`"),
+        ('maturity = "soon"', "is no duration: write a number"),
+        ("maturity = -1", "is no duration"),
+        ("maturity = nan", "is no duration"),
+        ("maturity = [1]", "is no duration"),
+        ('log_level = "loud"', "one of DEBUG, INFO, WARNING, ERROR"),
+        ("review_share = 1.5", "Expected `float` < 1.0"),
+        ("review_share = 0.01\ndecline_share = 0.02", "decline_share = 0.02"),
+        ("partitions =", "riverwatch.toml: "),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_in_one_line_with_its_source(
+    file: Path, toml: str, said: str
+) -> None:
+    told = refusal(toml, file)
+    assert said in told
+    assert str(file) in told
+
+
+def test_a_wrong_variable_is_told_by_its_name(file: Path) -> None:
+    told = refusal("", file, {"RIVERWATCH_SHARDS": "many"})
+    assert told.startswith("shards = 'many' (environment RIVERWATCH_SHARDS)")
+
+
+# ---- secrets
+
+
+def test_secrets_are_never_shown(file: Path) -> None:
+    environ = {
+        "RIVERWATCH_MODEL_KEY": KEY,
+        "RIVERWATCH_KAFKA_SASL_PASSWORD": "hush",
+        "RIVERWATCH_REDIS_URL": "rediss://me:p@ss:w/rd@cache.example:6379/0?password=hush&db=1",
+    }
+    rows = {name: text for name, text, _ in shown(loaded("", file, environ))}
+    assert rows["model_key"] == rows["kafka_sasl_password"] == "(hidden)"
+    assert rows["redis_url"] == "rediss://me:(hidden)@cache.example:6379/0?password=(hidden)&db=1"
+    assert {name: text for name, text, _ in shown(loaded("", file))}["model_key"] == "(not set)"
+
+
+def test_an_address_without_a_password_is_shown_whole(file: Path) -> None:
+    for url in ("redis://127.0.0.1:6379/0", "redis://cache:6379", "unix:///run/redis.sock"):
+        rows = {name: text for name, text, _ in shown(loaded("", file, {"RIVERWATCH_REDIS_URL": url}))}
+        assert rows["redis_url"] == url
+
+
+def test_a_wrong_secret_is_not_told(file: Path) -> None:
+    told = refusal('model_key = ["hush"]', file)
+    assert "hush" not in told
+    assert "(hidden)" in told
+
+
+def test_a_key_is_taken_from_its_setting_or_from_its_file(file: Path, tmp_path: Path) -> None:
+    assert Settings(model_key=Secret(KEY)).signing_key() == KEY.encode()
+    held = tmp_path / "key"
+    held.write_text(f"{KEY}\n", encoding="utf-8")
+    assert loaded(f'model_key_file = "{held}"', file).settings.signing_key() == KEY.encode()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Settings(), "at least 32 characters"),
+        (Settings(model_key=Secret("short")), "at least 32 characters"),
+        (Settings(model_key_file="/nowhere/key"), "No such file or directory: give a readable file"),
+    ],
+)
+def test_without_a_usable_key_it_is_said_what_to_do(settings: Settings, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as caught:
+        settings.signing_key()
+    assert "short" not in str(caught.value)
+
+
+def test_topics_and_groups_carry_their_prefix() -> None:
+    settings = Settings(topic_prefix="eu.", group_prefix="fraud")
+    assert (settings.topic("scores"), settings.group("score")) == ("eu.scores", "fraud-score")
