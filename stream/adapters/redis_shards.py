@@ -160,6 +160,12 @@ class RedisShards:
             )
         self._agreed = True
 
+    def close(self) -> None:
+        """Close the connections."""
+        if self._threads is not None:
+            self._threads.shutdown()
+        self._client.close()
+
     def of(self, name: str) -> int:
         """The shard of an entity or a transaction."""
         return crc32(name.encode()) % self.count if self.count > 1 else 0

@@ -89,7 +89,7 @@ class RedisStore(RedisLabels):
         label_ttl_seconds: how long it is remembered what is known of a transaction, > 0.
         prefix: of every key.
 
-    The entity of kind `K` and key `X` is named `K:X`; a kind holds no colon.
+    Several threads may share one. The entity of kind `K` and key `X` is named `K:X`; a kind holds no colon.
     """
 
     def __init__(
@@ -108,6 +108,10 @@ class RedisStore(RedisLabels):
         shards_ = RedisShards(client_or_url, shards, prefix, layout)
         super().__init__(shards_, Codec(len(half_lives)), label_ttl_seconds)
         self._ttl = str(decision_ttl_seconds)
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        self._shards.close()
 
     def claim(self, partitions: Iterable[int]) -> dict[int, int]:
         """See `FeatureStore.claim`. The first shard issues tokens, the others are raised to them."""

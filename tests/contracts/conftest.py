@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 import redis
 
+from infra.process import port_is_free
 from infra.services import LocalRedis, free_port, redis_problem
 from stream.adapters.memory import MemoryStore
 from stream.adapters.redis_store import RedisStore
@@ -75,7 +76,7 @@ def redis_cluster_url(redis_cluster: list[LocalRedis]) -> str:
 
 
 def _bus_port() -> int:
-    """A free port whose cluster bus (10,000 above it) is a port too."""
-    while (port := free_port()) > 55_000:
+    """A free port whose cluster bus, 10,000 above it, is free and not one the system gives to clients."""
+    while (port := free_port()) > 22_000 or not port_is_free(port + 10_000):
         pass
     return port

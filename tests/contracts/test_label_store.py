@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -184,3 +185,18 @@ def test_labels_at_the_ends_of_time_agree_with_the_arithmetic(store: Store) -> N
     labels = [label(n, f"t{n}", time=at) for n, at in enumerate(times)]
     assert store.apply_labels(labels, learned=0) == ["new"] * 6
     assert known(store) == [after(*(knowledge(at, True) for at in times))] * 3
+
+
+def test_what_is_taken_back_never_leaves_less_than_nothing(store: Store) -> None:
+    times = [random.Random(seed).uniform(0.0, 200.0) for seed in range(30)]
+    labels = [label(n, f"t{n}", time=at) for n, at in enumerate(times)]
+    labels += [label(30 + n, f"t{n}", fraud=False, known_at=2000.0, time=at) for n, at in enumerate(times)]
+    labels += [label(60 + n, f"t{n}", known_at=3000.0, time=at) for n, at in enumerate(times)]
+    store.apply_labels(labels, learned=0)
+    expected = after(
+        *(knowledge(at, True) for at in times),
+        *(knowledge(at, False, corrects=True) for at in times),
+        *(knowledge(at, True, corrects=True) for at in times),
+    )
+    assert known(store) == [expected] * 3
+    assert min(expected.sums[1::3] + expected.sums[2::3]) >= 0.0

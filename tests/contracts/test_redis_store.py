@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import redis
 
 from infra.services import LocalRedis, free_port, redis_problem
-from models.profiles import Event, Knowledge, weights
+from models.profiles import Event, Knowledge, Reading, weights
 from stream.adapters.memory import MemoryStore
 from stream.adapters.redis_shards import Call, RedisShards
 from stream.adapters.redis_store import RedisStore
@@ -122,6 +123,44 @@ def test_a_shard_that_lost_its_last_moments_is_behind_and_redelivery_makes_it_ri
     store.apply(touches[10:], ends={0: 29}, recorded={0: 29}, tokens=store.claim([0]))
     for kind, key in entities():
         assert store.profile(kind, key) == oracle.profile(kind, key)
+
+
+def test_what_workers_at_work_at_once_read_tells_the_order_of_updates(redis_url: str) -> None:
+    """For entities that partitions share: sorted by what they read, their events rebuild the same bits."""
+    names = ("even", "odd")
+    logs: list[list[tuple[Touch, tuple[Reading, ...]]]] = [[], []]
+
+    def work(partition: int) -> None:
+        store = open_store(redis_url)
+        tokens = store.claim([partition])
+        for start in range(0, 400, 8):
+            batch = []
+            for offset in range(start, start + 8):
+                time = 1.7e9 + offset + partition / 7
+                event = Event(time, 5.0 + offset, math.log1p(5.0 + offset), weights(time, HALF_LIVES), b"")
+                batch.append(Touch(partition, offset, event, (EntityRef("merchant", names[offset % 2], 0),)))
+            found = store.apply(batch, ends={partition: start + 7}, recorded={}, tokens=tokens)
+            logs[partition] += [(each, row) for each, row in zip(batch, found, strict=True) if row]
+        store.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, (0, 1)))
+    store, oracle = open_store(redis_url), MemoryStore(HALF_LIVES)
+    tokens = oracle.claim([0])
+    for place, name in enumerate(names):
+        order = sorted(
+            (row[0].profile.updates, each.event)
+            for log in logs
+            for each, row in log
+            if each.entities[0].key == name
+        )
+        assert [updates for updates, _ in order] == list(range(400))
+        touches = [
+            Touch(0, 1000 * place + n, event, (EntityRef("merchant", name, 0),))
+            for n, (_, event) in enumerate(order)
+        ]
+        oracle.apply(touches, ends={0: touches[-1].offset}, recorded={}, tokens=tokens)
+        assert store.profile("merchant", name) == oracle.profile("merchant", name)
 
 
 def test_a_first_shard_that_forgot_its_tokens_still_issues_higher_ones(redis_url: str) -> None:

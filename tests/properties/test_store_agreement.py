@@ -21,14 +21,14 @@ PARTITIONS = (0, 1, 5)
 CARDS = [f"c{n}" for n in range(4)]
 MERCHANTS = ["m0", "m1"]
 DEVICES = ["d0", "d1", "d2"]
-TRANSACTIONS = [f"t{n}" for n in range(6)]
+TRANSACTIONS = [f"t{n}" for n in range(4)]
 KEYS = [("card", key) for key in CARDS] + [("merchant", key) for key in MERCHANTS]
 KEYS += [("device", key) for key in DEVICES]
 Store = MemoryStore | RedisStore
 
 # Mostly what is usual, so that the rest is an outlier on either side.
 amounts = st.one_of(
-    st.sampled_from([9.99, 10.0, 10.01]), st.sampled_from([10.0, 10.5, 0.01, 1e13]), st.floats(0.01, 1e6)
+    st.sampled_from([9.99, 10.0, 10.01]), st.sampled_from([10.5, 0.01, 1e13]), st.floats(0.01, 1e6)
 )
 # Mostly in order and close together, some at once, some days or decades late or early.
 steps = st.one_of(
@@ -182,13 +182,13 @@ class Agreement(RuleBasedStateMachine):
             st.tuples(
                 st.sampled_from(TRANSACTIONS),
                 st.booleans(),
-                st.one_of(st.sampled_from([10.0, 20.0, 20.5, 30.0]), st.floats(0.0, 2e9)),
+                st.sampled_from([10.0, 20.0, 20.5, 1.7e9 + 0.1]),
                 st.floats(0.0, 2e9),
                 st.booleans(),
                 st.lists(st.sampled_from(KEYS), unique=True, max_size=3),
             ),
             min_size=1,
-            max_size=6,
+            max_size=12,
         )
     )
     def become_known(self, labels: list[tuple[str, bool, float, float, bool, list[tuple[str, str]]]]) -> None:
@@ -200,7 +200,7 @@ class Agreement(RuleBasedStateMachine):
                 LabelTouch(offset, key, fraud, known_at, knowledge if decided else None, refs, b"%d" % offset)
             )
 
-    @rule(back=st.integers(0, 8), length=st.integers(0, 8), publish=st.booleans())
+    @rule(back=st.integers(0, 8), length=st.integers(0, 25), publish=st.booleans())
     def learn(self, back: int, length: int, publish: bool) -> None:
         start = max(self.labelled - back, 0)
         part = self.labels[start : start + length]
@@ -214,8 +214,12 @@ class Agreement(RuleBasedStateMachine):
         self.agreed(lambda store: (store.expired(before, 3), store.leave(ids), store.waiting(TRANSACTIONS)))
 
     @invariant()
-    def agree(self) -> None:
-        self.agreed(lambda store: (store.progress(PARTITIONS), _state(store), store.waiting(TRANSACTIONS)))
+    def agree_on_progress(self) -> None:
+        self.agreed(lambda store: store.progress(PARTITIONS))
+
+    def teardown(self) -> None:
+        """What ever came apart stays apart: comparing at the end is enough, and fast."""
+        self.agreed(lambda store: (_state(store), store.waiting(TRANSACTIONS), store.lookup(TRANSACTIONS)))
 
 
 def test_redis_and_memory_agree_to_the_bit(redis_url: str) -> None:
@@ -223,5 +227,5 @@ def test_redis_and_memory_agree_to_the_bit(redis_url: str) -> None:
         url = redis_url
 
     run_state_machine_as_test(
-        OnThisRedis, settings=settings(max_examples=60, stateful_step_count=25, deadline=None)
+        OnThisRedis, settings=settings(max_examples=100, stateful_step_count=25, deadline=None)
     )
