@@ -68,8 +68,8 @@ class Counts(NamedTuple):
 class StoreBehind(Exception):  # noqa: N818 - the state of a dependency, as in `ports`
     """The store holds less than it did: it lost its last moments (a failover, an AOF of every second).
 
-    Nothing was changed. Acknowledge nothing, go back to `starts`, call `Pipeline.own` with them, go on from
-    there: redelivery makes the rest right. To go on without would leave out what was lost, for good.
+    Nothing was changed. Acknowledge nothing, go back to `starts`, call `Pipeline.own` again, and go on
+    from there: redelivery makes the rest right. To go on without would leave out what was lost, for good.
 
     Attributes:
         starts: of each partition that is behind, the first offset the store does not hold.
@@ -128,21 +128,21 @@ class Pipeline:
         self._tokens: dict[int, int] = {}
         self._recorded: dict[int, int] = {}
 
-    def own(self, partitions: Iterable[int], starts: Mapping[int, int] | None = None) -> None:
-        """Become the owner of partitions that were assigned. To be called before their first batch.
-
-        Args:
-            partitions: all of them that are held now.
-            starts: where they will be read from, if that is known: whatever lies below was acknowledged. A
-                store that holds less is noticed at the first batch, not only from the second on.
-        """
+    def own(self, partitions: Iterable[int]) -> None:
+        """Become the owner of partitions that were assigned. To be called before their first batch."""
         owned = list(partitions)
         self._tokens.update(self._store.claim(owned))
         # What this worker had recorded under an earlier assignment says nothing of this one: after going
         # back it would have the journal trimmed of events that are still to be decided.
         for partition in owned:
             self._recorded.pop(partition, None)
-        self._recorded.update({partition: start - 1 for partition, start in (starts or {}).items()})
+
+    def begin_at(self, starts: Mapping[int, int]) -> None:
+        """Say where owned partitions are read from; whatever lies below must have been acknowledged.
+
+        So a store that loses its last moments before the first batch is noticed there, and not only later.
+        """
+        self._recorded.update({partition: start - 1 for partition, start in starts.items()})
 
     def disown(self, partitions: Iterable[int]) -> None:
         """Forget partitions that went to another worker."""
