@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.mapping import FileMapping, MappingError, load_mapping
+from producers.mapping import Clean, Csv, FileMapping, Labels, MappingError, Times, load_mapping
 
 CONTRACT = """
 [columns]
@@ -129,3 +129,14 @@ def test_hashing_without_a_good_key_is_refused(
         _load(tmp_path, text, environ)
     assert said in str(error.value)
     assert "0123456789abcdef" not in str(error.value)
+
+
+def test_the_mapping_in_the_documentation_is_understood_and_shows_every_key(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "producing.md").read_text(encoding="utf-8")
+    text = page.split("```toml\n")[1].split("```")[0]
+    (tmp_path / "hash-key").write_text("0123456789abcdef")
+    mapping = _load(tmp_path, text.replace("/run/secrets/hash-key", "hash-key"))
+    assert mapping.hash is not None
+    for table in (Labels, Times, Csv, Clean):
+        for key in table.__struct_fields__:
+            assert key in text, f"{key} is not documented"
