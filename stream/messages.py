@@ -138,6 +138,7 @@ class DriftSignal(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         signal: what is watched: `input.amount_log`, `score`, `error`, `average_precision`, ...
         event_time: the event time up to which it holds.
+        since: when the change began, as far as can be told; only of a drift.
         value: now (after the change).
         reference: before the change, or the figure to compare with.
         detector: `adwin`, or `window` for a metric.
@@ -151,6 +152,7 @@ class DriftSignal(msgspec.Struct, frozen=True, kw_only=True):
     reference: float | None = None
     detector: str = "window"
     segment: str = "all"
+    since: Time | None = None
 
 
 class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -209,6 +209,7 @@ class Monitor:
                     value=found.after,
                     reference=found.before,
                     detector="adwin",
+                    since=datetime.fromtimestamp(found.since, UTC),
                 )
             )
 
