@@ -1,7 +1,7 @@
 """Decisions for as long as labels may come, on this machine's disk: for installations Redis is too dear for.
 
 It is filled from the topic `scores` and can be rebuilt from it. A row takes its decision, twice its
-transaction's id and some 50 bytes: 1,133 bytes a transaction were measured for decisions of 1,000 bytes and
+transaction's id and some 100 bytes: 1,135 bytes a transaction were measured for decisions of 1,000 bytes and
 ids of 16 (`python -m benchmarks.bench_store --disk`).
 """
 

@@ -19,6 +19,7 @@ local events = ARGV[5]
 local ABSENT = char(255)
 local DOUBLES = 3 + 6 * halves
 local LAYOUT = '<' .. rep('d', DOUBLES)
+local BARE = '<B' .. rep('d', DOUBLES)
 local STEP = 3000 -- keys a command: Lua's stack holds 8000 values
 
 -- The owner's token comes first: a worker of yesterday changes nothing.
@@ -110,8 +111,15 @@ local function update(i, keep, event)
       profile[at], profile[at + 1], profile[at + 2], profile[at + 3], profile[at + 4], profile[at + 5]
     local shift = scale - exponent
     local value, outlier = log_amount, 0
-    local present = count / weight
-    if shift < 0 then present = shifted(present, shift) end
+    local present, factor = count / weight, nil
+    if shift < 0 then
+      if shift >= -1022 then -- a normal power of two: multiplying rounds as ldexp does
+        factor = ldexp(1, shift)
+        present = present * factor
+      else
+        present = shifted(present, shift)
+      end
+    end
     if present >= MIN_COUNT then
       local mean = logs / count
       local variance = squares / count - mean * mean
@@ -125,8 +133,7 @@ local function update(i, keep, event)
     if fresh then
       profile[at] = exponent
     elseif shift < 0 then
-      if shift >= -1022 then -- a normal power of two: multiplying rounds as ldexp does
-        local factor = ldexp(1, shift)
+      if factor then
         count, total, logs = count * factor, total * factor, logs * factor
         squares, outliers = squares * factor, outliers * factor
       else
@@ -152,6 +159,10 @@ local function update(i, keep, event)
   end
   profile[1] = profile[1] + 1
   local sizes, texts = lengths[i], notes[i]
+  if keep == 0 and sizes == '' then -- most entities keep no notes: one string less to build
+    blobs[i] = pack_struct(BARE, 0, unpack(profile, 1, DOUBLES))
+    return
+  end
   if keep > 0 then
     sizes = char(#event[4]) .. sizes
     texts = event[4] .. texts
