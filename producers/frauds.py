@@ -74,6 +74,7 @@ class AccountTakeover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         payments: of a case, on average.
         hours: over which they are spread.
         amount_factor: times the holder's own level.
+        nearby: share of cases whose address is in the holder's country, so that the place tells nothing.
     """
 
     enabled: bool = True
@@ -81,6 +82,7 @@ class AccountTakeover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     payments: float = 5.0
     hours: float = 4.0
     amount_factor: float = 2.0
+    nearby: float = 0.5
 
 
 class CardTesting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,7 +246,8 @@ class Frauds:
         world, rng = self.world, self.rngs[2]
         for card in self._cards(rng, scenario.cases):
             begin = (day + rng.random()) * DAY
-            hideout = self._hideout(rng)
+            nearby = rng.random() < scenario.nearby
+            hideout = self._hideout(rng, int(world.home[card]) if nearby else None)
             for _ in range(1 + rng.poisson(max(scenario.payments - 1, 0))):
                 merchant = int(world.web.pick(rng, 1)[0])
                 amount = _usual(world, card, merchant) * scenario.amount_factor * rng.lognormal(0.0, 0.5)

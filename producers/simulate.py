@@ -95,10 +95,12 @@ DEMO: Final = SimulationSpec(
     days=56,
     population=Population(cards=500, merchants=300),
     scenarios=Scenarios(
-        stolen_card=StolenCard(cases=3.0),
-        compromised_merchant=CompromisedMerchant(cases=0.4, copied=0.08),
-        account_takeover=AccountTakeover(enabled=False, cases=4.0),
-        card_testing=CardTesting(enabled=False, cases=0.5),
+        # First at tills, with large amounts; then online, with ordinary ones: what was learned does not help.
+        stolen_card=StolenCard(cases=4.5, online=0.0, abroad=0.8, amount_factor=6.0, hours=16.0),
+        # Many small leaks rather than a large one now and then: the weeks are alike but for the change.
+        compromised_merchant=CompromisedMerchant(cases=0.8, days=4.0, copied=0.03),
+        account_takeover=AccountTakeover(enabled=False, cases=4.0, amount_factor=1.2, nearby=1.0),
+        card_testing=CardTesting(enabled=False, cases=0.15),
     ),
     changes=(
         Change(at_day=28, scenario="stolen_card", parameters={"enabled": False}),
