@@ -45,6 +45,11 @@ class Recorded(msgspec.Struct, frozen=True):
     activity: bytes
 
     @property
+    def raw(self) -> bytes:
+        """What is recorded."""
+        return b"%b\n%b" % (self.decision, self.activity) if self.activity else self.decision
+
+    @property
     def is_alert(self) -> bool:
         """The decision needs action."""
         return bool(self.activity)

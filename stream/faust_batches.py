@@ -287,6 +287,7 @@ def create_batch_app(
     instance_id: str | None = None,
     session_timeout: float = 10.0,
     heartbeat_interval: float = 3.0,
+    commit_interval: float = 1.0,
     fetch_max_wait_ms: int = 100,
     on_assigned: OnAssigned | None = None,
     on_revoked: OnRevoked | None = None,
@@ -306,6 +307,7 @@ def create_batch_app(
             the broker allows less. A batch in hand may take half of it when partitions are revoked, and
             all of it at a stop.
         heartbeat_interval: seconds, a third of `session_timeout` or less.
+        commit_interval: seconds between commits of what was acknowledged, > 0.
         fetch_max_wait_ms: how long the broker may hold a fetch that finds nothing new.
         on_assigned: called in the handlers' thread with the partitions held from now on, before anything
             of them is handed over. May return {partition: offset} to start below the committed offset,
@@ -323,7 +325,7 @@ def create_batch_app(
         app_id,
         broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
         broker_credentials=credentials,
-        broker_commit_interval=1.0,
+        broker_commit_interval=commit_interval,
         broker_session_timeout=session_timeout,
         broker_heartbeat_interval=heartbeat_interval,
         # Heartbeats say that the worker lives: a batch may wait for a dependency as long as it takes.

@@ -26,6 +26,7 @@ from stream.ports import Clock, EntityRef, FeatureStore, Message, Outbox, Touch
 from stream.records import Record
 
 MAX_REASONS = 5
+REDELIVERED = (("redelivered", b"1"),)
 
 
 class Scorer(Protocol):
@@ -63,24 +64,6 @@ class Counts(NamedTuple):
     rejected: int
     forgotten: int
     alerts: int
-
-
-class StoreBehind(Exception):  # noqa: N818 - the state of a dependency, as in `ports`
-    """The store holds less than it did: it lost its last moments (a failover, an AOF of every second).
-
-    Nothing was changed. Acknowledge nothing, go back to `starts`, call `Pipeline.own` again, and go on
-    from there: redelivery makes the rest right. To go on without would leave out what was lost, for good.
-
-    Attributes:
-        starts: of each partition that is behind, the first offset the store does not hold.
-    """
-
-    def __init__(self, starts: Mapping[int, int]) -> None:
-        places = ", ".join(f"partition {partition} to offset {start}" for partition, start in starts.items())
-        super().__init__(
-            f"the profiles are older than they were left, they lost their last moments: {places}"
-        )
-        self.starts = dict(starts)
 
 
 class Arrival(NamedTuple):
@@ -163,35 +146,37 @@ class Pipeline:
         """
         now = self._clock()
         arrivals, rejected = self._admit(records, now)
-        arrivals, copies = _apart(arrivals)
 
-        # 1. What is decided already is emitted again as it was.
-        known = self._store.lookup([arrival.transaction.transaction_id for arrival in arrivals])
-        before = [unpack(raw) if raw is not None else None for raw in known]
+        # 1. What is decided already will be emitted again as it was.
+        names = list(dict.fromkeys(arrival.transaction.transaction_id for arrival in arrivals))
+        entries = _found(names, self._store.lookup(names))
         self._reached("looked-up")
 
         # 2. Read the profiles, then update them: an event does not vouch for itself. A second event of a
-        #    transaction touches nothing; the same event again is known by its offset, and only fills what a
+        #    transaction touches nothing; the same event again is known by its place, and only fills what a
         #    store that lost its last moments lacks.
+        originals, copies = _apart(arrivals, entries)
         ends = {record.partition: record.offset for record in records}
-        fresh = [
-            (arrival, earlier)
-            for arrival, earlier in zip(arrivals, before, strict=True)
-            if earlier is None or earlier.origin == (arrival.record.partition, arrival.record.offset)
-        ]
-        touches = [self._touch(arrival) for arrival, _ in fresh]
-        self._require_progress(ends)
-        readings = self._store.apply(touches, ends=ends, recorded=self._recorded, tokens=self._tokens)
+        touches = [self._touch(arrival) for arrival in originals]
+        readings = self._store.apply(
+            touches,
+            ends=ends,
+            recorded=self._recorded,
+            tokens=self._tokens,
+            rejected=_offsets(record for record, _ in rejected),
+            copies=_offsets(copy.record for copy in copies),
+        )
         self._reached("profiles-applied")
 
         # 3. Score with one model.
         model = self._model()
         proposals: list[tuple[int, str, bytes]] = []
         forgotten: list[str] = []
-        for (arrival, earlier), touch, reading in zip(fresh, touches, readings, strict=True):
-            if earlier is not None:
-                continue
-            if reading is None:
+        for arrival, touch, reading in zip(originals, touches, readings, strict=True):
+            earlier = entries.get(arrival.transaction.transaction_id)
+            if earlier is not None:  # once more: the store may have lost it since it was looked up
+                proposals.append((touch.partition, earlier.transaction_id, earlier.raw))
+            elif reading is None:  # its journal is trimmed: it was recorded, by a worker that is gone
                 forgotten.append(arrival.transaction.transaction_id)
             else:
                 decision = self._decide(arrival, touch, reading, model, now)
@@ -201,58 +186,46 @@ class Pipeline:
 
         # 4. Record: the first writer wins, and what is emitted is what is recorded.
         winners = self._store.record(proposals, tokens=self._tokens) if proposals else []
-        decided = [unpack(winner) for winner in winners]
+        found = {entry.transaction_id: entry for entry in map(unpack, winners)}
+        decided = {name: entry for name, entry in found.items() if name not in entries}
+        if forgotten:
+            entries |= _found(forgotten, self._store.lookup(forgotten))
         self._reached("recorded")
 
         # 5. Emit, and wait until it is durable.
-        repeated = [earlier for earlier in before if earlier is not None]
-        late, lost = self._recall(forgotten)
-        by_id = {entry.transaction_id: entry for entry in (*repeated, *decided, *late)}
-        again = [*repeated, *late, *(by_id[name] for name in copies if name in by_id)]
-        messages = [
-            *self._outgoing(decided, ()),
-            *self._outgoing(again, (("redelivered", b"1"),)),
-            *rejected,
-        ]
-        self._outbox.send(messages)
+        self._outbox.send([*self._outgoing(arrivals, decided, entries), *(letter for _, letter in rejected)])
         self._reached("emitted")
 
         # 6. The caller acknowledges.
         self._recorded.update(ends)
+        lost = (
+            sum(a.transaction.transaction_id not in decided | entries for a in arrivals) if forgotten else 0
+        )
         return Counts(
             events=len(records),
             decided=len(decided),
-            repeated=len(again),
+            repeated=len(arrivals) - len(decided) - lost,
             rejected=len(rejected),
-            forgotten=lost + sum(name not in by_id for name in copies),
-            alerts=sum(entry.is_alert for entry in decided),
+            forgotten=lost,
+            alerts=sum(entry.is_alert for entry in decided.values()),
         )
 
-    def _require_progress(self, partitions: Iterable[int]) -> None:
-        """Refuse to go on above a gap."""
-        left = {
-            partition: self._recorded[partition] for partition in partitions if partition in self._recorded
-        }
-        held = self._store.progress(left) if left else {}
-        behind = {partition: at + 1 for partition, at in held.items() if at < left[partition]}
-        if behind:
-            raise StoreBehind(behind)
-
-    def _admit(self, records: Sequence[Record], now: datetime) -> tuple[list[Arrival], list[Message]]:
+    def _admit(
+        self, records: Sequence[Record], now: datetime
+    ) -> tuple[list[Arrival], list[tuple[Record, Message]]]:
         arrivals: list[Arrival] = []
-        rejected: list[Message] = []
+        rejected: list[tuple[Record, Message]] = []
         for record in records:
             match admit_transaction(record, self._limits):
                 case Rejected() as why:
-                    rejected.append(
-                        dead_letter(
-                            record,
-                            why,
-                            self._topics.dead_letters,
-                            now,
-                            mask_card_numbers=self._limits.refuse_card_numbers,
-                        )
+                    letter = dead_letter(
+                        record,
+                        why,
+                        self._topics.dead_letters,
+                        now,
+                        mask_card_numbers=self._limits.refuse_card_numbers,
                     )
+                    rejected.append((record, letter))
                 case transaction:
                     arrivals.append(Arrival(record, transaction))
         return arrivals, rejected
@@ -299,35 +272,48 @@ class Pipeline:
             },
         )
 
-    def _recall(self, forgotten: Sequence[str]) -> tuple[list[Recorded], int]:
-        """Decisions of events whose journal is trimmed: recorded and emitted before, by a worker since gone.
-
-        What is no longer remembered either (a redelivery after `decision_ttl`) was emitted in its time.
-        """
-        if not forgotten:
-            return [], 0
-        found = [unpack(raw) for raw in self._store.lookup(forgotten) if raw is not None]
-        return found, len(forgotten) - len(found)
-
     def _outgoing(
-        self, entries: Iterable[Recorded], headers: tuple[tuple[str, bytes], ...]
+        self, arrivals: Sequence[Arrival], decided: Mapping[str, Recorded], earlier: Mapping[str, Recorded]
     ) -> Iterable[Message]:
-        for entry in entries:
-            key = entry.key
-            value = entry.decision if self._features_in_scores else entry.without_features()
-            yield Message(self._topics.scores, key, value, headers)
-            if entry.is_alert:
-                yield Message(self._topics.alerts, key, entry.alert(), headers)
+        """For each arrival its decision; what may have been sent before says so.
+
+        What is remembered no longer (a redelivery after `decision_ttl`) was emitted in its time.
+        """
+        fresh = dict(decided)
+        for arrival in arrivals:
+            name = arrival.transaction.transaction_id
+            entry = fresh.pop(name, None)
+            headers = () if entry is not None else REDELIVERED
+            entry = entry or decided.get(name) or earlier.get(name)
+            if entry is not None:
+                value = entry.decision if self._features_in_scores else entry.without_features()
+                yield Message(self._topics.scores, entry.key, value, headers)
+                if entry.is_alert:
+                    yield Message(self._topics.alerts, entry.key, entry.alert(), headers)
 
 
-def _apart(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[str]]:
-    """The first arrival of each transaction, and the ids of those that came again in the same batch."""
-    first: dict[str, Arrival] = {}
-    copies: list[str] = []
+def _found(names: Sequence[str], recorded: Sequence[bytes | None]) -> dict[str, Recorded]:
+    return {name: unpack(raw) for name, raw in zip(names, recorded, strict=True) if raw is not None}
+
+
+def _apart(
+    arrivals: Sequence[Arrival], entries: Mapping[str, Recorded]
+) -> tuple[list[Arrival], list[Arrival]]:
+    """The event of each transaction that is, or will be, decided; and those that bring it again."""
+    originals: list[Arrival] = []
+    copies: list[Arrival] = []
+    seen: set[str] = set()
     for arrival in arrivals:
-        name = arrival.transaction.transaction_id
-        if name in first:
-            copies.append(name)
-        else:
-            first[name] = arrival
-    return list(first.values()), copies
+        name, record = arrival.transaction.transaction_id, arrival.record
+        entry = entries.get(name)
+        first = name not in seen if entry is None else entry.origin == (record.partition, record.offset)
+        seen.add(name)
+        (originals if first else copies).append(arrival)
+    return originals, copies
+
+
+def _offsets(records: Iterable[Record]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for record in records:
+        found.setdefault(record.partition, []).append(record.offset)
+    return found

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from models.profiles import Event, Knowledge, Reading
+
+NONE: Mapping[int, Sequence[int]] = MappingProxyType({})
 
 
 class DependencyDown(Exception):  # noqa: N818 - the state of a dependency, and the worker waits it out
@@ -15,6 +18,21 @@ class DependencyDown(Exception):  # noqa: N818 - the state of a dependency, and 
 
 class StaleOwner(Exception):  # noqa: N818 - a worker of yesterday: it must leave its batch alone
     """Another worker has claimed the partition since: nothing was changed, nothing may be acknowledged."""
+
+
+class StoreBehind(Exception):  # noqa: N818 - the state of a dependency: it lost its last moments
+    """A store holds less of a partition than was acknowledged: nothing was changed; go back and go on.
+
+    Attributes:
+        starts: of each such partition, the first offset the store does not hold.
+    """
+
+    def __init__(self, starts: Mapping[int, int]) -> None:
+        places = ", ".join(f"partition {partition} to offset {start}" for partition, start in starts.items())
+        super().__init__(
+            f"the profiles are older than they were left: Redis lost its last moments; going back, {places}"
+        )
+        self.starts = dict(starts)
 
 
 class EntityRef(NamedTuple):
@@ -66,6 +84,8 @@ class FeatureStore(Protocol):
         ends: Mapping[int, int],
         recorded: Mapping[int, int],
         tokens: Mapping[int, int],
+        rejected: Mapping[int, Sequence[int]] = NONE,
+        copies: Mapping[int, Sequence[int]] = NONE,
     ) -> list[tuple[Reading, ...] | None]:
         """Read, then update, the profiles of a batch; one call a shard, each exact by its own fence.
 
@@ -76,6 +96,8 @@ class FeatureStore(Protocol):
             recorded: of each partition, the offset up to which decisions are recorded and flushed: the
                 journal is trimmed to it.
             tokens: of each partition, the owner's, from `claim`.
+            rejected: of each partition, the offsets that became dead letters; only counted, each once.
+            copies: of each partition, the offsets that brought a decided transaction again; the same.
 
         Returns:
             For each touch what was known of its entities before it, in their order: always the same, whoever
@@ -83,6 +105,7 @@ class FeatureStore(Protocol):
 
         Raises:
             StaleOwner: a token is not the newest; nothing was changed.
+            StoreBehind: a shard has applied less than `recorded`; nothing was changed in it.
             DependencyDown: no answer; parts may have been applied, and calling again is right.
         """
         ...
@@ -95,6 +118,10 @@ class FeatureStore(Protocol):
         Raises:
             StaleOwner, DependencyDown: as above.
         """
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Over all partitions and all time: `decided` (transactions), `rejected` and `copies` (events)."""
         ...
 
 

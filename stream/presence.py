@@ -10,7 +10,8 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 import redis
@@ -68,11 +69,14 @@ class Presence:
         self._delays: list[float] = []
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Begin to write."""
         self._thread.start()
+        return self
 
-    def stop(self) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End, and take the entry away."""
         self._stop.set()
         self._thread.join(2)

@@ -101,6 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Duration(10.0)
     )
     heartbeat_interval: Annotated[Duration, _about("how often a worker says it is there")] = Duration(3.0)
+    commit_interval: Annotated[
+        Duration, _about("acknowledged events are committed so often: what a crash at most delivers again")
+    ] = Duration(0.25)
     batch_size: Annotated[int, Meta(ge=1, le=10_000, description="most events a batch")] = 500
     max_event_bytes: Annotated[int, Meta(ge=256, description="a larger event becomes a dead letter")] = 65_536
     future_tolerance: Annotated[

@@ -65,9 +65,15 @@ def run_score(settings: Settings, *, reached: Reached = nothing) -> int:
     client = redis_client(settings)
     presence = Presence("score", client, prefix=settings.redis_prefix)
     ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, presence)
-    app, follower = create_app(settings, ports, spec, reached=reached)
-    follower.start()
-    return _run(app, presence, settings)
+    with presence:
+        while True:
+            worker = create_app(settings, ports, spec, reached=reached)
+            worker.follower.start()
+            code = _run(worker.app, settings)
+            worker.follower.stop()
+            if not worker.behind():
+                return code
+            # Redis lost its last moments: assigned anew, the worker goes back to where it stands.
 
 
 def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
@@ -81,7 +87,8 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
     store = make_store(settings, spec, client)
     queue = RedisDueQueue(client, prefix=settings.redis_prefix)
     ports = LearnPorts(store, store, queue, KafkaOutbox(settings), now, presence)
-    return _run(create_app(settings, ports, spec, reached=reached), presence, settings)
+    with presence:
+        return _run(create_app(settings, ports, spec, reached=reached), settings)
 
 
 def run_monitor(settings: Settings) -> int:
@@ -90,16 +97,13 @@ def run_monitor(settings: Settings) -> int:
 
     check_topics(settings)
     presence = Presence("monitor", redis_client(settings), prefix=settings.redis_prefix)
-    return _run(create_app(settings, KafkaOutbox(settings), now, presence), presence, settings)
+    with presence:
+        return _run(create_app(settings, KafkaOutbox(settings), now, presence), settings)
 
 
-def _run(app: Any, presence: Presence, settings: Settings) -> int:
+def _run(app: Any, settings: Settings) -> int:
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
     if settings.log_level == "INFO":  # what they do in good order is for who looks for an error in it
         for library in ("faust", "mode", "aiokafka", "stream"):
             logging.getLogger(library).setLevel(logging.WARNING)
-    presence.start()
-    try:
-        return run_app(app, loglevel=settings.log_level)
-    finally:
-        presence.stop()
+    return run_app(app, loglevel=settings.log_level)

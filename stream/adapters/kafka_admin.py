@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -16,6 +17,13 @@ PARTITIONED = ("transactions", "scores", "alerts")
 SINGLE = ("labels", "drift", "models", "dead-letters")
 
 MODELS = {"cleanup.policy": "compact", "max.message.bytes": str(MAX_MESSAGE)}
+
+_PATIENCE = 10.0
+_PASSING = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 
 
 class TopicMismatch(Exception):  # noqa: N818 - a state of the cluster that a person must settle
@@ -89,10 +97,20 @@ def committed(settings: Settings, group: str, topic: str, partitions: Iterable[i
         DependencyDown: Kafka does not answer.
     """
     consumer = Consumer(confluent(settings, group_id=group, enable_auto_commit=False))
+    asked = [TopicPartition(topic, number) for number in partitions]
+    deadline = time.monotonic() + _PATIENCE
     try:
-        found = consumer.committed([TopicPartition(topic, number) for number in partitions], timeout=10)
-    except KafkaException as error:
-        raise DependencyDown(f"Kafka ({settings.kafka_bootstrap}): {error.args[0].str()}") from error
+        while True:
+            try:
+                found = consumer.committed(asked, timeout=_PATIENCE)
+            except KafkaException as error:
+                # A broker that has just come up does not know yet which groups are its own.
+                if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                    raise DependencyDown(
+                        f"Kafka ({settings.kafka_bootstrap}): {error.args[0].str()}"
+                    ) from error
+                time.sleep(0.1)
+            else:
+                return {place.partition: max(place.offset, 0) for place in found}
     finally:
         consumer.close()
-    return {place.partition: max(place.offset, 0) for place in found}

@@ -11,7 +11,16 @@ from itertools import islice
 
 from models.profiles import LabelProfile, Profile, Reading, empty, informed, no_labels, updated
 from stream.adapters.touches import OTHER_ENTITIES, check_labels, check_touches
-from stream.ports import DependencyDown, LabelTouch, Message, StaleOwner, Standing, Touch
+from stream.ports import (
+    NONE,
+    DependencyDown,
+    LabelTouch,
+    Message,
+    StaleOwner,
+    Standing,
+    StoreBehind,
+    Touch,
+)
 
 _Key = tuple[str, str]  # an entity's kind and key
 
@@ -46,6 +55,7 @@ class MemoryStore:
         self._fences: dict[int, int] = {}
         self._journals: dict[int, dict[int, tuple[Reading, ...]]] = {}
         self._decisions: dict[str, bytes] = {}
+        self._counts = {"decided": 0, "rejected": 0, "copies": 0}
         self._decisions_kept = decisions_kept
         self._known: dict[str, tuple[float, bool]] = {}
         self._label_fence = -1
@@ -75,13 +85,20 @@ class MemoryStore:
         ends: Mapping[int, int],
         recorded: Mapping[int, int],
         tokens: Mapping[int, int],
+        rejected: Mapping[int, Sequence[int]] = NONE,
+        copies: Mapping[int, Sequence[int]] = NONE,
     ) -> list[tuple[Reading, ...] | None]:
         """See `FeatureStore.apply`."""
         check_touches(touches, ends, tokens)
         self._admit(ends, tokens)
+        fences = {partition: self._fences.get(partition, -1) for partition in ends}
+        behind = {p: fence + 1 for p, fence in fences.items() if fence < recorded.get(p, -1)}
+        if behind:
+            raise StoreBehind(behind)
         for partition in ends:
             self._trim(partition, recorded.get(partition, -1))
-        fences = {partition: self._fences.get(partition, -1) for partition in ends}
+        for name, offsets in (("rejected", rejected), ("copies", copies)):
+            self._counts[name] += sum(at > fences[p] for p, places in offsets.items() for at in places)
         profiles = self._profiles
         results: list[tuple[Reading, ...] | None] = []
         for partition, offset, event, entities in touches:
@@ -110,6 +127,7 @@ class MemoryStore:
     ) -> list[bytes]:
         """See `FeatureStore.record`."""
         self._admit({partition for partition, _, _ in decisions}, tokens)
+        self._counts["decided"] += len({name for _, name, _ in decisions} - self._decisions.keys())
         recorded = [
             self._decisions.setdefault(transaction_id, decision) for _, transaction_id, decision in decisions
         ]
@@ -118,6 +136,10 @@ class MemoryStore:
             for transaction_id in list(islice(self._decisions, surplus)):
                 del self._decisions[transaction_id]
         return recorded
+
+    def counts(self) -> dict[str, int]:
+        """See `FeatureStore.counts`."""
+        return dict(self._counts)
 
     def profile(self, kind: str, key: str) -> Profile:
         """The profile of an entity as it stands."""

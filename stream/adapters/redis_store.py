@@ -20,7 +20,7 @@ from stream.adapters.redis_codec import ABSENT, CONSTANTS, MAX_NOTES, Codec
 from stream.adapters.redis_labels import RedisLabels
 from stream.adapters.redis_shards import Call, Client, RedisShards
 from stream.adapters.touches import OTHER_ENTITIES, check_touches
-from stream.ports import StaleOwner, Touch
+from stream.ports import NONE, StaleOwner, StoreBehind, Touch
 
 _FORMAT = 1  # of the bytes in Redis; another one cannot read them
 
@@ -190,6 +190,8 @@ class RedisStore(RedisLabels):
         ends: Mapping[int, int],
         recorded: Mapping[int, int],
         tokens: Mapping[int, int],
+        rejected: Mapping[int, Sequence[int]] = NONE,
+        copies: Mapping[int, Sequence[int]] = NONE,
     ) -> list[tuple[Reading, ...] | None]:
         """See `FeatureStore.apply`. Every shard is called, so that every fence moves."""
         check_touches(touches, ends, tokens)
@@ -200,12 +202,24 @@ class RedisStore(RedisLabels):
         for place, touch in enumerate(touches):
             self._deal(place, touch, index[touch.partition], parts)
         head: list[str] = []
+        uncounted: list[str] = []
         for partition, end in ends.items():
-            head += (str(partition), str(end), str(recorded.get(partition, -1)), str(tokens[partition]))
-        answers = self._shards.run("apply", [part.call(self._codec, head) for part in parts])
+            state = [str(partition), str(end), str(recorded.get(partition, -1)), str(tokens[partition])]
+            head += [*state, _listed(rejected, partition), _listed(copies, partition)]
+            uncounted += [*state, "", ""]
+        # The first shard counts for all.
+        calls = [part.call(self._codec, uncounted if part.shard else head) for part in parts]
+        answers = self._shards.run("apply", calls)
         for answer in answers:
             if answer[0] == 0:
                 _stale(answer, tokens)
+        behind: dict[int, int] = {}
+        for answer in answers:
+            if answer[0] == 2:  # noqa: PLR2004 - as the script says
+                partition, start = int(answer[1]), int(answer[2]) + 1
+                behind[partition] = min(start, behind.get(partition, start))
+        if behind:
+            raise StoreBehind(behind)
         slots: list[list[Reading | None] | None] = [[None] * len(touch.entities) for touch in touches]
         for part, answer in zip(parts, answers, strict=True):
             part.fill(answer, self._codec, slots)
@@ -260,6 +274,15 @@ class RedisStore(RedisLabels):
                     results[place] = other
         return results
 
+    def counts(self) -> dict[str, int]:
+        """See `FeatureStore.counts`."""
+        names = ("decided", "rejected", "copies")
+        shards = range(self._shards.count)
+        found = self._shards.commands(
+            [(shard, ["HMGET", self._shards.key(shard, "partitions"), *names]) for shard in shards]
+        )
+        return {name: sum(int(each[place] or 0) for each in found) for place, name in enumerate(names)}
+
     def profile(self, kind: str, key: str) -> Profile:
         """The profile of an entity as it stands."""
         return self._codec.profile(self._read("e", f"{kind}:{key}"))[0]
@@ -280,3 +303,7 @@ def _stale(answer: list[Any], tokens: Mapping[int, int]) -> NoReturn:
         f"partition {partition} has been claimed by another worker since (token {tokens[partition]}, newest "
         f"{int(answer[2])}): leave this batch to it"
     )
+
+
+def _listed(offsets: Mapping[int, Sequence[int]], partition: int) -> str:
+    return ",".join(map(str, offsets.get(partition, ())))

@@ -208,6 +208,7 @@ def create_app(
         instance_id=settings.instance_id or None,
         session_timeout=settings.session_timeout,
         heartbeat_interval=settings.heartbeat_interval,
+        commit_interval=settings.commit_interval,
         on_assigned=assigned,
         on_revoked=revoked,
         credentials=faust_credentials(settings),

@@ -83,5 +83,6 @@ def create_app(settings: Settings, outbox: Outbox, clock: Clock, presence: Prese
         instance_id=settings.instance_id or None,
         session_timeout=settings.session_timeout,
         heartbeat_interval=settings.heartbeat_interval,
+        commit_interval=settings.commit_interval,
         credentials=faust_credentials(settings),
     )

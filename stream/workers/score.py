@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from stream.admission import Limits
 from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.pipeline import Pipeline, Topics
 from stream.policy import Policy
-from stream.ports import Clock, DependencyDown, FeatureStore, Outbox, StaleOwner
+from stream.ports import Clock, DependencyDown, FeatureStore, Outbox, StaleOwner, StoreBehind
 from stream.presence import Presence
 from stream.records import Record
 from stream.serving import ServedModel, first_model, served
@@ -31,6 +32,20 @@ class ScorePorts(NamedTuple):
     outbox: Outbox
     clock: Clock
     presence: Presence
+
+
+class ScoreWorker(NamedTuple):
+    """A score worker that is still to be started.
+
+    Attributes:
+        app: for `run_app`.
+        follower: of its model; to be started first.
+        behind: whether it ended because the store lost its last moments: start another one, it goes back.
+    """
+
+    app: Any
+    follower: ModelFollower
+    behind: Callable[[], bool]
 
 
 class ModelInUse:
@@ -79,8 +94,8 @@ def create_app(
     spec: FeatureSpec,
     *,
     reached: Callable[[str], None] = lambda _point: None,
-) -> tuple[Any, ModelFollower]:
-    """A score worker, and the follower of its model; both are still to be started.
+) -> ScoreWorker:
+    """A score worker, still to be started.
 
     Args:
         settings: addresses and limits.
@@ -104,6 +119,7 @@ def create_app(
         reached=reached,
     )
     topic = settings.topic("transactions")
+    behind = threading.Event()
 
     def handle(records: list[Record]) -> None:
         try:
@@ -111,6 +127,10 @@ def create_app(
         except (DependencyDown, StaleOwner) as trouble:
             ports.presence.waiting(str(trouble))
             raise Retry(str(trouble)) from trouble
+        except StoreBehind as lost:
+            logger.warning("%s", lost)
+            behind.set()
+            raise
         done = time.time() * 1000.0
         ports.presence.count(
             counts._asdict(),
@@ -124,11 +144,13 @@ def create_app(
             raise Retry("the newest model is still being read")
         try:
             pipeline.own(partitions)
-            back = _behind(settings, topic, partitions, ports.store.progress(partitions))
+            done = committed(settings, settings.group("score"), topic, partitions)
+            back = _behind(topic, done, ports.store.progress(partitions))
+            pipeline.begin_at({number: back.get(number, done[number]) for number in partitions})
         except DependencyDown as down:
             raise Retry(str(down)) from down
         logger.info("scoring %s, partitions %s", topic, ", ".join(map(str, partitions)) or "none")
-        return back
+        return {TopicPartition(topic, number): start for number, start in back.items()}
 
     def revoked(held: frozenset[TopicPartition]) -> None:
         pipeline.disown(place.partition for place in held)
@@ -140,38 +162,36 @@ def create_app(
         instance_id=settings.instance_id or None,
         session_timeout=settings.session_timeout,
         heartbeat_interval=settings.heartbeat_interval,
+        commit_interval=settings.commit_interval,
         on_assigned=assigned,
         on_revoked=revoked,
         credentials=faust_credentials(settings),
     )
-    return app, follower
+    return ScoreWorker(app, follower, behind.is_set)
 
 
-def _behind(
-    settings: Settings, topic: str, partitions: list[int], progress: Mapping[int, int]
-) -> dict[TopicPartition, int]:
+def _behind(topic: str, done: Mapping[int, int], progress: Mapping[int, int]) -> dict[int, int]:
     """Where Redis holds less than what was acknowledged (it lost its last moments): start there again.
 
     Raises:
         Retry: it holds nothing at all of a partition that was worked on; a person has to rebuild it.
     """
-    done = committed(settings, settings.group("score"), topic, partitions)
-    back: dict[TopicPartition, int] = {}
-    for partition in partitions:
+    back: dict[int, int] = {}
+    for partition, acknowledged in done.items():
         start = progress[partition] + 1
-        if done[partition] <= start:
+        if acknowledged <= start:
             continue
         if start == 0:
             raise Retry(
-                f"Redis holds nothing of {topic}[{partition}], acknowledged to {done[partition]}: is "
+                f"Redis holds nothing of {topic}[{partition}], acknowledged to {acknowledged}: is "
                 "RIVERWATCH_REDIS_URL the right one? If its data is lost, run `riverwatch rebuild`"
             )
         logger.warning(
             "Redis is behind: %s[%d] was acknowledged to %d and is applied to %d; going back there",
             topic,
             partition,
-            done[partition],
+            acknowledged,
             start,
         )
-        back[TopicPartition(topic, partition)] = start
+        back[partition] = start
     return back

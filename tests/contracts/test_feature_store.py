@@ -10,7 +10,7 @@ import pytest
 from models.profiles import Event, Knowledge, Profile, Reading, updated, weights
 from stream.adapters.memory import MemoryStore
 from stream.adapters.redis_store import RedisStore
-from stream.ports import EntityRef, LabelTouch, StaleOwner, Touch
+from stream.ports import EntityRef, LabelTouch, StaleOwner, StoreBehind, Touch
 
 HALF_LIVES = (60.0, 3600.0)
 Store = MemoryStore | RedisStore
@@ -108,11 +108,29 @@ def test_a_recorded_event_is_no_longer_in_the_journal(store: Store) -> None:
     assert apply(store, touches, tokens, recorded=5) == [None] * 6
 
 
-def test_an_event_above_the_fence_is_read_although_a_decision_is_recorded(store: Store) -> None:
+def test_a_store_behind_what_is_recorded_says_so_and_changes_nothing(store: Store) -> None:
     tokens = store.claim([0])
-    [readings] = apply(store, [touch(4, CARD)], tokens, recorded=9)
-    assert readings is not None
-    assert apply(store, [touch(4, CARD)], tokens, recorded=9) == [None]
+    apply(store, [touch(4, CARD)], tokens)
+    with pytest.raises(StoreBehind) as behind:
+        apply(store, [touch(10, CARD)], tokens, recorded=9)
+    assert behind.value.starts == {0: 5}
+    assert store.progress([0]) == {0: 4}
+    assert store.profile(*CARD[:2]).updates == 1
+
+
+def test_rejected_and_repeated_events_are_counted_once_and_decisions_when_they_are_recorded(
+    store: Store,
+) -> None:
+    tokens = store.claim([0, 1])
+    first = {"rejected": {0: [1, 2], 1: [0]}, "copies": {0: [3]}}
+    store.apply([touch(0, CARD)], ends={0: 3, 1: 0}, recorded={}, tokens=tokens, **first)
+    store.record([(0, "t0", b"a"), (0, "t1", b"b")], tokens=tokens)
+    assert store.counts() == {"decided": 2, "rejected": 3, "copies": 1}
+    # Delivered again, in another cut: what is passed already is not counted again.
+    again = {"rejected": {0: [2, 4]}, "copies": {0: [3, 5, 6]}}
+    store.apply([], ends={0: 6}, recorded={}, tokens=tokens, **again)
+    store.record([(0, "t1", b"c"), (0, "t2", b"d")], tokens=tokens)
+    assert store.counts() == {"decided": 3, "rejected": 4, "copies": 3}
 
 
 def test_the_fence_moves_over_events_that_touch_nothing(store: Store) -> None:

@@ -16,7 +16,7 @@ from models.profiles import Event, Knowledge, Reading, weights
 from stream.adapters.memory import MemoryStore
 from stream.adapters.redis_shards import Call, RedisShards
 from stream.adapters.redis_store import RedisStore
-from stream.ports import DependencyDown, EntityRef, LabelTouch, StaleOwner, Touch
+from stream.ports import DependencyDown, EntityRef, LabelTouch, StaleOwner, StoreBehind, Touch
 
 HALF_LIVES = (60.0, 3600.0)
 
@@ -120,7 +120,11 @@ def test_a_shard_that_lost_its_last_moments_is_behind_and_redelivery_makes_it_ri
     for key, value in kept.items():
         client.restore(key, 0, value)
     assert store.progress([0]) == {0: 9}
-    store.apply(touches[10:], ends={0: 29}, recorded={0: 29}, tokens=store.claim([0]))
+    tokens = store.claim([0])
+    with pytest.raises(StoreBehind) as behind:
+        store.apply([], ends={0: 30}, recorded={0: 29}, tokens=tokens)
+    assert behind.value.starts == {0: 10}
+    store.apply(touches[10:], ends={0: 29}, recorded={0: 9}, tokens=tokens)
     for kind, key in entities():
         assert store.profile(kind, key) == oracle.profile(kind, key)
 

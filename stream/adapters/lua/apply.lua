@@ -3,9 +3,9 @@
 -- KEYS  1: the shard's partitions; then a journal for each partition; then the profiles of the entities;
 --       then their label profiles, in the same order.
 -- ARGV  1: constants (doubles); 2: half-lives; 3: partitions; 4: entities; 5: the packed events;
---       then partition, end, recorded, token for each partition.
--- Returns {0, partition, newest token} for a stale owner, else
---       {1, fences before, trimmed to, new chunk, old chunks}, each a list over the partitions.
+--       then partition, end, recorded, token, offsets rejected, offsets of copies (comma-separated) for each.
+-- Returns {0, partition, newest token} for a stale owner, {2, partition, fence} for a shard that has applied less
+--       than is recorded, else {1, fences before, trimmed to, new chunk, old chunks}, each over the partitions.
 --
 -- The arithmetic is models/profiles.py, operation by operation: that fixes every bit.
 
@@ -25,7 +25,7 @@ local STEP = 3000 -- keys a command: Lua's stack holds 8000 values
 -- The owner's token comes first: a worker of yesterday changes nothing.
 local fields = {}
 for p = 1, partitions do
-  local partition = ARGV[4 * p + 2]
+  local partition = ARGV[6 * p]
   fields[3 * p - 2] = 'token:' .. partition
   fields[3 * p - 1] = 'fence:' .. partition
   fields[3 * p] = 'recorded:' .. partition
@@ -34,7 +34,7 @@ local stored = call('HMGET', KEYS[1], unpack(fields))
 local changes = {}
 local fences, trimmed, fence = {}, {}, {}
 for p = 1, partitions do
-  local at = 4 * p + 2
+  local at = 6 * p
   local token = stored[3 * p - 2]
   if token and tonumber(token) > tonumber(ARGV[at + 3]) then return {0, ARGV[at], token} end
   if token ~= ARGV[at + 3] then
@@ -43,6 +43,7 @@ for p = 1, partitions do
   end
   fences[p] = stored[3 * p - 1] or '-1'
   fence[p] = tonumber(fences[p])
+  if fence[p] < tonumber(ARGV[at + 2]) then return {2, ARGV[at], fences[p]} end
   if tonumber(ARGV[at + 1]) > fence[p] then
     changes[#changes + 1] = fields[3 * p - 1]
     changes[#changes + 1] = ARGV[at + 1]
@@ -55,6 +56,17 @@ for p = 1, partitions do
   end
 end
 if #changes > 0 then call('HSET', KEYS[1], unpack(changes)) end
+
+-- Counted once, as they are passed for the first time.
+for name, place in pairs({rejected = 4, copies = 5}) do
+  local count = 0
+  for p = 1, partitions do
+    for offset in string.gmatch(ARGV[6 * p + place], '%d+') do
+      if tonumber(offset) > fence[p] then count = count + 1 end
+    end
+  end
+  if count > 0 then call('HINCRBY', KEYS[1], name, count) end
+end
 
 -- A chunk of the journal is what one call read for one partition; its field is the last offset it covers.
 for p = 1, partitions do
@@ -220,6 +232,6 @@ local chunks, old = {}, {}
 for p = 1, partitions do
   old[p] = replay[p] and call('HVALS', KEYS[1 + p]) or {}
   chunks[p] = concat(parts[p])
-  if #parts[p] > 0 then call('HSET', KEYS[1 + p], ARGV[4 * p + 3], chunks[p]) end
+  if #parts[p] > 0 then call('HSET', KEYS[1 + p], ARGV[6 * p + 1], chunks[p]) end
 end
 return {1, fences, trimmed, chunks, old}

@@ -18,10 +18,12 @@ end
 if #changes > 0 then redis.call('HSET', KEYS[1], unpack(changes)) end
 
 local first = 2 + 2 * partitions
-local others = {}
+local others, decided = {}, 0
 for d = 1, #KEYS - 1 do
   local key = KEYS[1 + d]
   local ours = redis.call('SET', key, ARGV[first + d], 'EX', ARGV[1], 'NX')
   others[d] = not ours and redis.call('GET', key)
+  if ours then decided = decided + 1 end
 end
+if decided > 0 then redis.call('HINCRBY', KEYS[1], 'decided', decided) end
 return {1, others}

@@ -1,0 +1,136 @@
+"""What runs, how far it is, and what is down: asked of Kafka and Redis from the side."""
+
+from __future__ import annotations
+
+import msgspec
+
+from stream.adapters.kafka_admin import check_topics, committed
+from stream.adapters.kafka_reader import TopicReader
+from stream.adapters.redis_shards import passing
+from stream.ports import DependencyDown
+from stream.presence import WorkerState, workers
+from stream.settings import Settings
+from stream.wiring import feature_spec, make_store, redis_client
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """Events in = decided + copies + dead letters + to come.
+
+    Attributes:
+        events: in the topic of transactions.
+        decided: decisions recorded, each transaction once.
+        copies: further events of a transaction.
+        rejected: events that became dead letters.
+        lag: events not acknowledged yet.
+        dead_letters: messages in their topic, of transactions and labels, redelivered ones included.
+    """
+
+    events: int
+    decided: int
+    copies: int
+    rejected: int
+    lag: int
+    alerts: int
+    labels: int
+    dead_letters: int
+
+    @property
+    def difference(self) -> int:
+        """What the equation lacks: events that are in work right now, or were lost."""
+        return self.events - self.decided - self.copies - self.rejected - self.lag
+
+    @property
+    def balanced(self) -> bool:
+        """Nothing lacks."""
+        return self.difference == 0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How things stand.
+
+    Attributes:
+        kafka, redis: where, and whether they answer.
+        lag: of each group and topic, the messages not acknowledged.
+        down: what is, a sentence each.
+    """
+
+    kafka: str
+    redis: str
+    workers: list[WorkerState]
+    lag: dict[str, int]
+    account: Account | None
+    down: list[str]
+
+
+COUNTED = ("transactions", "scores", "labels", "alerts", "dead-letters")
+FOLLOWED = (
+    ("score", "transactions"),
+    ("learn", "scores"),
+    ("learn", "labels"),
+    ("monitor", "scores"),
+    ("monitor", "labels"),
+)
+
+
+def look(settings: Settings) -> Status:
+    """Ask Kafka, Redis and the workers."""
+    down: list[str] = []
+    sizes: dict[str, int] = {}
+    lag: dict[str, int] = {}
+    counts: dict[str, int] | None = None
+    running: list[WorkerState] = []
+    try:
+        check_topics(settings)
+        ends = {name: _bounds(settings, name) for name in COUNTED}
+        sizes = {name: sum(high - low for low, high in found.values()) for name, found in ends.items()}
+        for role, name in FOLLOWED:
+            done = committed(settings, settings.group(role), settings.topic(name), ends[name])
+            lag[f"{role} on {name}"] = sum(
+                max(high - max(done[number], low), 0) for number, (low, high) in ends[name].items()
+            )
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what `status` has to tell
+        down.append(str(error))
+    try:
+        client = redis_client(settings)
+        store = make_store(settings, feature_spec(settings), client)
+        counts = store.counts()
+        with passing(settings.redis_url.rpartition("@")[2]):
+            running = workers(client, prefix=settings.redis_prefix)
+    except DependencyDown as error:
+        down.append(str(error))
+    down += [
+        f"no {role} worker runs"
+        for role in ("score", "learn", "monitor")
+        if counts is not None and not any(worker.role == role for worker in running)
+    ]
+    down += [f"{worker.role} {worker.worker} waits: {worker.waiting}" for worker in running if worker.waiting]
+    account = None
+    if sizes and counts is not None:
+        account = Account(
+            events=sizes["transactions"],
+            decided=counts["decided"],
+            copies=counts["copies"],
+            rejected=counts["rejected"],
+            lag=lag["score on transactions"],
+            alerts=sizes["alerts"],
+            labels=sizes["labels"],
+            dead_letters=sizes["dead-letters"],
+        )
+    place = settings.redis_url.rpartition("@")[2]
+    return Status(
+        kafka=f"{settings.kafka_bootstrap} {_serves(bool(sizes))}",
+        redis=f"{place} {_serves(counts is not None)}",
+        workers=running,
+        lag=lag,
+        account=account,
+        down=down,
+    )
+
+
+def _serves(answers: bool) -> str:
+    return "answers" if answers else "DOES NOT SERVE"
+
+
+def _bounds(settings: Settings, name: str) -> dict[int, tuple[int, int]]:
+    with TopicReader(settings, settings.topic(name)) as reader:
+        return reader.bounds()

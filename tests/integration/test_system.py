@@ -1,0 +1,236 @@
+"""The whole way on a real Kafka and a real Redis, with workers as processes that are killed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pytest
+
+from producers.simulate import DEMO, simulate
+from stream.messages import (
+    Label,
+    Transaction,
+    alert_decoder,
+    decision_decoder,
+    encode,
+    label_decoder,
+    manifest_decoder,
+)
+
+if TYPE_CHECKING:
+    from conftest import Installation
+
+pytestmark = pytest.mark.guarantee
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def payment(
+    number: int, *, card: str = "c1", merchant: str = "m1", minute: float | None = None
+) -> Transaction:
+    return Transaction(
+        transaction_id=f"t{number}",
+        event_time=START + timedelta(minutes=number if minute is None else minute),
+        card_id=card,
+        merchant_id=merchant,
+        amount_minor=1000 + number % 700,
+        currency="EUR",
+    )
+
+
+def simulated(count: int, seed: int) -> list[Transaction | Label]:
+    return list(islice(simulate(DEMO, seed=seed), count))
+
+
+def test_every_event_gets_exactly_one_decision(install: Callable[..., Installation]) -> None:
+    system = install()
+    system.start("score")
+    items = simulated(3000, seed=1)
+    system.send(items)
+    system.drained("score", "transactions")
+    account = system.account().completeness
+    assert account.events == sum(isinstance(item, Transaction) for item in items)
+    assert account.is_complete
+    assert account.copies == account.dead_letters == 0
+    decisions = [decision_decoder.decode(record.value or b"") for record in system.read("scores")]
+    assert all(decision.features and decision.reasons is not None for decision in decisions)
+    alerts = [alert_decoder.decode(record.value or b"") for record in system.read("alerts")]
+    assert {alert.transaction_id for alert in alerts} == {
+        decision.transaction_id for decision in decisions if decision.action != "approve"
+    }
+
+
+def test_killed_worker_under_live_traffic_loses_and_changes_nothing(
+    install: Callable[..., Installation],
+) -> None:
+    """Two workers, traffic that does not stop, kill -9 of one: another takes over, twice."""
+    system = install()
+    first = system.start("score")
+    system.start("score")
+    system.until(lambda: len(system.workers()) == 2, 30, "the workers are not there")
+    ended = threading.Event()
+    sent = [0]
+
+    def traffic() -> None:
+        while not ended.is_set():
+            number = sent[0]
+            item = payment(number, card=f"c{number % 97}", merchant=f"m{number % 13}")
+            system.send_raw("transactions", item.card_id.encode(), encode(item))
+            sent[0] += 1
+            ended.wait(0.001)
+
+    thread = threading.Thread(target=traffic)
+    thread.start()
+    try:
+        scores = system.settings.topic("scores")
+        system.until(
+            lambda: system.behind("score", "transactions") < sent[0] - 1000, 30, f"nothing in {scores}"
+        )
+        first.kill()
+        killed_at = sent[0]
+        system.start("score")
+        # The session of the dead worker has to run out; until then its partitions wait.
+        system.until(
+            lambda: sent[0] > killed_at + 3000 and system.behind("score", "transactions") < 1500,
+            45,
+            "nobody took over",
+        )
+    finally:
+        ended.set()
+        thread.join()
+    system.flush()
+    system.drained("score", "transactions")
+    account = system.account().completeness
+    assert account.events == sent[0]
+    assert account.is_complete, account
+    assert account.decided == sent[0]
+
+
+def test_bad_input_becomes_dead_letters_and_the_partition_goes_on(
+    install: Callable[..., Installation],
+) -> None:
+    system = install(partitions=1)
+    system.start("score")
+    good = [payment(number) for number in range(20)]
+    far = payment(50)
+    bad: list[tuple[bytes | None, bytes | None, str]] = [
+        (b"c1", b"{not json", "not_json"),
+        (b"c1", b'{"transaction_id":"x"}', "invalid"),
+        (b"c1", None, "null_value"),
+        (None, encode(good[0]), "null_key"),
+        (b"c2", encode(payment(30)), "key_mismatch"),
+        (b"c1", encode(payment(31)).replace(b"EUR", b"EUX"), "unknown_currency"),
+        (b"c1", encode(payment(32)).replace(b"2026-", b"9999-"), "implausible_time"),
+        (b"c1", encode(payment(33)).replace(b'"amount_minor":10', b'"amount_minor":-10'), "invalid"),
+        (b"c1", encode(payment(34)).replace(b'"amount_minor":', b'"amount_minor":NaN,"x":'), "not_json"),
+        (b"c1", encode(far).replace(b"2026-", b"2080-"), "future_time"),
+        (b"c1", b'{"transaction_id":"' + b"x" * 200_000 + b'"}', "too_large"),
+        (b"4111111111111111", encode(payment(35, card="4111111111111111")), "card_number_in_clear"),
+    ]
+    for place, item in enumerate(good):
+        system.send([item])
+        if place < len(bad):
+            system.send_raw("transactions", bad[place][0], bad[place][1])
+    system.flush()
+    system.drained("score", "transactions")
+    letters = {int(dict(record.headers)["offset"]): record for record in system.read("dead-letters")}
+    assert [dict(letters[offset].headers)["reason"].decode() for offset in sorted(letters)] == [
+        reason for _, _, reason in bad
+    ]
+    for place, (key, value, reason) in enumerate(bad):
+        letter = letters[2 * place + 1]
+        if reason == "card_number_in_clear":
+            assert b"4111111111111111" not in (letter.key or b"") + (letter.value or b"")
+        else:
+            assert (letter.key, letter.value) == (key, value)
+    account = system.account().completeness
+    assert account.is_complete
+    assert (account.decided, account.dead_letters) == (20, len(bad))
+
+
+def test_event_sent_twice_upstream_is_decided_once_and_sent_again_as_it_was(
+    install: Callable[..., Installation],
+) -> None:
+    system = install(partitions=1)
+    system.start("score")
+    system.send(payment(number) for number in range(10))
+    system.drained("score", "transactions")
+    system.send(payment(number) for number in range(10))
+    system.drained("score", "transactions")
+    records = system.read("scores")
+    first, again = records[:10], records[10:]
+    assert [record.value for record in first] == [record.value for record in again]
+    assert all(record.headers == () for record in first)
+    assert all(dict(record.headers) == {"redelivered": b"1"} for record in again)
+
+
+def test_learner_killed_again_and_again_learns_every_label_once(
+    install: Callable[..., Installation],
+) -> None:
+    system = install(maturity="3650d")
+    system.start("score")
+    payments = [payment(number, card=f"c{number % 50}", merchant=f"m{number % 9}") for number in range(600)]
+    labels = [
+        Label(
+            transaction_id=item.transaction_id,
+            is_fraud=number % 7 == 0,
+            known_at=item.event_time + timedelta(days=3),
+            source="chargeback",
+        )
+        for number, item in enumerate(payments)
+    ]
+    system.send(payments)
+    system.drained("score", "transactions")
+    rate = "0.999999"  # every genuine one is chosen: the count of examples tells of a label learned twice
+    for part in range(6):
+        learner = system.start("learn", genuine_rate=rate)
+        system.send(labels[part * 100 : (part + 1) * 100])
+        system.until(lambda: system.behind("learn", "labels") < 100, 60, "nothing was learned")
+        learner.signal(signal.SIGKILL)
+        learner.kill()
+    system.start("learn", genuine_rate=rate)
+    system.drained("learn", "labels")
+    manifests = [manifest_decoder.decode(record.value or b"") for record in system.read("models")]
+    assert manifests[-1].next_offset == 600
+    assert manifests[-1].learned == 600
+
+
+def test_label_that_comes_before_its_transaction_waits_for_it(install: Callable[..., Installation]) -> None:
+    system = install(maturity="3650d")
+    system.start("score")
+    system.start("learn")
+    early = Label(transaction_id="t7", is_fraud=True, known_at=START + timedelta(days=1), source="customer")
+    system.send([early])
+    system.drained("learn", "labels")
+    assert not system.read("dead-letters")
+    system.send(payment(number) for number in range(10))
+    system.drained("score", "transactions")
+    system.drained("learn", "scores")
+    system.until(lambda: len(system.read("labels")) == 2, 20, "the label was not called in")
+    system.drained("learn", "labels")
+    learned = [manifest_decoder.decode(record.value or b"").learned for record in system.read("models")]
+    assert learned[-1] == 1
+
+
+def test_silence_matures_in_event_time_for_the_chosen_share(install: Callable[..., Installation]) -> None:
+    system = install(maturity="10d", partitions=1)
+    system.start("score")
+    system.start("learn")
+    system.send(payment(number, card=f"c{number % 40}", minute=number) for number in range(500))
+    system.send([payment(9000, minute=9 * 1440)])
+    system.drained("score", "transactions")
+    system.drained("learn", "scores")
+    assert not system.read("labels")
+    system.send([payment(9001, minute=10 * 1440 + 250)])
+    system.drained("score", "transactions")
+    system.drained("learn", "scores")
+    labels = [label_decoder.decode(record.value or b"") for record in system.read("labels")]
+    assert labels
+    assert all(label.source == "maturity" and not label.is_fraud for label in labels)
+    assert {int(label.transaction_id[1:]) for label in labels} <= set(range(251))
+    assert 5 <= len(labels) <= 60, "about a tenth of 251"
