@@ -69,8 +69,8 @@ RULES: dict[str, Evidence] = {
 
 
 @functools.lru_cache(maxsize=4096)
-def _rule(name: str) -> str | None:
-    key = ".".join(name.split(".", 2)[:2])
+def _rule(name: Any) -> str | None:
+    key = ".".join(str(name).split(".", 2)[:2])  # River names features by any hashable
     return key if key in RULES else None
 
 

@@ -2,29 +2,49 @@
 
 A linear model on bins is a sum of step functions, one a feature. Edges that move would take the meaning from
 learned weights; edges that are only added keep the function exactly as it was, with finer steps to learn on.
+
+Every feature has many narrow cells, placed by quantiles of a sample with as many frauds as genuine examples
+(frauds are rare, and the borders that matter lie where they are), which count frauds and genuine. Bins are
+runs of cells, split where these counts tell the classes apart.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 import random
 from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-ROWS = 256  # examples remembered of each class, to place edges by
-FIRST_GROWTH = 200  # examples before the first edges; then at every growth by a half
-MIN_SIDE = 4.0  # of 2 * ROWS: fewer balanced examples than this on one side are no reason for an edge
-MISSING = -1
+ROWS = 256  # examples remembered of each class, to place cells by
+MEMORY = 16  # times ROWS: about as many examples of its class back does the sample reach
+CELLS = 96  # of a feature, at most
+FIRST_GROWTH = 200  # examples before the first bins; then at every growth by a half,
+MOST_GROWTH = 20_000  # and at least this often
+FIRST_BINS = 4  # early bins are placed by early data: most wait for more
+MORE_BINS = 1.5  # at each growth
+MIN_SIDE = 8.0  # examples on each side of an edge
+MIN_GAIN = 4.0  # of an edge, in log-likelihood: less is chance
+TINY = 1e-9  # count of an empty cell
+SPREAD = 0.02  # of the examples: what an edge that halves them is worth though it tells no classes apart
 
 Row = Mapping[str, float]
 
 
-class Split(NamedTuple):
-    """How the bins of a feature grew: for each new bin the old one that it is a part of."""
+class Move(NamedTuple):
+    """New edges of a feature; for each new bin the old ones it is made of, with their shares in it."""
 
     feature: str
-    parents: tuple[int, ...]
+    edges: list[float]
+    parts: list[dict[int, float]] | None  # None: the feature had no bins
+
+
+class Growth(NamedTuple):
+    """The moves of a moment: of fine bins, and of the coarse ones that crosses are made of."""
+
+    fine: list[Move]
+    coarse: list[Move]
 
 
 def is_category(name: str) -> bool:
@@ -32,20 +52,86 @@ def is_category(name: str) -> bool:
     return "=" in name
 
 
-class Binner:
-    """Edges of every numeric feature, placed where a class-balanced sample of what was learned is dense.
+class _Cells:
+    """Narrow cells of one feature and what was counted in them."""
 
-    Frauds are rare, and the bins that tell them apart lie where they are: both classes count the same.
+    def __init__(self) -> None:
+        self.edges: list[float] = []
+        self.frauds = [0.0]
+        self.genuine = [0.0]
+
+    def count(self, value: float, y: bool) -> None:
+        (self.frauds if y else self.genuine)[bisect_right(self.edges, value)] += 1.0
+
+    def shares(self, old: list[float], new: list[float]) -> list[dict[int, float]]:
+        """For each new bin, the old bins it is made of and their shares in it, by what was counted."""
+        result: list[dict[int, float]] = [{} for _ in range(len(new) + 1)]
+        for low, fraud, genuine in zip((-math.inf, *self.edges), self.frauds, self.genuine, strict=True):
+            part = result[bisect_right(new, low)]
+            at = bisect_right(old, low)
+            part[at] = part.get(at, 0.0) + fraud + genuine + TINY
+        for part in result:
+            total = sum(part.values())
+            for at in part:
+                part[at] /= total
+        return result
+
+    def refine(self, values: list[tuple[float, float]]) -> None:
+        """Split the heaviest cells of a weighted sample (value, weight; rising), merge the lightest."""
+        parts: list[list[tuple[float, float]]] = [[] for _ in self.frauds]
+        for value in values:
+            parts[bisect_right(self.edges, value[0])].append(value)
+        masses = [_mass(part) for part in parts]
+        ripe = [_ripe(part) for part in parts]
+        while True:
+            at = max(range(len(ripe)), key=ripe.__getitem__)
+            if ripe[at] <= 0.0:
+                return
+            if len(ripe) >= CELLS:
+                pair = min(range(len(self.edges)), key=lambda i: masses[i] + masses[i + 1])
+                if masses[pair] + masses[pair + 1] > ripe[at] / 2.0:
+                    return
+                del self.edges[pair]
+                for counts in (self.frauds, self.genuine, masses):
+                    counts[pair : pair + 2] = [counts[pair] + counts[pair + 1]]
+                parts[pair : pair + 2] = [parts[pair] + parts[pair + 1]]
+                ripe[pair : pair + 2] = [0.0]  # merged now, not split again before the next time
+                at -= pair < at
+            edge = _median(parts[at])
+            halves = [[item for item in parts[at] if (item[0] < edge) is low] for low in (True, False)]
+            share = _mass(halves[0]) / masses[at]
+            self.edges.insert(at, edge)
+            for counts in (self.frauds, self.genuine):
+                counts[at : at + 1] = [counts[at] * share, counts[at] * (1.0 - share)]
+            parts[at : at + 1] = halves
+            masses[at : at + 1] = [_mass(half) for half in halves]
+            ripe[at : at + 1] = [_ripe(half) for half in halves]
+
+
+def _ripe(part: list[tuple[float, float]]) -> float:
+    """The mass of a part that can be split, 0 where all its values are the same."""
+    return _mass(part) if part and part[0][0] < part[-1][0] else 0.0
+
+
+class Binner:
+    """Fine and coarse bins of every numeric feature.
 
     Args:
-        bins: most bins of a feature.
+        bins: most fine bins of a feature.
+        coarse: most coarse bins of a feature.
+        crossed: the features that have coarse bins.
         seed: of the sampling.
     """
 
-    def __init__(self, bins: int, seed: int) -> None:
+    def __init__(self, bins: int, coarse: int, crossed: frozenset[str], seed: int) -> None:
         self.bins = bins
-        self.edges: dict[str, list[float]] = {}
+        self.coarse = coarse
+        self.crossed = crossed
         self.learned = 0
+        self.edges: dict[str, list[float]] = {}
+        self.coarse_edges: dict[str, list[float]] = {}
+        self._cells: dict[str, _Cells] = {}
+        self._growths = 0
         self._next_growth = FIRST_GROWTH
         self._rows: tuple[list[Row], list[Row]] = ([], [])
         self._seen = [0, 0]
@@ -56,17 +142,19 @@ class Binner:
         """Remembered genuine examples."""
         return self._rows[0]
 
-    def bin_of(self, name: str, value: float) -> int:
-        """The bin of a value: 0 up to the number of edges."""
-        return bisect_right(self.edges[name], value)
-
-    def learn(self, x: Row, y: bool) -> list[Split]:
+    def learn(self, x: Row, y: bool) -> Growth | None:
         """Remember an example; now and then, grow: the splits that happened."""
         self.learned += 1
         self._remember(x, y)
+        cells = self._cells
+        for name, value in x.items():
+            found = cells.get(name)
+            if found is not None:
+                found.count(value, y)
         if self.learned < self._next_growth:
-            return []
-        self._next_growth += self._next_growth // 2
+            return None
+        self._next_growth += min(self._next_growth // 2, MOST_GROWTH)
+        self._growths += 1
         return self._grow()
 
     def _remember(self, x: Row, y: bool) -> None:
@@ -74,73 +162,114 @@ class Binner:
         self._seen[y] += 1
         if len(rows) < ROWS:
             rows.append(dict(x))
-            return
-        # A reservoir that forgets: uniform at first, later the last 16 * ROWS or so of its class.
-        if self._random.random() * min(self._seen[y], 16 * ROWS) < ROWS:
+        # A reservoir that forgets: uniform at first, later weighted to the last examples of its class.
+        elif self._random.random() * min(self._seen[y], MEMORY * ROWS) < ROWS:
             rows[self._random.randrange(ROWS)] = dict(x)
 
-    def _grow(self) -> list[Split]:
-        splits = []
-        names = {name for rows in self._rows for row in rows for name in row if not is_category(name)}
-        for name in sorted(names):
-            values = self._balanced(name)
-            old = self.edges.get(name, [])
-            new = _grown(old, values, self.bins)
-            if len(new) > len(old):
-                self.edges[name] = new
-                lows = [float("-inf"), *new]
-                splits.append(Split(name, tuple(bisect_right(old, low) for low in lows)))
-        return splits
+    def _grow(self) -> Growth:
+        growth = Growth([], [])
+        fine = min(FIRST_BINS + int(MORE_BINS * self._growths), self.bins)
+        coarse = min(fine, self.coarse)
+        for name in sorted(
+            {name for rows in self._rows for row in rows for name in row if not is_category(name)}
+        ):
+            cells = self._cells.get(name)
+            first = cells is None
+            if cells is None:
+                cells = self._cells[name] = _Cells()
+            cells.refine(self._balanced(name))
+            if first:
+                for y, rows in enumerate(self._rows):
+                    for row in rows:
+                        if name in row:
+                            cells.count(row[name], bool(y))
+            for known, most, moves in (
+                (self.edges, fine, growth.fine),
+                (self.coarse_edges, coarse, growth.coarse),
+            ):
+                if known is self.coarse_edges and name not in self.crossed:
+                    continue
+                old = known.get(name)
+                new = _bins(cells, most)
+                if new != old:
+                    known[name] = new
+                    moves.append(Move(name, new, None if old is None else cells.shares(old, new)))
+        return growth
 
     def _balanced(self, name: str) -> list[tuple[float, float]]:
-        """(value, weight), rising; the weights of each class sum to ROWS."""
+        """(value, weight), rising; each class weighs the same in all."""
         result = []
         for rows in self._rows:
             if rows:
-                weight = ROWS / len(rows)
+                weight = 1.0 / len(rows)
                 result += [(row[name], weight) for row in rows if name in row]
         result.sort()
         return result
 
 
-def _grown(edges: list[float], values: list[tuple[float, float]], bins: int) -> list[float]:
-    """The edges with new ones at the medians of the fullest bins."""
-    edges = list(edges)
-    share = sum(weight for _, weight in values) / bins
-    parts = _parts(edges, values)
-    while len(edges) + 1 < bins:
-        best, heaviest = -1, 2.0 * max(share / 2.0, MIN_SIDE)
-        for index, part in enumerate(parts):
-            mass = sum(weight for _, weight in part)
-            if mass > heaviest and part[0][0] < part[-1][0]:
-                best, heaviest = index, mass
-        if best < 0:
-            break
-        edge = _median(parts[best])
-        edges.insert(best, edge)
-        part = parts[best]
-        parts[best : best + 1] = [
-            [pair for pair in part if pair[0] < edge],
-            [pair for pair in part if pair[0] >= edge],
-        ]
-    return edges
-
-
-def _parts(edges: list[float], values: list[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    parts: list[list[tuple[float, float]]] = [[] for _ in range(len(edges) + 1)]
-    for pair in values:
-        parts[bisect_right(edges, pair[0])].append(pair)
-    return parts
+def _mass(part: list[tuple[float, float]]) -> float:
+    return sum(weight for _, weight in part)
 
 
 def _median(part: list[tuple[float, float]]) -> float:
     """The border between two different values nearest to half of the mass."""
-    half = sum(weight for _, weight in part) / 2.0
-    mass, edge, miss = 0.0, part[-1][0], float("inf")
-    for (value, weight), (following, _) in itertools.pairwise(part):
+    half = _mass(part) / 2.0
+    mass, edge, miss = 0.0, part[-1][0], math.inf
+    for (value, weight), (following, _) in pairwise(part):
         mass += weight
         if value < following and abs(mass - half) < miss:
             # Halfway, unless that is too far for a float, or rounds to the lower value.
             middle = value / 2.0 + following / 2.0
             edge, miss = (middle if middle > value else following), abs(mass - half)
     return edge
+
+
+class _Cut(NamedTuple):
+    gain: float
+    at: int  # an edge of the cells
+
+
+def _bins(cells: _Cells, bins: int) -> list[float]:
+    """The edges of bins, among those of cells, where they tell the classes apart best."""
+    frauds = [0.0, *accumulate(cells.frauds)]
+    totals = [a + b for a, b in zip(frauds, [0.0, *accumulate(cells.genuine)], strict=True)]
+    borders = [0, len(cells.frauds)]
+    cuts = [_best(borders[0], borders[1], frauds, totals)]
+    while len(cuts) < bins:
+        at = max(range(len(cuts)), key=lambda index: cuts[index].gain)
+        cut = cuts[at]
+        if cut.gain <= MIN_GAIN:
+            break
+        low, high = borders[at], borders[at + 1]
+        borders.insert(at + 1, cut.at)
+        cuts[at : at + 1] = [_best(low, cut.at, frauds, totals), _best(cut.at, high, frauds, totals)]
+    return [cells.edges[border - 1] for border in borders[1:-1]]
+
+
+def _best(low: int, high: int, frauds: list[float], totals: list[float]) -> _Cut:
+    """The best edge between two: by log-likelihood of the labels, and a little by even size."""
+    total = totals[high] - totals[low]
+    fraud = frauds[high] - frauds[low]
+    whole = _likelihood(fraud, total)
+    all_frauds, all_genuine = frauds[-1] or 1.0, (totals[-1] - frauds[-1]) or 1.0
+    best = _Cut(0.0, -1)
+    for at in range(low + 1, high):
+        left, found = totals[at] - totals[low], frauds[at] - frauds[low]
+        right, missed = total - left, fraud - found
+        if left < MIN_SIDE or right < MIN_SIDE:
+            continue
+        gain = _likelihood(found, left) + _likelihood(missed, right) - whole
+        even = min(
+            found / all_frauds + (left - found) / all_genuine,
+            missed / all_frauds + (right - missed) / all_genuine,
+        )
+        gain += SPREAD * even * totals[-1]
+        if gain > best.gain:
+            best = _Cut(gain, at)
+    return best
+
+
+def _likelihood(frauds: float, total: float) -> float:
+    """Log-likelihood of labels under their own rate, a little smoothed."""
+    rate = (frauds + 0.1) / (total + 0.2)
+    return frauds * math.log(rate) + (total - frauds) * math.log(1.0 - rate)

@@ -10,7 +10,8 @@ import math
 
 STEP = 0.1  # log-odds, width of a cell
 CELLS = 400  # centred on 0: raw scores beyond +-20 are in the outer cells
-HALF_LIFE = 20_000.0  # examples
+HALF_LIFE = 20_000.0  # examples; as many as were learned while these are fewer, but
+LEAST_HALF_LIFE = 1_000.0
 REFIT = 512  # examples between fits
 PRIOR = 20.0  # examples' worth of belief that the model is calibrated but for the sampling
 RESCALE = 2.0**200
@@ -45,7 +46,6 @@ class Calibration:
         self._frauds = [0.0] * CELLS
         self._genuine = [0.0] * CELLS
         self._weight = 1.0
-        self._growth = 2.0 ** (1.0 / HALF_LIFE)
         self._learned = 0
 
     def log_odds(self, z: float) -> float:
@@ -56,7 +56,9 @@ class Calibration:
         """Learn from a raw score, made before its example was learned, and its label."""
         cell = _cell(z)
         (self._frauds if y else self._genuine)[cell] += self._weight
-        self._weight *= self._growth
+        # A young model changes fast: what it said at first tells little of what it says now.
+        half_life = min(HALF_LIFE, max(LEAST_HALF_LIFE, float(self._learned)))
+        self._weight *= 2.0 ** (1.0 / half_life)
         if self._weight > RESCALE:
             self._frauds = [value / self._weight for value in self._frauds]
             self._genuine = [value / self._weight for value in self._genuine]

@@ -8,23 +8,38 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from river import base, linear_model, optim, utils
 
-from models.binning import Binner, Split, is_category
+from models.binning import Binner, Growth, is_category
 from models.calibration import Calibration, sigmoid
 from models.feature_spec import DEFAULT_SPEC, FeatureSpec
 from models.reasons import reason_text
 
 __all__ = ["FraudModel", "UnknownModelError", "build_model", "reason_text"]
 
-LEARNING_RATE = 0.2
+LEARNING_RATE = 0.3
 L2 = 0.0
+BITS = 6  # of a bin's number
+MASK = (1 << BITS) - 1
+WIDTH = 1 << 3 * BITS  # of the numbers of one cross: of at most three features
+BIAS = -1  # an input that is always there, in place of River's intercept: its rate falls as the others'
+MOST_NAMES = 4096  # categorical inputs beyond this are not learned: memory stays bounded
 REFRESH = 1024  # examples between looks at what is usual
 USUAL = 64  # genuine examples to look at
 
 Features = Mapping[Any, Any]  # of names to finite numbers; River's own type is as wide
+
+
+Heirs = dict[int, list[tuple[int, float]]]
+
+
+class _Table(NamedTuple):
+    """Where the inputs of a feature begin, and its edges."""
+
+    base: int
+    edges: list[float]
 
 
 class UnknownModelError(ValueError):
@@ -39,8 +54,9 @@ class FraudModel(base.Classifier):
 
     Args:
         genuine_rate: share of the genuine transactions that are learned, > 0, at most 1.
-        bins: most bins of a numeric feature.
-        crosses: pairs of features whose bins are also seen together.
+        bins: most bins of a numeric feature, at most 62.
+        coarse: the same for a feature in a cross.
+        crosses: two or three features each, whose bins are also seen together.
         learning_rate: of AdaGrad.
         seed: of what is sampled to place bins.
     """
@@ -49,7 +65,8 @@ class FraudModel(base.Classifier):
         self,
         genuine_rate: float = 0.1,
         bins: int = 20,
-        crosses: tuple[tuple[str, str], ...] = (),
+        coarse: int = 8,
+        crosses: tuple[tuple[str, ...], ...] | None = None,
         learning_rate: float = LEARNING_RATE,
         seed: int = 1,
     ) -> None:
@@ -61,33 +78,40 @@ class FraudModel(base.Classifier):
         self.learning_rate = learning_rate
         self.seed = seed
         self.learned = 0
-        self.binner = Binner(bins, seed)
+        self._crosses = crosses or ()
+        self.coarse = coarse
+        self.binner = Binner(bins, coarse, frozenset[str]().union(*(crosses or ())), seed)
         self.calibration = Calibration(genuine_rate)
         self.linear = linear_model.LogisticRegression(
-            optimizer=optim.AdaGrad(learning_rate), l2=L2, intercept_lr=0.05
+            optimizer=optim.AdaGrad(learning_rate), l2=L2, intercept_lr=0.0
         )
-        self._tables: dict[str, tuple[list[float], list[str]]] = {}
+        self._names: list[tuple[str, ...]] = list(crosses or ())
+        self._tables: dict[str, _Table] = {}
+        self._coarse: dict[str, list[float]] = {}
         self._norms: dict[str, float] = {}
 
-    def inputs_of(self, x: Features) -> dict[str, float]:
-        """The indicators of the linear model, in the order of the features."""
-        inputs: dict[str, float] = {}
-        bins: dict[str, int] = {}
+    def inputs_of(self, x: Features) -> dict[int, float]:
+        """The indicators of the linear model: what they stand for is in `_names`."""
+        inputs = {BIAS: 1.0}
         tables = self._tables
         for name, value in x.items():
             table = tables.get(name)
             if table is not None:
-                index = bisect_right(table[0], value)
-                bins[name] = index
-                inputs[table[1][index]] = 1.0
-            elif is_category(name):
-                inputs[name] = 1.0
-        for a, b in self.crosses:
-            if a in bins or b in bins:
-                inputs[f"{a}*{b}:{bins.get(a, -1)},{bins.get(b, -1)}"] = 1.0
+                inputs[table.base + bisect_right(table.edges, value)] = 1.0
+        coarse = self._coarse
+        bins = {name: bisect_right(edges, x[name]) + 1 for name, edges in coarse.items() if name in x}
+        get = bins.get
+        base = 0
+        for cross in self._crosses:
+            place = 0
+            for name in cross:
+                place = place << BITS | get(name, 0)
+            if place:
+                inputs[base + place] = 1.0
+            base += WIDTH
         return inputs
 
-    def _raw(self, inputs: dict[str, float]) -> float:
+    def _raw(self, inputs: dict[int, float]) -> float:
         return float(self.linear._raw_dot_one(inputs))  # noqa: SLF001 - the log-odds have no public name
 
     def learn_one(self, x: Features, y: Any) -> None:
@@ -97,33 +121,65 @@ class FraudModel(base.Classifier):
         self.calibration.learn(self._raw(inputs), y)
         self.linear.learn_one(inputs, y)
         self.learned += 1
-        for split in self.binner.learn(x, y):
-            self._inherit(split)
+        for name in x:
+            if name not in self._tables and is_category(name) and len(self._names) < MOST_NAMES:
+                self._new_table(name, [])
+        growth = self.binner.learn(x, y)
+        if growth is not None:
+            self._move(growth)
         if self.learned % REFRESH == 0:
             self._norms = self._usual()
 
-    def _inherit(self, split: Split) -> None:
-        """Give the halves of split bins the weights of the whole: the function stays as it is."""
-        name = split.feature
-        count = len(split.parents)
-        known = name in self._tables
-        self._tables[name] = (self.binner.edges[name], [f"{name}:{index}" for index in range(count)])
-        if not known:
-            return
-        weights = self.linear.weights
-        squares = self.linear.optimizer.g2
-        new_weights: dict[str, float] = {}
-        new_squares: dict[str, float] = {}
-        children: dict[int, list[int]] = {}
-        for child, parent in enumerate(split.parents):
-            children.setdefault(parent, []).append(child)
-        for key, weight in weights.items():
-            for heir in _heirs(key, name, children):
-                new_weights[heir] = weight
-                new_squares[heir] = squares.get(key, 0.0)
-        self.linear._weights = utils.VectorDict(new_weights)  # noqa: SLF001 - River sets weights only at the start
-        squares.clear()
-        squares.update(new_squares)
+    def _move(self, growth: Growth) -> None:
+        """Take new edges, and let every new bin start from the mean weight of what it is made of."""
+        fine: dict[int, Heirs] = {}
+        for move in growth.fine:
+            table = self._tables.get(move.feature)
+            if table is None:
+                self._new_table(move.feature, move.edges)
+                continue
+            self._tables[move.feature] = table._replace(edges=move.edges)
+            if move.parts is not None:
+                fine[table.base] = _heirs(move.parts, 0)
+        coarse: dict[str, Heirs] = {}
+        for move in growth.coarse:
+            self._coarse[move.feature] = move.edges
+            if move.parts is not None:
+                coarse[move.feature] = _heirs(move.parts, 1) | {0: [(0, 1.0)]}
+        optimizer = self.linear.optimizer
+        weights = self._moved(self.linear.weights, fine, coarse)
+        squares = self._moved(optimizer.g2, fine, coarse)
+        self.linear._weights = utils.VectorDict(weights)  # noqa: SLF001 - River sets weights only at the start
+        optimizer.g2.clear()
+        optimizer.g2.update(squares)
+
+    def _new_table(self, name: str, edges: list[float]) -> None:
+        self._tables[name] = _Table(len(self._names) * WIDTH, edges)
+        self._names.append((name,))
+
+    def _moved(
+        self, values: Mapping[int, float], fine: dict[int, Heirs], coarse: dict[str, Heirs]
+    ) -> dict[int, float]:
+        """Values of inputs, spread over the inputs that take their place."""
+        result: dict[int, float] = {}
+        for key, value in values.items():
+            if key == BIAS:
+                result[BIAS] = value
+                continue
+            number, place = divmod(key, WIDTH)
+            base = key - place
+            heirs: list[tuple[int, float]] = [(0, 1.0)]
+            if number >= len(self._crosses):
+                heirs = fine[base].get(place, []) if base in fine else [(place, 1.0)]
+            else:
+                names = self._names[number]
+                for at, name in enumerate(names):
+                    index = place >> BITS * (len(names) - 1 - at) & MASK
+                    own = coarse[name].get(index, []) if name in coarse else [(index, 1.0)]
+                    heirs = [(left << BITS | right, a * b) for left, a in heirs for right, b in own]
+            for heir, share in heirs:
+                result[base + heir] = result.get(base + heir, 0.0) + value * share
+        return result
 
     def log_odds(self, x: Features) -> float:
         """The calibrated log-odds of fraud."""
@@ -149,14 +205,16 @@ class FraudModel(base.Classifier):
     @property
     def bias(self) -> float:
         """The log-odds of a usual genuine transaction: where contributions start from."""
-        return self.calibration.log_odds(float(self.linear.intercept) + sum(self._norms.values()))
+        return self.calibration.log_odds(self.linear.weights.get(BIAS, 0.0) + sum(self._norms.values()))
 
     def _parts(self, x: Features) -> dict[str, float]:
         """The weights that speak, by feature; a cross counts half for each of its two."""
         weights = self.linear.weights
         parts: dict[str, float] = {}
         for key in self.inputs_of(x):
-            names = key.partition(":")[0].split("*")
+            if key == BIAS:
+                continue
+            names = self._names[key // WIDTH]
             weight = weights.get(key, 0.0) / len(names)
             for name in names:
                 parts[name] = parts.get(name, 0.0) + weight
@@ -177,18 +235,13 @@ class FraudModel(base.Classifier):
         return 1.0 if math.isinf(z) else sigmoid(self.calibration.log_odds(z))
 
 
-def _heirs(key: str, name: str, children: dict[int, list[int]]) -> list[str]:
-    """The inputs that take over from one when the bins of a feature split."""
-    feature, _, place = key.rpartition(":")
-    if feature == name:
-        return [f"{name}:{child}" for child in children.get(int(place), [])]
-    a, star, b = feature.partition("*")
-    if not star or name not in (a, b):
-        return [key]
-    i, _, j = place.partition(",")
-    firsts = children.get(int(i), [int(i)]) if a == name else [int(i)]
-    seconds = children.get(int(j), [int(j)]) if b == name else [int(j)]
-    return [f"{feature}:{first},{second}" for first in firsts for second in seconds]
+def _heirs(parts: list[dict[int, float]], first: int) -> Heirs:
+    """For each old bin the new ones that it is a part of, numbered from `first`, with its share in them."""
+    heirs: Heirs = {}
+    for new, part in enumerate(parts):
+        for old, share in part.items():
+            heirs.setdefault(old + first, []).append((new + first, share))
+    return heirs
 
 
 def build_model(
@@ -201,4 +254,4 @@ def build_model(
     """
     if name != "default":
         raise UnknownModelError(f"model {name!r} is unknown; known is 'default'")
-    return FraudModel(genuine_rate=genuine_rate, bins=spec.bins, crosses=spec.crosses, seed=seed)
+    return FraudModel(genuine_rate, spec.bins, spec.coarse_bins, spec.crosses, seed=seed)

@@ -12,7 +12,7 @@ import msgspec
 HOUR = 3_600.0
 DAY = 86_400.0
 
-Statistic = Literal["norm", "activity", "labels", "cards", "novelty", "travel"]
+Statistic = Literal["norm", "activity", "tempo", "labels", "cards", "novelty", "travel"]
 
 
 class SpecError(ValueError):
@@ -28,7 +28,8 @@ class EntitySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         keep: notes of its last events kept, 0 to 50.
         statistics: what becomes features of it:
             `norm`: the amount against the entity's own mean and deviation, its earlier outliers;
-            `activity`: counts, tempo, age, time since the last event;
+            `activity`: counts, age, time since the last event;
+            `tempo`: events of late against what is usual;
             `labels`: its confirmed frauds;
             `cards`: how many cards its last events came from;
             `novelty`: whether merchant and device were among its last events;
@@ -38,7 +39,7 @@ class EntitySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str
     fields: tuple[str, ...]
     keep: int = 0
-    statistics: tuple[Statistic, ...] = ("norm", "activity", "labels")
+    statistics: tuple[Statistic, ...] = ("norm", "activity", "tempo", "labels")
 
 
 class FeatureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=True):
@@ -46,31 +47,37 @@ class FeatureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache
 
     Attributes:
         half_lives: of all profiles, seconds, > 0, rising.
-        norm_half_lives: those whose amount statistics become features (a subset).
-        label_half_lives: those whose label statistics become features (a subset).
+        count_half_lives: those whose counts of events become features (a subset).
+        norm_half_lives: those whose norm an amount is compared with (a subset).
+        outlier_half_lives: those whose counts of outliers become features (a subset).
+        label_half_lives: those whose label statistics become features (a subset): the count of frauds of the
+            first, the rate of the last; the ratio of the two tells how old the frauds are.
         entities: the kinds of entities, in the order in which they are read.
-        crosses: pairs of features whose bins the model also sees together.
-        bins: bins of a numeric feature, 2 to 64.
+        crosses: two or three features whose bins the model also sees together.
+        bins: bins of a numeric feature, at most, 2 to 62.
+        coarse_bins: of a feature in a cross, at most, 2 to 62.
         categories: buckets a categorical input is hashed into, 1 to 1024.
     """
 
     half_lives: tuple[float, ...] = (HOUR, DAY, 7 * DAY, 30 * DAY)
-    norm_half_lives: tuple[float, ...] = (7 * DAY, 30 * DAY)
+    count_half_lives: tuple[float, ...] = (HOUR, DAY)
+    norm_half_lives: tuple[float, ...] = (30 * DAY,)
+    outlier_half_lives: tuple[float, ...] = (7 * DAY, 30 * DAY)
     label_half_lives: tuple[float, ...] = (7 * DAY, 30 * DAY)
     entities: tuple[EntitySpec, ...] = (
-        EntitySpec("card", ("card_id",), 10, ("norm", "activity", "labels", "novelty", "travel")),
-        EntitySpec("merchant", ("merchant_id",), 0, ("norm", "activity", "labels")),
-        EntitySpec("device", ("device_id",), 10, ("activity", "labels", "cards")),
+        EntitySpec("card", ("card_id",), 10, ("norm", "activity", "tempo", "labels", "novelty", "travel")),
+        EntitySpec("merchant", ("merchant_id",), 0, ("norm", "tempo", "labels")),
+        EntitySpec("device", ("device_id",), 10, ("activity", "tempo", "labels", "cards")),
     )
-    crosses: tuple[tuple[str, str], ...] = (
-        ("merchant.fraud_run", "amount"),
-        ("merchant.fraud_run", "merchant.since_first_fraud"),
-        ("merchant.fraud_run", "merchant.since_last_fraud"),
-        ("card.outliers.7d", "card.z.30d"),
-        ("card.outliers.30d", "card.z.30d"),
-        ("card.z.30d", "amount"),
+    crosses: tuple[tuple[str, ...], ...] = (
+        ("merchant.fraud_run", "merchant.run_age", "card.ratio.30d"),
+        ("merchant.fraud_run", "merchant.run_age"),
+        ("merchant.since_first_fraud", "merchant.since_last_fraud"),
+        ("card.outliers.7d", "card.ratio.30d", "amount"),
+        ("card.outliers.30d", "card.ratio.30d"),
     )
     bins: int = 20
+    coarse_bins: int = 8
     categories: int = 64
 
     def __post_init__(self) -> None:
@@ -82,7 +89,8 @@ class FeatureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache
 KEY_FIELDS = ("card_id", "merchant_id", "device_id", "ip", "country", "category", "channel", "currency")
 MAX_KEEP = 50
 MIN_BINS = 2
-MAX_BINS = 64
+MAX_BINS = 62
+CROSSED = (2, 3)
 MAX_CATEGORIES = 1024
 
 
@@ -91,13 +99,25 @@ def _faults(spec: FeatureSpec) -> Iterator[tuple[str, str]]:
     half_lives = spec.half_lives
     if not half_lives or min(half_lives) <= 0 or list(half_lives) != sorted({*half_lives}):
         yield "half_lives", f"needs rising values above 0 (seconds), got {half_lives}"
-    for key in ("norm_half_lives", "label_half_lives"):
+    for key in ("count_half_lives", "norm_half_lives", "outlier_half_lives", "label_half_lives"):
         if unknown := sorted({*getattr(spec, key)} - {*half_lives}):
             yield key, f"{unknown} not among half_lives {half_lives}"
-    kinds = [entity.kind for entity in spec.entities]
+    for key in ("bins", "coarse_bins"):
+        if not MIN_BINS <= getattr(spec, key) <= MAX_BINS:
+            yield key, f"{MIN_BINS} to {MAX_BINS}, got {getattr(spec, key)}"
+    for cross in spec.crosses:
+        if len(cross) not in CROSSED:
+            yield "crosses", f"two or three features each, got {cross}"
+    if not 1 <= spec.categories <= MAX_CATEGORIES:
+        yield "categories", f"1 to {MAX_CATEGORIES}, got {spec.categories}"
+    yield from _entity_faults(spec.entities)
+
+
+def _entity_faults(entities: tuple[EntitySpec, ...]) -> Iterator[tuple[str, str]]:
+    kinds = [entity.kind for entity in entities]
     if len({*kinds}) != len(kinds):
         yield "entities", f"a kind stands twice in {kinds}"
-    for entity in spec.entities:
+    for entity in entities:
         key = f"entities.{entity.kind}"
         if unknown := sorted({*entity.fields} - {*KEY_FIELDS}):
             yield f"{key}.fields", f"unknown {unknown}; known are {KEY_FIELDS}"
@@ -105,10 +125,6 @@ def _faults(spec: FeatureSpec) -> Iterator[tuple[str, str]]:
             yield key, "needs a kind and at least one field"
         if not 0 <= entity.keep <= MAX_KEEP:
             yield f"{key}.keep", f"0 to {MAX_KEEP}, got {entity.keep}"
-    if not MIN_BINS <= spec.bins <= MAX_BINS:
-        yield "bins", f"{MIN_BINS} to {MAX_BINS}, got {spec.bins}"
-    if not 1 <= spec.categories <= MAX_CATEGORIES:
-        yield "categories", f"1 to {MAX_CATEGORIES}, got {spec.categories}"
 
 
 DEFAULT_SPEC = FeatureSpec()

@@ -36,6 +36,9 @@ MINOR_DIGITS = {
 }
 MINUTE = 60.0
 EARTH_KM = 6371.0
+LN2 = math.log(2.0)
+CLOSE = 0.01  # of a half-life: as exact as the age of a run needs to be
+FAINT = 1e-9  # a decayed count below this says nothing
 
 
 def entities_of(payment: Payment, spec: FeatureSpec) -> tuple[tuple[str, str, int], ...]:
@@ -74,15 +77,21 @@ def knowledge_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -
 
 
 class _Kind(NamedTuple):
-    """How one kind of entity becomes features: positions and names, worked out once."""
+    """How one kind of entity becomes features: names, and which half-life they are of, worked out once."""
 
     name: str
     statistics: frozenset[str]
-    norms: tuple[tuple[int, int, str, str, str], ...]  # half-life, place in sums, names of z, ratio, outliers
-    counts: tuple[tuple[int, int, str], ...]
+    counts: tuple[tuple[int, str], ...]
+    norms: tuple[tuple[int, str, str], ...]  # z and ratio
+    outliers: tuple[tuple[int, str], ...]
+    frauds: tuple[int, str] | None  # of the first half-life of labels
+    fraud_rate: tuple[int, str] | None  # of the last
+    label_half_life: float
+    span: float  # the longest half-life in units of the shortest
+    age: float  # of the frauds: seconds for each halving of the ratio of the two
+    since_first: str
+    since_last: str
     tempo: str
-    tempo_scale: float
-    labels: tuple[tuple[int, int, str, str], ...]  # half-life, place in sums, names of rate and frauds
 
 
 class _Plan(NamedTuple):
@@ -92,22 +101,30 @@ class _Plan(NamedTuple):
 
 def _kind(entity: EntitySpec, spec: FeatureSpec) -> _Kind:
     kind = entity.kind
-    names = [half_life_name(half_life) for half_life in spec.half_lives]
-    norms = [spec.half_lives.index(half_life) for half_life in spec.norm_half_lives]
-    labels = [spec.half_lives.index(half_life) for half_life in spec.label_half_lives]
+
+    def places(half_lives: tuple[float, ...]) -> list[tuple[int, str]]:
+        return [(spec.half_lives.index(half_life), half_life_name(half_life)) for half_life in half_lives]
+
+    of_labels = places(spec.label_half_lives)
+    age = 0.0
+    if len(of_labels) > 1:
+        age = 1.0 / (1.0 / spec.label_half_lives[0] - 1.0 / spec.label_half_lives[-1])
     return _Kind(
-        kind,
-        frozenset(entity.statistics),
-        tuple(
-            (i, i * WIDTH, f"{kind}.z.{names[i]}", f"{kind}.ratio.{names[i]}", f"{kind}.outliers.{names[i]}")
-            for i in norms
+        name=kind,
+        statistics=frozenset(entity.statistics),
+        counts=tuple((i, f"{kind}.count.{name}") for i, name in places(spec.count_half_lives)),
+        norms=tuple(
+            (i, f"{kind}.z.{name}", f"{kind}.ratio.{name}") for i, name in places(spec.norm_half_lives)
         ),
-        tuple((i, i * WIDTH, f"{kind}.count.{name}") for i, name in enumerate(names)),
-        f"{kind}.tempo",
-        spec.half_lives[-1] / spec.half_lives[0],
-        tuple(
-            (i, i * LABEL_WIDTH, f"{kind}.fraud_rate.{names[i]}", f"{kind}.frauds.{names[i]}") for i in labels
-        ),
+        outliers=tuple((i, f"{kind}.outliers.{name}") for i, name in places(spec.outlier_half_lives)),
+        frauds=(of_labels[0][0], f"{kind}.frauds.{of_labels[0][1]}") if of_labels else None,
+        fraud_rate=(of_labels[-1][0], f"{kind}.fraud_rate.{of_labels[-1][1]}") if of_labels else None,
+        label_half_life=spec.label_half_lives[0] if of_labels else 0.0,
+        span=spec.half_lives[-1] / spec.half_lives[0],
+        age=age,
+        since_first=f"{kind}.since_first",
+        since_last=f"{kind}.since_last",
+        tempo=f"{kind}.tempo",
     )
 
 
@@ -147,17 +164,17 @@ def features_of(
         kind = known[name]
         wanted = kind.statistics
         if profile.updates:
+            decays = _decays(profile.sums, WIDTH, now)
             if "norm" in wanted:
-                _norm(x, kind, profile, now, log_amount)
+                _norm(x, kind, profile.sums, decays, log_amount)
             if "activity" in wanted:
-                _activity(x, kind, profile, now, time)
+                _activity(x, kind, profile, decays, time)
+            if "tempo" in wanted:
+                # Events of late against what the longest half-life makes usual: 1 is as usual.
+                usual = profile.sums[1 - WIDTH] * decays[-1] / kind.span
+                x[kind.tempo] = (profile.sums[1] * decays[0] + 1.0) / (usual + 1.0)
             if profile.recent:
-                if "novelty" in wanted:
-                    _novelty(x, kind, profile.recent, payment)
-                if "cards" in wanted:
-                    x[f"{name}.cards"] = float(len({note[CARD] for note in profile.recent}))
-                if "travel" in wanted:
-                    _travel(x, kind, parse_note(profile.recent[0]), payment, time)
+                _recent(x, kind, profile.recent, payment, time)
         if labels.updates and "labels" in wanted:
             _labels(x, kind, labels, now, time)
     for name in ("country", "category", "channel"):
@@ -167,50 +184,87 @@ def features_of(
     return x
 
 
-def _norm(x: Features, kind: _Kind, profile: Profile, now: tuple[Weight, ...], log_amount: float) -> None:
-    sums = profile.sums
-    for i, at, z_name, ratio_name, outliers_name in kind.norms:
-        exponent, mantissa = now[i]
-        decay = math.ldexp(1.0 / mantissa, min(int(sums[at]) - exponent, 0))
-        raw_count = sums[at + 1]
-        x[outliers_name] = sums[at + 5] * decay
-        if raw_count * decay >= MIN_COUNT:
-            mean, deviation = mean_and_deviation(raw_count, sums[at + 3], sums[at + 4])
+def _decays(sums: tuple[float, ...], width: int, now: tuple[Weight, ...]) -> list[float]:
+    """What turns the sums of each half-life into their values at this moment (as `at_moment`)."""
+    return [
+        math.ldexp(1.0 / mantissa, min(int(sums[i * width]) - exponent, 0))
+        for i, (exponent, mantissa) in enumerate(now)
+    ]
+
+
+def _norm(x: Features, kind: _Kind, sums: tuple[float, ...], decays: list[float], log_amount: float) -> None:
+    for i, name in kind.outliers:
+        x[name] = sums[i * WIDTH + 5] * decays[i]
+    for i, z_name, ratio_name in kind.norms:
+        at = i * WIDTH
+        count = sums[at + 1]
+        if count * decays[i] >= MIN_COUNT:
+            mean, deviation = mean_and_deviation(count, sums[at + 3], sums[at + 4])
             x[z_name] = (log_amount - mean) / deviation
-            x[ratio_name] = math.exp(min(log_amount - mean, 50.0))
+            x[ratio_name] = math.exp(log_amount - mean)
 
 
-def _activity(x: Features, kind: _Kind, profile: Profile, now: tuple[Weight, ...], time: float) -> None:
+def _activity(x: Features, kind: _Kind, profile: Profile, decays: list[float], time: float) -> None:
     sums = profile.sums
-    name = kind.name
-    count = 0.0
-    short = -1.0
-    for i, at, count_name in kind.counts:
-        exponent, mantissa = now[i]
-        count = math.ldexp(sums[at + 1] / mantissa, min(int(sums[at]) - exponent, 0))
-        x[count_name] = count
-        if short < 0.0:
-            short = count
-    # The tempo now against the entity's usual one: 1 is as usual.
-    x[kind.tempo] = (short + 1.0) * kind.tempo_scale / (count + kind.tempo_scale)
-    x[f"{name}.since_first"] = max(time - profile.first, 0.0)
-    x[f"{name}.since_last"] = max(time - profile.last, 0.0)
+    for i, name in kind.counts:
+        x[name] = sums[i * WIDTH + 1] * decays[i]
+    x[kind.since_first] = max(time - profile.first, 0.0)
+    x[kind.since_last] = max(time - profile.last, 0.0)
 
 
 def _labels(x: Features, kind: _Kind, labels: LabelProfile, now: tuple[Weight, ...], time: float) -> None:
     name = kind.name
     x[f"{name}.fraud_run"] = float(labels.run)
+    if not labels.last_fraud:
+        return  # no fraud was ever confirmed
     x[f"{name}.recent_frauds"] = sum(labels.history)
+    first = x[f"{name}.since_first_fraud"] = max(time - labels.first_fraud, 0.0)
+    last = x[f"{name}.since_last_fraud"] = max(time - labels.last_fraud, 0.0)
+    if kind.frauds is None or kind.fraud_rate is None:
+        return
     sums = labels.sums
-    for i, at, rate_name, frauds_name in kind.labels:
-        exponent, mantissa = now[i]
-        decay = math.ldexp(1.0 / mantissa, min(int(sums[at]) - exponent, 0))
-        frauds = sums[at + 1] * decay
-        x[frauds_name] = frauds
-        x[rate_name] = frauds / (frauds + sums[at + 2] * decay + 1.0)
-    if labels.last_fraud:
-        x[f"{name}.since_first_fraud"] = max(time - labels.first_fraud, 0.0)
-        x[f"{name}.since_last_fraud"] = max(time - labels.last_fraud, 0.0)
+    decays = _decays(sums, LABEL_WIDTH, now)
+    place, frauds_name = kind.frauds
+    recent = x[frauds_name] = sums[place * LABEL_WIDTH + 1] * decays[place]
+    place, rate_name = kind.fraud_rate
+    lasting, genuine = (sums[place * LABEL_WIDTH + part] * decays[place] for part in (1, 2))
+    x[rate_name] = lasting / (lasting + genuine + 1.0)
+    if labels.run:
+        x[f"{name}.run_age"] = _run_age(labels, first, last, recent / labels.run, kind.label_half_life)
+    if kind.age and min(recent, lasting) > FAINT:
+        # The shorter a memory, the less it holds of old frauds: the ratio of two tells their mean age.
+        x[f"{name}.fraud_age"] = max(math.log2(lasting / recent) * kind.age, 0.0)
+
+
+def _run_age(labels: LabelProfile, first: float, last: float, mean: float, half_life: float) -> float:
+    """Seconds since the current run of frauds began.
+
+    Known where all frauds are in the run, or one only; else what would make the mean decay what it is if
+    the run's frauds were spread evenly (older frauds have all but decayed).
+    """
+    if labels.run >= labels.frauds:
+        return first
+    low, high = last, max(first, last)
+    if labels.run == 1:
+        return low
+    rate = LN2 / half_life
+    newest = math.exp(-rate * last)
+    while high - low > half_life * CLOSE:
+        middle = (low + high) / 2.0
+        if newest - math.exp(-rate * middle) > mean * rate * (middle - last):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _recent(x: Features, kind: _Kind, recent: tuple[bytes, ...], payment: Payment, time: float) -> None:
+    if "novelty" in kind.statistics:
+        _novelty(x, kind, recent, payment)
+    if "cards" in kind.statistics:
+        x[f"{kind.name}.cards"] = float(len({note[CARD] for note in recent}))
+    if "travel" in kind.statistics:
+        _travel(x, kind, recent[0], payment, time)
 
 
 def _novelty(x: Features, kind: _Kind, recent: tuple[bytes, ...], payment: Payment) -> None:
@@ -223,7 +277,10 @@ def _novelty(x: Features, kind: _Kind, recent: tuple[bytes, ...], payment: Payme
             x[f"{kind.name}.device_visits"] = float(known.count(device))
 
 
-def _travel(x: Features, kind: _Kind, last: Note, payment: Payment, time: float) -> None:
+def _travel(x: Features, kind: _Kind, note: bytes, payment: Payment, time: float) -> None:
+    if payment.country is None and payment.latitude is None:
+        return
+    last = parse_note(note)
     if payment.country and last.country:
         x[f"{kind.name}.country_change"] = 0.0 if payment.country == last.country else 1.0
     if payment.latitude is None or payment.longitude is None or math.isnan(last.latitude):

@@ -52,7 +52,7 @@ SENTENCES: dict[str, Sentence] = {
         else f"The last confirmed label of this {entity} is genuine"
     ),
     "recent_frauds": lambda entity, _, value: (
-        f"{value:.0f} of the last confirmed labels of this {entity} are fraud"
+        f"Of the last confirmed labels of this {entity}, {value:.0f} are fraud"
     ),
     "fraud_rate": lambda entity, period, value: (
         f"About {value:.0%} of this {entity}'s confirmed events were fraud (half-life {period})"
@@ -66,6 +66,10 @@ SENTENCES: dict[str, Sentence] = {
     "since_last_fraud": lambda entity, _, value: (
         f"The last confirmed fraud of this {entity} was {span(value)} ago"
     ),
+    "fraud_age": lambda entity, _, value: (
+        f"The confirmed frauds of this {entity} are {span(value)} old on average"
+    ),
+    "run_age": lambda entity, _, value: f"All labels of this {entity} since {span(value)} ago are fraud",
     "cards": lambda entity, _, value: f"The last events of this {entity} came from {value:.0f} card(s)",
     "merchant_visits": lambda entity, _, value: (
         f"The merchant is among the last events of this {entity}"
@@ -80,8 +84,8 @@ SENTENCES: dict[str, Sentence] = {
     "country_change": lambda entity, _, value: (
         f"The country {'differs from' if value else 'is that of'} the last event of this {entity}"
     ),
-    "distance": lambda entity, _, value: f"{value:.0f} km from the last event of this {entity}",
-    "speed": lambda entity, _, value: f"{value:.0f} km/h since the last event of this {entity}",
+    "distance": lambda entity, _, value: f"Place is {value:.0f} km from the last event of this {entity}",
+    "speed": lambda entity, _, value: f"Speed is {value:.0f} km/h since the last event of this {entity}",
 }
 
 WHOLE: dict[str, Callable[[float], str]] = {
