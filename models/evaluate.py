@@ -208,3 +208,105 @@ def cost(is_fraud: ArrayLike, alerted: ArrayLike, amount: ArrayLike, *, alert_co
     frauds, alerts = np.asarray(is_fraud, dtype=np.bool_), np.asarray(alerted, dtype=np.bool_)
     missed: Any = np.asarray(amount, dtype=np.float64)[frauds & ~alerts].sum()
     return float(missed) + alert_cost * int(np.count_nonzero(alerts))
+
+
+def accuracy(is_fraud: ArrayLike, alerted: ArrayLike) -> float:
+    """The share of transactions that were told right. With few frauds it says little: 0.99 is to alert none.
+
+    >>> accuracy([1, 0, 0, 0], [0, 0, 0, 1])
+    0.5
+    """
+    frauds, alerts = np.asarray(is_fraud, dtype=np.bool_), np.asarray(alerted, dtype=np.bool_)
+    return float(np.mean(frauds == alerts)) if frauds.size else NAN
+
+
+class CurvePoint(NamedTuple):
+    """One threshold of a precision-recall curve."""
+
+    recall: float
+    precision: float
+    threshold: float
+
+
+def precision_recall_curve(is_fraud: ArrayLike, score: ArrayLike, *, points: int = 200) -> list[CurvePoint]:
+    """Precision against recall, thinned to points that lie evenly in recall; recall rises.
+
+    Args:
+        is_fraud: 1 or True for a fraud.
+        score: higher means more suspicious.
+        points: at most so many, > 0.
+
+    >>> [tuple(point) for point in precision_recall_curve([1, 0, 1], [0.9, 0.8, 0.7])]
+    [(0.5, 1.0, 0.9), (1.0, 0.6666666666666666, 0.7)]
+    """
+    scores = np.asarray(score, dtype=np.float64)
+    frauds, caught = _ranked(is_fraud, scores)
+    if not frauds.size or frauds[-1] == 0:
+        return []
+    thresholds = -np.unique(-scores)
+    rises = np.flatnonzero(np.diff(frauds, prepend=0.0) > 0)
+    recall = frauds[rises] / frauds[-1]
+    wanted = np.unique(np.searchsorted(recall, np.linspace(0.0, 1.0, points)).clip(max=rises.size - 1))
+    return [
+        CurvePoint(
+            float(recall[at]), float(frauds[rises[at]] / caught[rises[at]]), float(thresholds[rises[at]])
+        )
+        for at in wanted.tolist()
+    ]
+
+
+class CalibrationPoint(NamedTuple):
+    """Transactions of about one score: what was predicted of them, and what happened."""
+
+    predicted: float
+    observed: float
+    transactions: int
+
+
+def calibration_curve(is_fraud: ArrayLike, score: ArrayLike, *, bins: int = 12) -> list[CalibrationPoint]:
+    """Mean score and share of frauds of groups of equal log-odds width; empty groups are left out.
+
+    Groups are equally wide in log-odds, from 1 in 10,000 up: with few frauds, bins of equal width in
+    probability would put nearly everything in the first.
+
+    Args:
+        is_fraud: 1 or True for a fraud.
+        score: a probability.
+        bins: how many groups, > 1.
+
+    >>> [tuple(point) for point in calibration_curve([1, 0, 1], [0.5, 0.5, 0.9])]
+    [(0.5, 0.5, 2), (0.9, 1.0, 1)]
+    """
+    scores, frauds = np.asarray(score, dtype=np.float64), np.asarray(is_fraud, dtype=np.float64)
+    clipped = np.clip(scores, 1e-4, 1.0 - 1e-4)
+    log_odds = np.log(clipped / (1.0 - clipped))
+    place = np.searchsorted(np.linspace(log_odds_of(1e-4), log_odds_of(1.0 - 1e-4), bins + 1)[1:-1], log_odds)
+    counts = np.bincount(place, minlength=bins)
+    predicted = np.bincount(place, weights=scores, minlength=bins)
+    observed = np.bincount(place, weights=frauds, minlength=bins)
+    return [
+        CalibrationPoint(float(predicted[at] / counts[at]), float(observed[at] / counts[at]), int(counts[at]))
+        for at in np.flatnonzero(counts).tolist()
+    ]
+
+
+def log_odds_of(probability: float) -> float:
+    """ln(p / (1 - p)).
+
+    >>> log_odds_of(0.5)
+    0.0
+    """
+    return float(np.log(probability / (1.0 - probability)))
+
+
+def top_mean_and_rate(is_fraud: ArrayLike, score: ArrayLike, *, share: float = 0.01) -> tuple[float, float]:
+    """Of the share of transactions with the highest scores: the mean score, and the rate of frauds.
+
+    >>> top_mean_and_rate([1, 0, 0, 0], [0.9, 0.1, 0.2, 0.3], share=0.5)
+    (0.6, 0.5)
+    """
+    scores, frauds = np.asarray(score, dtype=np.float64), np.asarray(is_fraud, dtype=np.float64)
+    if not scores.size:
+        return NAN, NAN
+    top = np.argsort(-scores, kind="stable")[: max(round(scores.size * share), 1)]
+    return float(scores[top].mean()), float(frauds[top].mean())

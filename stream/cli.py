@@ -21,6 +21,7 @@ COMMANDS = {
     "alerts": "stream.commands.alerts:alerts",
     "status": "stream.commands.status:status",
     "quality": "stream.commands.quality:quality",
+    "experiment": "stream.commands.experiment:experiment",
     "config": "stream.commands.config:config",
     "schema": "stream.commands.schema:schema",
 }

@@ -1,0 +1,128 @@
+"""Any River model as a fraud model: its prior corrected, its score calibrated, its thresholds known.
+
+What it says is taken as raw log-odds; `models.calibration` makes a probability of them, as it does for the
+default model, so models of any kind can be compared and served.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from river import base
+
+from models.calibration import Calibration, sigmoid
+
+TINY = 1e-6  # a tree that has seen no fraud in a leaf is not sure for ever
+Features = Mapping[Any, Any]
+
+
+class WrappedModel(base.Classifier):
+    """A River classifier, or a River anomaly detector, as a calibrated fraud model.
+
+    Args:
+        inner: `predict_proba_one` and `learn_one(x, y)` of a classifier, or `score_one` (0 to 1) and
+            `learn_one(x)` of a detector. A pipeline of either is one of them.
+        genuine_rate: share of the genuine transactions that are learned, > 0, at most 1.
+    """
+
+    def __init__(self, inner: Any, genuine_rate: float = 0.1) -> None:
+        self.inner = inner
+        self.genuine_rate = genuine_rate
+        self.calibration = Calibration(genuine_rate)
+        self.learned = 0
+        self.frauds = 0
+        self._is_detector = not hasattr(inner, "predict_proba_one") or (
+            hasattr(inner, "score_one") and isinstance(_last(inner), base.AnomalyDetector)
+        )
+
+    def _raw(self, x: Features) -> float:
+        if self._is_detector:
+            p = float(self.inner.score_one(x))
+        else:
+            proba = self.inner.predict_proba_one(x)
+            p = float(proba.get(True, proba.get(1, 0.0))) if proba else self.genuine_rate * 0.1
+        p = min(max(p, TINY), 1.0 - TINY)
+        return math.log(p / (1.0 - p))
+
+    def learn_one(self, x: Features, y: Any) -> None:
+        """Learn from an example: features as served and what became known."""
+        y = bool(y)
+        self.calibration.learn(self._raw(x), y)
+        if self._is_detector:
+            self.inner.learn_one(x)
+        else:
+            self.inner.learn_one(x, y)
+        self.learned += 1
+        self.frauds += y
+
+    def log_odds(self, x: Features) -> float:
+        """The calibrated log-odds of fraud."""
+        return self.calibration.log_odds(self._raw(x))
+
+    def score_one(self, x: Features) -> float:
+        """The calibrated probability of fraud."""
+        return sigmoid(self.log_odds(x))
+
+    def predict_proba_one(self, x: Features, **_: Any) -> dict[Any, float]:
+        """The calibrated probability of fraud and of its opposite."""
+        probability = self.score_one(x)
+        return {False: 1.0 - probability, True: probability}
+
+    def explain_one(self, x: Features) -> list[tuple[str, float]]:  # noqa: ARG002 - the interface
+        """Nothing: what is wrapped does not say why."""
+        return []
+
+    def threshold(self, share: float) -> float:
+        """The score above which a share (0 to 1) of all transactions lies; 1 before the first example."""
+        z = self.calibration.quantile(share)
+        return 1.0 if math.isinf(z) else sigmoid(self.calibration.log_odds(z))
+
+
+def _last(model: Any) -> Any:
+    """The model at the end of a pipeline."""
+    return list(model.steps.values())[-1] if hasattr(model, "steps") else model
+
+
+class Filled(base.Transformer):
+    """Numbers for features that are missing, and a fixed order: for models that need every feature.
+
+    Args:
+        value: what a feature is where it is missing.
+
+    >>> filled = Filled()
+    >>> filled.learn_one({"a": 1.0, "b": 2.0})
+    >>> filled.transform_one({"b": 3.0})
+    {'a': -1.0, 'b': 3.0}
+    """
+
+    def __init__(self, value: float = -1.0) -> None:
+        self.value = value
+        self.names: dict[str, float] = {}
+
+    def learn_one(self, x: Features) -> None:
+        """Remember the names."""
+        for name in x:
+            self.names.setdefault(name, self.value)
+
+    def transform_one(self, x: Features) -> dict[Any, Any]:
+        """Every name known so far, in the order in which they came."""
+        return {name: x.get(name, missing) for name, missing in self.names.items()}
+
+
+def squashed(value: float) -> float:
+    """A number of any size between 0 and 1, 0 in the middle.
+
+    >>> squashed(0.0), squashed(1e12) > 0.99
+    (0.5, True)
+    """
+    return 0.5 + 0.5 * value / (1.0 + abs(value))
+
+
+class Squashed(base.Transformer):
+    """Scaled numbers brought between 0 and 1, which half-space trees expect."""
+
+    def transform_one(self, x: Features) -> dict[Any, Any]:
+        """Each feature, squashed."""
+        return {name: squashed(value) for name, value in x.items()}

@@ -1,0 +1,99 @@
+"""How models bear an injected change: against the same run without it, and against themselves frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.evaluate import average_precision
+from stream.experiment.assess import DAY, NAN, WEEK, Scores, Table, day_name
+from stream.experiment.contestant import Contestant
+from stream.experiment.engine import Engine
+from stream.experiment.findings import scores_of, table_of
+from stream.experiment.injections import Injection
+from stream.experiment.results import Injected, InjectedModel
+
+WITHIN = 0.02  # of average precision: as good as undisturbed
+
+
+def injected_of(
+    undisturbed: Engine, disturbed: Engine, injections: Sequence[Injection], changed: int, label_delay: float
+) -> Injected:
+    """What came of injections.
+
+    Args:
+        undisturbed: the pass without them.
+        disturbed: the pass with them, frozen copies included.
+        injections: at least one.
+        changed: transactions that were.
+        label_delay: seconds; before it nothing can have been learned from labels.
+    """
+    at = min(each.start.timestamp() for each in injections)
+    frozen = {one.name: one for one in disturbed.contestants if one.is_frozen}
+    before = {one.name: one for one in undisturbed.contestants}
+    models = {}
+    for contestant in disturbed.contestants:
+        if not contestant.is_frozen:
+            copy = frozen.get(f"{contestant.name} (frozen)")
+            models[contestant.name] = _one(
+                (undisturbed, before[contestant.name]), (disturbed, contestant), copy, at
+            )
+    return Injected(
+        injections=tuple(each.text for each in injections), at=day_name(at), changed=changed, models=models
+    )
+
+
+def _one(
+    reference: tuple[Engine, Contestant],
+    run: tuple[Engine, Contestant],
+    copy: Contestant | None,
+    at: float,
+) -> InjectedModel:
+    engine, contestant = run
+    end = (max(engine.times) // DAY + 1.0) * DAY
+    starts = np.arange(at, end - WEEK + 1.0, DAY).tolist()
+    undisturbed = _quality(*reference, starts)
+    disturbed = _quality(engine, contestant, starts)
+    frozen = [NAN] * len(starts) if copy is None else _quality(engine, copy, starts)
+    gaps = np.array(undisturbed) - np.array(disturbed)
+    recovered = next(
+        (place for place in range(len(starts)) if gaps[place] <= WITHIN and _stays(gaps, place)), None
+    )
+    own = [found for model, found in engine.alarms if model in ("", contestant.name)]
+    detection: dict[str, float] = {}
+    for found in own:
+        if found.event_time >= at:
+            detection.setdefault(found.signal, (found.event_time - at) / 3600.0)
+    return InjectedModel(
+        detection_hours=detection,
+        false_alarms=sum(found.event_time < at for found in own),
+        days=tuple(day_name(start + WEEK - DAY) for start in starts),
+        undisturbed=tuple(undisturbed),
+        disturbed=tuple(disturbed),
+        frozen=tuple(frozen),
+        quality_lost=_mean(gaps),
+        quality_lost_frozen=_mean(np.array(undisturbed) - np.array(frozen)),
+        recovered_days=recovered,
+    )
+
+
+def _stays(gaps: np.ndarray[tuple[int, ...], np.dtype[np.float64]], place: int) -> bool:
+    """It is no recovery when the days of the following week are worse again on average."""
+    return bool(np.nanmean(gaps[place : place + 7]) <= WITHIN)
+
+
+def _mean(gaps: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    finite = gaps[np.isfinite(gaps)]
+    return float(finite.mean()) if finite.size else NAN
+
+
+def _quality(engine: Engine, contestant: Contestant, starts: Sequence[float]) -> list[float]:
+    table, rows = table_of(engine)
+    scores = scores_of(contestant, rows)
+    return [_average_precision(table, scores, start) for start in starts]
+
+
+def _average_precision(table: Table, scores: Scores, start: float) -> float:
+    within = (table.time >= start) & (table.time < start + WEEK) & np.isfinite(scores.score)
+    return average_precision(table.is_fraud[within], scores.score[within])
