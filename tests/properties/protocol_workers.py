@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from models.profiles import Reading
 from stream.admission import Limits
 from stream.pipeline import Topics
 from stream.policy import Policy, Thresholds
@@ -47,23 +46,23 @@ class Connection:
             raise DependencyDown(name)
         return result
 
-    def claim(self, partitions: Iterable[int]) -> Mapping[int, int]:
-        return self._call("claim", partitions)  # type: ignore[no-any-return] - as the store does
+    def claim(self, partitions: Iterable[int]) -> Any:
+        return self._call("claim", partitions)
 
-    def progress(self, partitions: Iterable[int]) -> Mapping[int, int]:
-        return self._call("progress", partitions)  # type: ignore[no-any-return] - as the store does
+    def progress(self, partitions: Iterable[int]) -> Any:
+        return self._call("progress", partitions)
 
-    def lookup(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
-        return self._call("lookup", transaction_ids)  # type: ignore[no-any-return] - as the store does
+    def lookup(self, transaction_ids: Sequence[str]) -> Any:
+        return self._call("lookup", transaction_ids)
 
-    def apply(self, touches: Sequence[Touch], **kwargs: Any) -> list[tuple[Reading, ...] | None]:
-        return self._call("apply", touches, **kwargs)  # type: ignore[no-any-return] - as the store does
+    def apply(self, touches: Sequence[Touch], **kwargs: Any) -> Any:
+        return self._call("apply", touches, **kwargs)
 
-    def counts(self) -> dict[str, int]:
-        return self._call("counts")  # type: ignore[no-any-return] - as the store does
+    def counts(self) -> Any:
+        return self._call("counts")
 
-    def record(self, decisions: Sequence[tuple[int, str, bytes]], **kwargs: Any) -> list[bytes]:
-        return self._call("record", decisions, **kwargs)  # type: ignore[no-any-return] - as the store does
+    def record(self, decisions: Sequence[tuple[int, str, bytes]], **kwargs: Any) -> Any:
+        return self._call("record", decisions, **kwargs)
 
 
 class Worker:
