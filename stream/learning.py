@@ -25,6 +25,7 @@ from stream.records import Record
 
 SILENCE = "maturity"  # the source of a label that says only that nobody reported the transaction
 NOTHING_KNOWN = 0.0  # when silence became known: before anything that anybody may report
+WAITED = "waited"  # the header of a label that is called in
 JOURNAL_KEPT = 100_000  # labels whose standing is remembered behind the published model
 
 
@@ -86,13 +87,35 @@ def waited(entry: bytes) -> tuple[int, bytes]:
     (42, b'{"is_fraud":true}')
     """
     offset, _, value = entry.partition(b" ")
-    return int(offset), value
+    return int(offset.partition(b":")[0]), value
+
+
+def last_waited(entry: bytes) -> int:
+    """The offset of the last label that waited for the same transaction (an older knowledge is not kept).
+
+    >>> last_waited(b'42 {}'), last_waited(b'42:57 {}')
+    (42, 57)
+    """
+    return int(entry.partition(b" ")[0].rpartition(b":")[2])
+
+
+def waited_header(entry: bytes) -> tuple[str, bytes]:
+    """What a label that leaves the waiting room says: up to which offset its transaction's labels waited.
+
+    So the log alone tells which labels found no decision.
+
+    >>> waited_header(b'42:57 {}')
+    ('waited', b'57')
+    """
+    return WAITED, b"%d" % last_waited(entry)
 
 
 def call_in(outbox: Outbox, labels: LabelStore, topic: str, entries: Sequence[tuple[str, bytes]]) -> None:
     """Put waiting labels (transaction_id, entry) into the log again, then let them leave the waiting room."""
-    outbox.send([Message(topic, name.encode(), waited(entry)[1]) for name, entry in entries])
-    labels.leave([name for name, _ in entries])
+    outbox.send(
+        [Message(topic, name.encode(), waited(entry)[1], (waited_header(entry),)) for name, entry in entries]
+    )
+    labels.leave(list(dict.fromkeys(name for name, _ in entries)))
 
 
 class Learner:
@@ -241,4 +264,9 @@ class Learner:
         found = self._decisions.decisions([touch.transaction_id for touch in early])
         back = [touch for touch, raw in zip(early, found, strict=True) if raw is not None]
         if back:
-            call_in(self._outbox, self._labels, self._labels_topic, [(t.transaction_id, t.raw) for t in back])
+            # A newer knowledge of the transaction that waits already is called in first, for it leaves too.
+            names = list(dict.fromkeys(touch.transaction_id for touch in back))
+            room = zip(names, self._labels.waiting(names), strict=True)
+            entries = [(name, entry) for name, entry in room if entry is not None]
+            entries += [own for touch in back if (own := (touch.transaction_id, touch.raw)) not in entries]
+            call_in(self._outbox, self._labels, self._labels_topic, entries)

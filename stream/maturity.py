@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from stream.admission import Rejected, dead_letter
-from stream.learning import SILENCE, call_in, is_chosen, waited
+from stream.learning import SILENCE, call_in, is_chosen, waited, waited_header
 from stream.messages import Label, Time, encode
 from stream.ports import Clock, LabelStore, Message, Outbox
 from stream.records import Record
@@ -152,4 +152,5 @@ class Maturity:
     def _in_vain(self, name: str, entry: bytes, why: Rejected) -> Message:
         offset, value = waited(entry)
         record = Record(self._labels_topic, 0, offset, 0, name.encode(), value)
-        return dead_letter(record, why, self._dead_letters, self._clock())
+        letter = dead_letter(record, why, self._dead_letters, self._clock())
+        return letter._replace(headers=(*letter.headers, waited_header(entry)))

@@ -158,7 +158,8 @@ class LabelStore(Protocol):
       `correction`: newer than what was known, and says the opposite;
       `repeat`: says what is known already;
       `superseded`: older than what is known, and says the opposite;
-      `waiting`: its decision is not known yet; it is kept in the waiting room.
+      `waiting`: its decision is not known yet; of a transaction's waiting labels the latest knowledge is kept
+        in the waiting room, and where its bytes begin with an offset, that of the last that waited is added.
     `new` and `correction` update the label profiles of the entities.
     """
 

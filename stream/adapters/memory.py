@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from models.profiles import LabelProfile, Profile, Reading, empty, informed, no_labels, updated
-from stream.adapters.touches import OTHER_ENTITIES, check_labels, check_touches
+from stream.adapters.touches import OTHER_ENTITIES, also_waited, check_labels, check_touches
 from stream.ports import (
     NONE,
     DependencyDown,
@@ -205,6 +205,8 @@ class MemoryStore:
             waiting = self._room.get(label.transaction_id)
             if waiting is None or label.known_at >= waiting[0]:
                 self._room[label.transaction_id] = (label.known_at, label.raw)
+            else:
+                self._room[label.transaction_id] = (waiting[0], also_waited(waiting[1], label.offset))
             return "waiting"
         self._known[label.transaction_id] = (label.known_at, label.is_fraud)
         return "new" if known is None else "correction"

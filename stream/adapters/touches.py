@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from stream.ports import LabelTouch, Touch
@@ -10,6 +11,17 @@ OTHER_ENTITIES = (
     "the event at offset {offset} was applied with other entities than it has now: "
     "finish its batch with the settings it was begun with"
 )
+
+_PLACE = re.compile(rb"(\d+)(?::\d+)? ")
+
+
+def also_waited(entry: bytes, offset: int) -> bytes:
+    """The entry of a waiting label when an older knowledge waits too: it says where the last one stood.
+
+    >>> also_waited(b'42 {"is_fraud":true}', 57), also_waited(b'42:57 {}', 60)
+    (b'42:57 {"is_fraud":true}', b'42:60 {}')
+    """
+    return _PLACE.sub(rb"\g<1>:%d " % offset, entry, count=1) if _PLACE.match(entry) else entry
 
 
 def check_touches(touches: Sequence[Touch], ends: Mapping[int, int], tokens: Mapping[int, int]) -> None:

@@ -148,6 +148,19 @@ def test_the_latest_knowledge_waits(store: Store) -> None:
     assert store.waiting(["t1", "t2"]) == [b"label 0", b"label 3"]
 
 
+def test_what_waits_says_where_the_last_label_of_its_transaction_waited(store: Store) -> None:
+    entries = [b"0 newest\nknowledge", b"1 older", b"2 older still"]
+    touches = [
+        label(n, decided=False, known_at=10.0 - n)._replace(raw=entry) for n, entry in enumerate(entries)
+    ]
+    for touch in touches:
+        assert store.apply_labels([touch], learned=0) == ["waiting"]
+    assert store.waiting(["t1"]) == [b"0:2 newest\nknowledge"]
+    newest = label(3, decided=False, known_at=10.0)._replace(raw=b"3 {}")
+    store.apply_labels([newest], learned=0)
+    assert store.waiting(["t1"]) == [b"3 {}"]
+
+
 def test_a_label_that_would_correct_waits_where_its_decision_is_gone(store: Store) -> None:
     labels = [
         label(0),

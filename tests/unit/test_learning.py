@@ -236,6 +236,17 @@ def test_a_decision_that_comes_while_its_label_goes_to_wait_is_not_missed() -> N
     assert desk.model.learned == [(1.0, True)]
 
 
+def test_a_label_that_is_called_in_says_up_to_where_its_transactions_labels_waited() -> None:
+    desk = Desk()
+    desk.learn(desk.tell(1, fraud=False, day=5), desk.tell(1, fraud=True, day=2))
+    desk.learner._decisions = LateDecisions(desk)
+    desk.learn(desk.tell(1, fraud=True, day=3))
+    assert [dict(message.headers) for message in desk.outbox.sent] == [{"waited": b"2"}, {"waited": b"2"}]
+    desk.reappear()
+    desk.learn(*desk.log[3:])
+    assert desk.model.learned == [(1.0, False)], "the latest knowledge, though an older one was called in too"
+
+
 def test_a_label_that_waited_is_learned_once_however_often_it_is_called_in() -> None:
     desk = Desk()
     early = desk.tell(1, fraud=True)

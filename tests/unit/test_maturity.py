@@ -164,6 +164,7 @@ def test_a_label_whose_decision_never_comes_is_a_dead_letter_with_its_origin(des
         b"0",
         b"42",
     )
+    assert headers["waited"] == b"42"
     assert desk.store.waiting(["ghost"]) == [None]
 
 

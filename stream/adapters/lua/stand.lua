@@ -26,6 +26,10 @@ local function stand(key, a)
     if not waits or tonumber(known_at) >= tonumber(waits) then
       call('HSET', KEYS[3], transaction, ARGV[a + 5])
       call('ZADD', KEYS[4], known_at, transaction)
+    else -- what is kept says where the last label of its transaction waited: `also_waited` in touches.py
+      local kept = call('HGET', KEYS[3], transaction) or ''
+      local place, value = string.match(kept, '^(%d+):?%d* (.*)$')
+      if place then call('HSET', KEYS[3], transaction, place .. ':' .. ARGV[a] .. ' ' .. value) end
     end
     return 'W'
   end
