@@ -48,7 +48,7 @@ def _pipeline(recipe: Recipe) -> WrappedModel:
 
 def _forest(recipe: Recipe) -> WrappedModel:
     inner = forest.ARFClassifier(
-        n_models=10, max_features=0.5, lambda_value=1, grace_period=100, seed=recipe.seed
+        n_models=10, max_features="sqrt", lambda_value=1, grace_period=100, seed=recipe.seed
     )
     return _wrapped(inner, recipe)
 

@@ -45,8 +45,8 @@ class Span(click.ParamType):
     multiple=True,
     default=("default",),
     show_default=True,
-    help="A model's name, or module:function that returns a River model; repeat it for several, side by side. "
-    "`--model list` lists the names.",
+    help="A model's name, or module:function that returns a River model; repeat it for several, side by "
+    "side. `--model list` lists the names.",
 )
 @click.option("--features", type=FILE, help="A feature specification (TOML) [the default one].")
 @click.option(
@@ -201,9 +201,9 @@ def _show(found: Experiment) -> None:
             )
             noticed = ", ".join(f"{signal} {hours:.0f} h" for signal, hours in one.detection_hours.items())
             console.print(
-                f"{name}: {found.injected.changed:,} transactions changed; noticed by {noticed or 'nothing'}; "
-                f"{one.false_alarms} false alarms before; average precision lost {one.quality_lost:.3f} (frozen "
-                f"{one.quality_lost_frozen:.3f}); {recovered}"
+                f"{name}: {found.injected.changed:,} transactions changed; noticed by "
+                f"{noticed or 'nothing'}; {one.false_alarms} false alarms before; average precision lost "
+                f"{one.quality_lost:.3f} (frozen {one.quality_lost_frozen:.3f}); {recovered}"
             )
     console.print(
         "AP: average precision; CP: card precision; precision and recall at the alert budget; ECE: expected "
@@ -245,6 +245,8 @@ def _sure(one: Measures, name: str) -> str:
 def _weeks(found: Experiment) -> Table:
     from rich.table import Table  # noqa: PLC0415 - `--help` stays instant
 
+    from stream.experiment.wording import figure  # noqa: PLC0415
+
     table = Table(title="average precision by week", title_justify="left")
     table.add_column("from")
     for name in found.models:
@@ -254,6 +256,6 @@ def _weeks(found: Experiment) -> Table:
         for week in one.weeks:
             by_week.setdefault(week.start, {})[name] = week.average_precision
     for start, values in sorted(by_week.items()):
-        table.add_row(start, *(f"{values[name]:.3f}" if name in values else "" for name in found.models))
-    table.add_row("mean", *(f"{one.mean_weekly_average_precision:.3f}" for one in found.models.values()))
+        table.add_row(start, *(figure(values[name]) if name in values else "" for name in found.models))
+    table.add_row("mean", *(figure(one.mean_weekly_average_precision) for one in found.models.values()))
     return table

@@ -1,4 +1,4 @@
-"""An experiment from its plan to its result: one pass, or two where a change is injected, then the measures."""
+"""An experiment from its plan to its result: a pass (two where a change is injected), then the measures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from stream.experiment.assess import Rules, day_name
 from stream.experiment.choose import choose_models
 from stream.experiment.engine import Engine, EngineSettings
 from stream.experiment.findings import account_of, alarms_of, model_result, span_of, table_of
-from stream.experiment.injections import Injection, Injector, frauds_of, needs_frauds, parse_injection
+from stream.experiment.injections import (
+    Injection,
+    InjectionError,
+    Injector,
+    frauds_of,
+    needs_frauds,
+    parse_injection,
+)
 from stream.experiment.recovery import injected_of
 from stream.experiment.results import Experiment
 from stream.experiment.sources import Source, SourceError, open_source
@@ -81,6 +88,8 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
     frauds = frozenset[str]()
     if needs_frauds(injections):
         frauds = frauds_of(_source(plan).items)
+        if not frauds:
+            raise InjectionError(f"--inject {plan.inject[0]!r}: no fraud is known in {plan.data}")
     injector = Injector(injections, frauds)
     stage = "disturbed" if injections else "evaluating"
     engine, source, stopped = _pass(plan, spec, injections, injector, stage, progress)
@@ -97,6 +106,11 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
             f"{plan.data}: {'stopped before' if stopped else 'it holds not'} one transaction"
             f"{_why_none(source)}"
         )
+    if injections and not injector.changed and not stopped:
+        raise InjectionError(
+            f"--inject {plan.inject[0]!r}: it changes nothing: {plan.data} goes from "
+            f"{day_name(min(engine.times))} to {day_name(max(engine.times))}"
+        )
     table, rows = table_of(engine)
     if not rows.size:
         raise SourceError(
@@ -105,13 +119,11 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
     start, end = span_of(engine, plan.evaluate_from, plan.evaluate_to, source.label_delay)
     results = {}
     for contestant in engine.contestants:
+        if contestant.is_frozen:
+            continue
         progress(f"measuring {contestant.name}", 0, None, end)
         results[contestant.name] = model_result(engine, contestant, table, rows, (start, end), rules)
-    injected = (
-        None
-        if undisturbed is None
-        else injected_of(undisturbed, engine, injections, injector.changed, source.label_delay)
-    )
+    injected = None if undisturbed is None else injected_of(undisturbed, engine, injections, injector.changed)
     seconds, used = time.perf_counter() - begun, time.process_time() - cpu
     passes = len(engine.times) + (0 if undisturbed is None else len(undisturbed.times))
     return Experiment(

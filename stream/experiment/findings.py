@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
+from models.bootstrap import NAN
 from models.evaluate import calibration_curve, precision_recall_curve
 from producers.cleaning import Cleaning
 from stream.experiment.assess import (
     DAY,
-    NAN,
     WEEK,
     Rows,
     Rules,
@@ -25,7 +26,7 @@ from stream.experiment.assess import (
 )
 from stream.experiment.contestant import Contestant
 from stream.experiment.engine import Engine
-from stream.experiment.results import Account, DriftAlarm, Effect, ModelResult, Week
+from stream.experiment.results import Account, DriftAlarm, Effect, Measures, ModelResult, Week
 
 WARM_UP = 28 * DAY
 FIRST_DAYS = 28
@@ -69,8 +70,10 @@ def scores_of(contestant: Contestant, rows: Rows) -> Scores:
 def span_of(
     engine: Engine, start: datetime | None, end: datetime | None, label_delay: float
 ) -> tuple[float, float]:
-    """What is evaluated: as asked for, else from four weeks after the first day (or what a third of shorter
-    data are, after the labels' delay) to the end of the last."""
+    """What is evaluated: as asked for, else from four weeks after the first day to the end of the last.
+
+    Of data shorter than twelve weeks the first third is left out, and at least the labels' delay.
+    """
     first = min(engine.times) // DAY * DAY
     last = (max(engine.times) // DAY + 1.0) * DAY
     third = max((last - first) / 3.0, label_delay) // DAY * DAY
@@ -90,11 +93,8 @@ def model_result(
     """What one model was worth over a span of time."""
     start, end = span
     scores = scores_of(contestant, rows)
-    usable = np.isfinite(scores.score)
-    if not usable.all():  # a frozen copy has no scores before it was frozen
-        start = max(start, float(table.time[usable].min()) // DAY * DAY) if usable.any() else end
-    first, last = min(engine.times) // DAY * DAY, end
-    spans = weeks_from(start, last)
+    first = min(engine.times) // DAY * DAY
+    spans = weeks_from(start, end)
     windows = [window(table, since, until, rules) for since, until in spans]
     overall = measure(table, scores, windows, rules)
     weeks = [
@@ -125,8 +125,8 @@ def model_result(
     )
 
 
-def _fields(measures: object) -> dict[str, object]:
-    return {name: getattr(measures, name) for name in measures.__struct_fields__}  # type: ignore[attr-defined] # a msgspec struct
+def _fields(measures: Measures) -> dict[str, Any]:
+    return {name: getattr(measures, name) for name in Measures.__struct_fields__}
 
 
 def _cost(engine: Engine, contestant: Contestant, start: float, end: float) -> tuple[float, float]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.bootstrap import NAN
 from models.evaluate import average_precision
-from stream.experiment.assess import DAY, NAN, WEEK, Scores, Table, day_name
+from stream.experiment.assess import DAY, WEEK, Scores, Table, day_name
 from stream.experiment.contestant import Contestant
 from stream.experiment.engine import Engine
 from stream.experiment.findings import scores_of, table_of
@@ -18,7 +19,7 @@ WITHIN = 0.02  # of average precision: as good as undisturbed
 
 
 def injected_of(
-    undisturbed: Engine, disturbed: Engine, injections: Sequence[Injection], changed: int, label_delay: float
+    undisturbed: Engine, disturbed: Engine, injections: Sequence[Injection], changed: int
 ) -> Injected:
     """What came of injections.
 
@@ -27,7 +28,6 @@ def injected_of(
         disturbed: the pass with them, frozen copies included.
         injections: at least one.
         changed: transactions that were.
-        label_delay: seconds; before it nothing can have been learned from labels.
     """
     at = min(each.start.timestamp() for each in injections)
     frozen = {one.name: one for one in disturbed.contestants if one.is_frozen}

@@ -52,6 +52,11 @@ class Measures(Frozen, frozen=True, kw_only=True):
     money_net: float
     intervals: Intervals
 
+    @property
+    def alert_share(self) -> float:
+        """Of the transactions, those that raised an alert."""
+        return self.alerts / self.transactions if self.transactions else float("nan")
+
 
 class Week(Measures, frozen=True, kw_only=True):
     """One week, from its first day; the last may be short.
