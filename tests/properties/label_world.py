@@ -98,7 +98,7 @@ class Broker(MemoryOutbox):
         finally:
             for message in self.sent[self.taken :]:
                 if message.topic == "labels":
-                    self.world.append(message.value)
+                    self.world.append(message.value, message.headers)
             self.taken = len(self.sent)
 
 
@@ -151,9 +151,9 @@ class LabelWorld(RuleBasedStateMachine):
             queue=self.queue, horizon=HORIZON, label_wait=WAIT, genuine_rate=0.5, **common
         )
 
-    def append(self, value: bytes | None) -> None:
+    def append(self, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
         at = int(START.timestamp() * 1000)
-        self.log.append(Record("labels", 0, len(self.log), at, b"k", value))
+        self.log.append(Record("labels", 0, len(self.log), at, b"k", value, headers))
 
     # ---- what arrives
 
@@ -352,6 +352,7 @@ class LabelWorld(RuleBasedStateMachine):
             waits = self.store.waiting([name]) != [None]
             assert waits or name.encode() in expired or name in self.store._known, f"{name} is forgotten"
             assert not (waits and name in self.decided), f"{name} was not called in"
+        assert waited_by(self) == self.waited, "the log does not tell which labels waited"
 
 
 def told_by(record: Record) -> dict[str, Any] | None:
@@ -361,6 +362,19 @@ def told_by(record: Record) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found
+
+
+def waited_by(world: LabelWorld) -> set[int]:
+    """Which labels found no decision, as the log, the dead letters and the waiting room tell it."""
+    told = {record.offset: told_by(record) for record in world.log}
+    names = {offset: label["transaction_id"] for offset, label in told.items() if label}
+    letters = [message for message in world.outbox.sent if message.topic == "dead-letters"]
+    heads = [(names.get(record.offset, ""), dict(record.headers)) for record in world.log]
+    heads += [((letter.key or b"").decode(), dict(letter.headers)) for letter in letters]
+    ends = [(name, int(head["waited"])) for name, head in heads if "waited" in head]
+    room = world.store._room.items()
+    ends += [(name, int(entry.partition(b" ")[0].rpartition(b":")[2])) for name, (_, entry) in room]
+    return {offset for name, end in ends for offset in names if names[offset] == name and offset <= end}
 
 
 def undisturbed(world: LabelWorld) -> tuple[Any, dict[tuple[str, str], LabelProfile], int]:
