@@ -20,14 +20,18 @@ from typing import NamedTuple
 ROWS = 256  # examples remembered of each class, to place cells by
 MEMORY = 16  # times ROWS: about as many examples of its class back does the sample reach
 CELLS = 96  # of a feature, at most
-FIRST_GROWTH = 200  # examples before the first bins; then at every growth by a half,
+FIRST_FRAUDS = (
+    30  # examples of each class before the first bins; then they grow with every half as many more,
+)
+FIRST_GENUINE = 200
 MOST_GROWTH = 20_000  # and at least this often
 FIRST_BINS = 4  # early bins are placed by early data: most wait for more
 MORE_BINS = 1.5  # at each growth
 MIN_SIDE = 8.0  # examples on each side of an edge
 MIN_GAIN = 4.0  # of an edge, in log-likelihood: less is chance
 TINY = 1e-9  # count of an empty cell
-SPREAD = 0.02  # of the examples: what an edge that halves them is worth though it tells no classes apart
+COARSE_SPREAD = 0.001
+SPREAD = 0.005  # of the examples: what an edge that halves them is worth though it tells no classes apart
 
 Row = Mapping[str, float]
 
@@ -132,10 +136,16 @@ class Binner:
         self.coarse_edges: dict[str, list[float]] = {}
         self._cells: dict[str, _Cells] = {}
         self._growths = 0
-        self._next_growth = FIRST_GROWTH
+        self._next_growth = 0
         self._rows: tuple[list[Row], list[Row]] = ([], [])
         self._seen = [0, 0]
         self._random = random.Random(seed)
+
+    def remembered(self) -> list[tuple[Row, bool]]:
+        """Examples of both classes, mixed."""
+        examples = [(row, bool(y)) for y, rows in enumerate(self._rows) for row in rows]
+        random.Random(self.learned).shuffle(examples)
+        return examples
 
     @property
     def genuine(self) -> list[Row]:
@@ -151,9 +161,13 @@ class Binner:
             found = cells.get(name)
             if found is not None:
                 found.count(value, y)
-        if self.learned < self._next_growth:
+        if (
+            self.learned < self._next_growth
+            or len(self._rows[0]) < FIRST_GENUINE
+            or self._seen[1] < FIRST_FRAUDS
+        ):
             return None
-        self._next_growth += min(self._next_growth // 2, MOST_GROWTH)
+        self._next_growth = self.learned + min(self.learned // 2, MOST_GROWTH)
         self._growths += 1
         return self._grow()
 
@@ -190,7 +204,7 @@ class Binner:
                 if known is self.coarse_edges and name not in self.crossed:
                     continue
                 old = known.get(name)
-                new = _bins(cells, most)
+                new = _bins(cells, most, SPREAD if known is self.edges else COARSE_SPREAD)
                 if new != old:
                     known[name] = new
                     moves.append(Move(name, new, None if old is None else cells.shares(old, new)))
@@ -229,12 +243,12 @@ class _Cut(NamedTuple):
     at: int  # an edge of the cells
 
 
-def _bins(cells: _Cells, bins: int) -> list[float]:
+def _bins(cells: _Cells, bins: int, spread: float) -> list[float]:
     """The edges of bins, among those of cells, where they tell the classes apart best."""
     frauds = [0.0, *accumulate(cells.frauds)]
     totals = [a + b for a, b in zip(frauds, [0.0, *accumulate(cells.genuine)], strict=True)]
     borders = [0, len(cells.frauds)]
-    cuts = [_best(borders[0], borders[1], frauds, totals)]
+    cuts = [_best(borders[0], borders[1], frauds, totals, spread)]
     while len(cuts) < bins:
         at = max(range(len(cuts)), key=lambda index: cuts[index].gain)
         cut = cuts[at]
@@ -242,11 +256,14 @@ def _bins(cells: _Cells, bins: int) -> list[float]:
             break
         low, high = borders[at], borders[at + 1]
         borders.insert(at + 1, cut.at)
-        cuts[at : at + 1] = [_best(low, cut.at, frauds, totals), _best(cut.at, high, frauds, totals)]
+        cuts[at : at + 1] = [
+            _best(low, cut.at, frauds, totals, spread),
+            _best(cut.at, high, frauds, totals, spread),
+        ]
     return [cells.edges[border - 1] for border in borders[1:-1]]
 
 
-def _best(low: int, high: int, frauds: list[float], totals: list[float]) -> _Cut:
+def _best(low: int, high: int, frauds: list[float], totals: list[float], spread: float) -> _Cut:
     """The best edge between two: by log-likelihood of the labels, and a little by even size."""
     total = totals[high] - totals[low]
     fraud = frauds[high] - frauds[low]
@@ -263,7 +280,7 @@ def _best(low: int, high: int, frauds: list[float], totals: list[float]) -> _Cut
             found / all_frauds + (left - found) / all_genuine,
             missed / all_frauds + (right - missed) / all_genuine,
         )
-        gain += SPREAD * even * totals[-1]
+        gain += spread * even * totals[-1]
         if gain > best.gain:
             best = _Cut(gain, at)
     return best

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from river import base, linear_model, optim, utils
 
+from models.anomaly import UnsupervisedModel
 from models.binning import Binner, Growth, is_category
 from models.calibration import Calibration, sigmoid
 from models.feature_spec import DEFAULT_SPEC, FeatureSpec
@@ -33,6 +34,9 @@ Features = Mapping[Any, Any]  # of names to finite numbers; River's own type is 
 
 
 Heirs = dict[int, list[tuple[int, float]]]
+
+
+BEFORE = UnsupervisedModel()
 
 
 class _Table(NamedTuple):
@@ -114,20 +118,32 @@ class FraudModel(base.Classifier):
     def _raw(self, inputs: dict[int, float]) -> float:
         return float(self.linear._raw_dot_one(inputs))  # noqa: SLF001 - the log-odds have no public name
 
+    @property
+    def ready(self) -> bool:
+        """Whether enough of both classes was learned; before, the score is that of `UnsupervisedModel`."""
+        return bool(self._tables)
+
     def learn_one(self, x: Features, y: Any) -> None:
         """Learn from an example: features as served and what became known."""
         y = bool(y)
-        inputs = self.inputs_of(x)
-        self.calibration.learn(self._raw(inputs), y)
-        self.linear.learn_one(inputs, y)
         self.learned += 1
-        for name in x:
-            if name not in self._tables and is_category(name) and len(self._names) < MOST_NAMES:
-                self._new_table(name, [])
+        if self.ready:
+            inputs = self.inputs_of(x)
+            self.calibration.learn(self._raw(inputs), y)
+            self.linear.learn_one(inputs, y)
+            for name in x:
+                if name not in self._tables and is_category(name) and len(self._names) < MOST_NAMES:
+                    self._new_table(name, [])
         growth = self.binner.learn(x, y)
         if growth is not None:
+            first = not self.ready
             self._move(growth)
-        if self.learned % REFRESH == 0:
+            if first:
+                # Frauds are known long before anyone counts as genuine: begin with some of both.
+                for row, is_fraud in self.binner.remembered():
+                    self.linear.learn_one(self.inputs_of(row), is_fraud)
+                self._norms = self._usual()
+        elif self.ready and self.learned % REFRESH == 0:
             self._norms = self._usual()
 
     def _move(self, growth: Growth) -> None:
@@ -183,6 +199,8 @@ class FraudModel(base.Classifier):
 
     def log_odds(self, x: Features) -> float:
         """The calibrated log-odds of fraud."""
+        if not self.ready:
+            return BEFORE.log_odds(x)
         return self.calibration.log_odds(self._raw(self.inputs_of(x)))
 
     def score_one(self, x: Features) -> float:
@@ -196,6 +214,8 @@ class FraudModel(base.Classifier):
 
     def explain_one(self, x: Features) -> list[tuple[str, float]]:
         """Contributions by feature, strongest first; with `bias` they add up to `log_odds`."""
+        if not self.ready:
+            return BEFORE.explain_one(x)
         slope = self.calibration.slope
         contributions = {name: -norm * slope for name, norm in self._norms.items()}
         for name, part in self._parts(x).items():
@@ -205,6 +225,8 @@ class FraudModel(base.Classifier):
     @property
     def bias(self) -> float:
         """The log-odds of a usual genuine transaction: where contributions start from."""
+        if not self.ready:
+            return BEFORE.bias
         return self.calibration.log_odds(self.linear.weights.get(BIAS, 0.0) + sum(self._norms.values()))
 
     def _parts(self, x: Features) -> dict[str, float]:
@@ -230,9 +252,9 @@ class FraudModel(base.Classifier):
         return sums
 
     def threshold(self, share: float) -> float:
-        """The score above which a share (0 to 1) of all transactions lies; 1 before the first example."""
+        """The score above which a share (0 to 1) of all transactions lies."""
         z = self.calibration.quantile(share)
-        return 1.0 if math.isinf(z) else sigmoid(self.calibration.log_odds(z))
+        return BEFORE.threshold(share) if math.isinf(z) else sigmoid(self.calibration.log_odds(z))
 
 
 def _heirs(parts: list[dict[int, float]], first: int) -> Heirs:

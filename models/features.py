@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
+from math import ldexp
 from typing import NamedTuple
 
 from models.feature_spec import DAY, HOUR, EntitySpec, FeatureSpec, half_life_name
@@ -34,6 +35,7 @@ MINOR_DIGITS = {
     **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
     **dict.fromkeys(("CLF", "UYW"), 4),
 }
+MINOR_UNITS = {currency: 10.0**digits for currency, digits in MINOR_DIGITS.items()}
 MINUTE = 60.0
 EARTH_KM = 6371.0
 LN2 = math.log(2.0)
@@ -59,7 +61,7 @@ def entities_of(payment: Payment, spec: FeatureSpec) -> tuple[tuple[str, str, in
 
 def amount_of(payment: Payment) -> float:
     """The amount in major units."""
-    return payment.amount_minor / 10.0 ** MINOR_DIGITS.get(payment.currency, 2)
+    return payment.amount_minor / MINOR_UNITS.get(payment.currency, 100.0)
 
 
 def event_of(payment: Payment, spec: FeatureSpec) -> Event:
@@ -67,7 +69,7 @@ def event_of(payment: Payment, spec: FeatureSpec) -> Event:
     time = payment.event_time.timestamp()
     amount = amount_of(payment)
     note = pack_note(payment, time)
-    return Event(time, amount, math.log1p(amount), weights(time, spec.half_lives), note)
+    return Event(time, amount, math.log1p(amount), _weights(time, spec.half_lives), note)
 
 
 def knowledge_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -> Knowledge:
@@ -128,6 +130,10 @@ def _kind(entity: EntitySpec, spec: FeatureSpec) -> _Kind:
     )
 
 
+# An event asks twice: for its own update and for its features.
+_weights = functools.lru_cache(maxsize=8192)(weights)
+
+
 @functools.lru_cache(maxsize=16)
 def _plan(spec: FeatureSpec) -> _Plan:
     return _Plan(
@@ -153,7 +159,7 @@ def features_of(
     time = payment.event_time.timestamp()
     amount = amount_of(payment)
     log_amount = math.log1p(amount)
-    now = weights(time, spec.half_lives)
+    now = _weights(time, spec.half_lives)
     x: Features = {
         "amount": amount,
         "hour": time % DAY / HOUR,
@@ -177,8 +183,11 @@ def features_of(
                 _recent(x, kind, profile.recent, payment, time)
         if labels.updates and "labels" in wanted:
             _labels(x, kind, labels, now, time)
-    for name in ("country", "category", "channel"):
-        value = getattr(payment, name)
+    for name, value in (
+        ("country", payment.country),
+        ("category", payment.category),
+        ("channel", payment.channel),
+    ):
         if value:
             x[f"{name}={zlib.crc32(value.encode()) % spec.categories}"] = 1.0
     return x
@@ -186,10 +195,13 @@ def features_of(
 
 def _decays(sums: tuple[float, ...], width: int, now: tuple[Weight, ...]) -> list[float]:
     """What turns the sums of each half-life into their values at this moment (as `at_moment`)."""
-    return [
-        math.ldexp(1.0 / mantissa, min(int(sums[i * width]) - exponent, 0))
-        for i, (exponent, mantissa) in enumerate(now)
-    ]
+    decays = []
+    at = 0
+    for exponent, mantissa in now:
+        shift = int(sums[at]) - exponent
+        decays.append(ldexp(1.0 / mantissa, shift) if shift < 0 else 1.0 / mantissa)
+        at += width
+    return decays
 
 
 def _norm(x: Features, kind: _Kind, sums: tuple[float, ...], decays: list[float], log_amount: float) -> None:
@@ -269,7 +281,7 @@ def _recent(x: Features, kind: _Kind, recent: tuple[bytes, ...], payment: Paymen
 
 def _novelty(x: Features, kind: _Kind, recent: tuple[bytes, ...], payment: Payment) -> None:
     tag = merchant_tag(payment.merchant_id)
-    x[f"{kind.name}.merchant_visits"] = float(sum(note.startswith(tag, HEAD) for note in recent))
+    x[f"{kind.name}.merchant_visits"] = float(len([1 for note in recent if note.startswith(tag, HEAD)]))
     if payment.device_id:
         device = (zlib.crc32(payment.device_id.encode()) or 1).to_bytes(4, "little")
         known = [note[DEVICE] for note in recent if note[DEVICE] != NO_DIGEST]

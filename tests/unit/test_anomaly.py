@@ -36,7 +36,7 @@ def model() -> UnsupervisedModel:
         {"card.country_change": 1.0},
         {"card.device_visits": 0.0},
         {"device.cards": 6.0},
-        {"merchant.fraud_rate.7d": 0.5},
+        {"merchant.z.30d": 6.0},
     ],
 )
 def test_what_is_unusual_raises_the_score_and_is_its_first_reason(
