@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pytest
 import redis
+from hypothesis import settings
 
 from infra.apache_kafka import VERSION, fetch_jars
 from infra.services import (
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest import Config, Item, TempPathFactory, TerminalReporter  # noqa: PT013 - types only
+
+# In CI the same examples every time: a red run is the change's, not chance's. Elsewhere new ones each time.
+settings.register_profile("riverwatch", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.load_profile("riverwatch")
 
 IMAGE = f"apache/kafka:{VERSION}"
 _PULL_SECONDS = 120

@@ -257,16 +257,13 @@ class LabelWorld(RuleBasedStateMachine):
                 if acknowledge and (publish or self.acknowledges_early):
                     self.committed = self.next
         except DependencyDown:
-            self.look_if_applied(batch)
+            if self.store._label_fence >= batch[-1].offset:  # the reply was lost, not the call
+                self.look(batch)
         except Crash:
             self.look(batch)
             self.start()
         finally:
             self.quiet()
-
-    def look_if_applied(self, batch: Sequence[Record]) -> None:
-        if self.store._label_fence >= batch[-1].offset:
-            self.look(batch)
 
     def quiet(self) -> None:
         self.store.fault = self.armed = None
@@ -307,10 +304,6 @@ class LabelWorld(RuleBasedStateMachine):
     def follow_on(self) -> None:
         self.followed = self.next_score
 
-    @rule()
-    def restart(self) -> None:
-        self.start()
-
     @rule(back=st.integers(1, 3))
     def refuse_the_newest(self, back: int) -> None:
         """The newest models cannot be read: an older one learns on from its own place."""
@@ -318,8 +311,6 @@ class LabelWorld(RuleBasedStateMachine):
         del self.snapshots[kept:]
         self.committed = min(self.committed, self.snapshots[-1].next_offset)
         self.start()
-
-    # ---- the end
 
     def teardown(self) -> None:
         self.start()

@@ -59,7 +59,7 @@ def test_the_real_model_gives_the_same_bits_whatever_happens(seed: int) -> None:
             case 2:
                 world.refuse_the_newest(1)
             case 3:
-                world.restart()
+                world.start()
             case _:
                 world.mature(20)
                 world.learn(20, publish=chance.random() < 0.7, acknowledge=True)
