@@ -24,6 +24,7 @@ TICK = 600.0  # event time between looks at what has matured
 LONGEST = 3600.0  # beyond it, `decided_at` minus `event_time` tells of a replay and not of the worker
 SEGMENTS = ("channel", "category", "country")
 UNSUPERVISED = "unsupervised"
+OF_THE_MODEL = ("score", "error", "missed_fraud")
 
 Input = Callable[[Decision], "float | None"]
 
@@ -38,6 +39,8 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
             name of a feature, as served.
         delta: confidence of ADWIN, 0 < delta < 1.
         quiet: event time after a drift signal without a further one of that name, seconds, >= 0.
+        warm_up: event time from the first decision on in which changes of the score and of errors are not
+            told, seconds, >= 0: a model that has only begun to learn changes by learning.
     """
 
     quality: MaturedSettings
@@ -45,6 +48,7 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ("amount_log",)
     delta: float = DELTA
     quiet: float = DAY
+    warm_up: float = 0.0
 
 
 class _Interval:
@@ -91,6 +95,7 @@ class Monitor:
         self._error = self._watch("error")
         self._missed = self._watch("missed_fraud")
         self._unsupervised = False
+        self._warm_from = math.inf
         self._tick = min(TICK, settings.interval)
         self._next_tick = -math.inf
         self._next_report = -math.inf
@@ -183,6 +188,7 @@ class Monitor:
         tick, interval = self._tick, self.settings.interval
         ended = time // interval * interval
         if first:
+            self._warm_from = time + self.settings.warm_up
             self._next_report = ended + interval
             self._interval.since, self._interval.clock = time, now
         elif time >= self._next_report:
@@ -200,7 +206,7 @@ class Monitor:
             self._tell(self._error.update(wrong, event_time=self.quality.now), signals)
 
     def _tell(self, found: DriftFound | None, signals: list[DriftSignal]) -> None:
-        if found is not None:
+        if found is not None and not (found.signal in OF_THE_MODEL and found.event_time < self._warm_from):
             signals.append(
                 DriftSignal(
                     signal=found.signal,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rich.live import Live
 
 from infra.process import GuardedProcess
 from infra.services import LocalRedis, open_kafka
-from producers.pace import SpeedUp
+from producers.pace import SpeedUp, time_of
 from producers.publish import PUBLISHING, Published, publish
 from producers.simulate import DEMO, simulate
 from stream.adapters.kafka_admin import committed, create_topics
@@ -128,8 +129,10 @@ class Demo:
 
     def _stream(self, settings: Settings) -> None:
         factor = self._days * 86400.0 / STREAM_SECONDS
+        end = self._spec.start + timedelta(days=self._days)
         publish(
-            simulate(self._spec, seed=self._seed),
+            # Labels go on coming for weeks after the last payment; the demo ends with the payments.
+            takewhile(lambda item: time_of(item) < end, simulate(self._spec, seed=self._seed)),
             producer=Producer({**confluent(settings), **PUBLISHING}),
             pace=SpeedUp(factor),
             progress=self._progress,

@@ -31,6 +31,7 @@ def monitor_settings(settings: Settings) -> MonitorSettings:
             segment_names=SEGMENTS,
         ),
         interval=settings.metrics_interval,
+        warm_up=settings.maturity + settings.quality_window,
     )
 
 

@@ -149,6 +149,18 @@ def test_blind_model_is_told_by_the_labels_at_once_and_by_the_error_behind_the_h
     assert metrics(signals, "alert_recall")[-1] < 0.2
 
 
+def test_a_model_that_begins_to_learn_is_no_drift_and_its_inputs_are_watched_all_the_same() -> None:
+    steps = stream(30, blind_from=15 * PER_DAY, rich_from=10 * PER_DAY)
+    cold = drifts(watch(steps, monitor=Monitor(settings(warm_up=60 * DAY))))
+    assert set(cold) == {"input.amount_log"}
+    assert set(drifts(watch(steps, monitor=Monitor(settings(warm_up=14 * DAY))))) == {
+        "input.amount_log",
+        "missed_fraud",
+        "error",
+        "score",
+    }
+
+
 def test_silence_overrules_no_report() -> None:
     reported = [label(1, is_fraud=True, days=1)]
     silent = [
