@@ -21,7 +21,9 @@ COMMANDS = {
     "alerts": "stream.commands.alerts:alerts",
     "status": "stream.commands.status:status",
     "quality": "stream.commands.quality:quality",
+    "verify": "stream.commands.verify:verify",
     "experiment": "stream.commands.experiment:experiment",
+    "features": "stream.commands.features:features",
     "config": "stream.commands.config:config",
     "schema": "stream.commands.schema:schema",
 }

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from models.feature_spec import DEFAULT_SPEC, FeatureSpec, load_spec
+from models.feature_spec import DEFAULT_SPEC, FeatureSpec, SpecError, load_spec
+from models.glossary import check_crosses
 from stream.experiment.assess import Rules, day_name
 from stream.experiment.choose import choose_models
 from stream.experiment.engine import Engine, EngineSettings
@@ -75,7 +76,7 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
     """
     begun, cpu = time.perf_counter(), time.process_time()
     started = datetime.now(UTC)
-    spec = load_spec(plan.features) if plan.features else DEFAULT_SPEC
+    spec = _spec(plan.features)
     injections = [parse_injection(text) for text in plan.inject]
     if plan.evaluate_from and plan.evaluate_to and plan.evaluate_to <= plan.evaluate_from:
         raise SourceError("--evaluate-to: it must lie after --evaluate-from; the day itself is not included")
@@ -147,6 +148,17 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
             "riverwatch": version("riverwatch"),
         },
     )
+
+
+def _spec(path: Path | None) -> FeatureSpec:
+    if path is None:
+        return DEFAULT_SPEC
+    spec = load_spec(path)
+    try:
+        check_crosses(spec)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
+    return spec
 
 
 def _source(plan: Plan) -> Source:

@@ -8,6 +8,7 @@ A label stands in the stream where it becomes known, so nothing here can know it
 
 from __future__ import annotations
 
+import gc
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,8 @@ import msgspec
 
 from models.drift import DAY, DriftFound, Watch
 from models.feature_spec import FeatureSpec
-from models.features import entities_of, event_of, features_of, knowledge_of
+from models.features import entities_of, event_of, features_of
+from models.profiles import Knowledge, Weight
 from stream.experiment.contestant import Contestant
 from stream.experiment.knowledge import Entities, KnownEntities
 from stream.learning import is_chosen
@@ -26,6 +28,7 @@ from stream.messages import Label, Transaction
 SEGMENTS = ("country", "category", "channel")
 REMEMBERED = 200_000  # transactions, at least, among which a second one of the same id is found
 EXPLAINED = 8  # of so many learned genuine transactions one is explained; every fraud is
+RARELY = (50_000, 20, 100)  # allocations and generations between two looks of the garbage collector
 TOLD = 4096  # items between two calls of the progress
 
 
@@ -65,7 +68,7 @@ class _Waiting(NamedTuple):
     """A transaction whose label is not known yet."""
 
     row: int
-    time: float
+    event: tuple[float, tuple[Weight, ...]]  # its time and its weights
     entities: Entities
     names: tuple[str, ...]
     values: array[float]
@@ -130,6 +133,9 @@ class Engine:
         Raises:
             ModelFailedError: a model raised.
         """
+        thresholds = gc.get_threshold()
+        # The pass makes no cycles, but many objects that live for days of events: look for cycles rarely.
+        gc.set_threshold(*RARELY)
         try:
             for count, item in enumerate(items):
                 if isinstance(item, Transaction):
@@ -139,6 +145,7 @@ class Engine:
                 if count % TOLD == 0:
                     progress(len(self.times), self.times[-1] if self.times else 0.0)
         finally:
+            gc.set_threshold(*thresholds)
             if self.times:
                 self._finished = self._cost(self.times[-1])
 
@@ -169,7 +176,9 @@ class Engine:
         known = self._names.get(names)
         if known is None:
             known = self._names[names] = names
-        self._waiting[name] = _Waiting(len(self.times), event.time, entities, known, array("d", x.values()))
+        self._waiting[name] = _Waiting(
+            len(self.times), (event.time, event.weights), entities, known, array("d", x.values())
+        )
         self.times.append(event.time)
         self.amounts.append(event.amount)
         self.cards.append(self.card_codes.setdefault(payment.card_id, len(self.card_codes)))
@@ -187,11 +196,12 @@ class Engine:
         if known is None:
             self.unmatched += 1
             return
-        row, happened, entities, names, values = known
+        row, (happened, weights), entities, names, values = known
         is_fraud = label.is_fraud
         self.fraud[row] = is_fraud
         self.known_at[row] = label.known_at.timestamp()
-        self.entities.learn(knowledge_of(happened, is_fraud, self.settings.spec), entities)
+        # As `knowledge_of` gives it; the event's own weights are at hand.
+        self.entities.learn(Knowledge(happened, weights, is_fraud, corrects=False), entities)
         for contestant in self.contestants:
             if not contestant.is_frozen:
                 self._watch(contestant, row, is_fraud)
