@@ -124,6 +124,26 @@ class Codec:
         )
         return profile, first + self._label_profile.size
 
+    def packed(self, profile: Profile) -> bytes:
+        """A profile as the scripts store it; the way back from `profile`."""
+        updates, first, last, sums, recent = profile
+        lengths = bytes(map(len, recent))
+        return b"%c%b%b%b" % (
+            len(recent),
+            lengths,
+            self._profile.pack(updates, first, last, *sums),
+            b"".join(recent),
+        )
+
+    def packed_labels(self, profile: LabelProfile) -> bytes:
+        """A label profile as the scripts store it; the way back from `label_profile`."""
+        updates, frauds, genuine, first, last, history, run, sums = profile
+        return b"%c%b%b" % (
+            len(history),
+            bytes(map(int, history)),
+            self._label_profile.pack(updates, frauds, genuine, first, last, run, *sums),
+        )
+
     def entries(self, chunk: bytes) -> Iterator[tuple[int, list[Reading]]]:
         """The entries of one chunk of the journal: offset, and what was read there."""
         at = 0
