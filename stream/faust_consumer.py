@@ -14,7 +14,12 @@ import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaConnectionError
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaConnectionError,
+)
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -133,14 +138,29 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         committed = {TP(*tp): offset for tp, offset in offsets.items()}
         return generation, committed, {tp: starts[tp] if at is None else at for tp, at in committed.items()}
 
-    async def seek_to(self, generation: int, offsets: Mapping[TP, int]) -> bool:
-        """Move the positions, unless the assignment has moved on. False when it has."""
-        return await self.call_thread(self._seek_to, generation, offsets)  # type: ignore[no-any-return]
+    async def seek_to(self, generation: int, offsets: Mapping[TP, int], lowered: Mapping[TP, int]) -> bool:
+        """Move the positions, unless the assignment has moved on. False when it has.
 
-    async def _seek_to(self, generation: int, offsets: Mapping[TP, int]) -> bool:
+        Args:
+            generation: of the assignment the offsets are for.
+            offsets: where to read on.
+            lowered: of them, those below what is committed. They are committed first: a worker that ends
+                while it catches up must not be followed by one that begins where the first had been.
+        """
+        moved: bool = await self.call_thread(self._seek_to, generation, offsets, lowered)
+        return moved
+
+    async def _seek_to(self, generation: int, offsets: Mapping[TP, int], lowered: Mapping[TP, int]) -> bool:
         if generation != self.generation:
             return False
         consumer = self._ensure_consumer()
+        if lowered:
+            try:
+                await consumer.commit({driver.ensure_aiokafka_TP(tp): at for tp, at in lowered.items()})
+            except (CommitFailedError, IllegalStateError):
+                return False
+            if generation != self.generation:
+                return False
         for tp, offset in offsets.items():
             consumer.seek(driver.ensure_aiokafka_TP(tp), offset)
         return True
@@ -226,7 +246,8 @@ class BatchConsumer(driver.Consumer):
         )
         if rewind is None:
             return False
-        for tp, offset in ((TP(*tp), offset) for tp, offset in rewind.items()):
+        lowered = {TP(*tp): offset for tp, offset in rewind.items()}
+        for tp, offset in lowered.items():
             if not 0 <= offset <= offsets[tp]:
                 raise SkippedRecordsError(
                     f"on_assigned wants {tp.topic}[{tp.partition}] to start at {offset}, but only what lies "
@@ -236,7 +257,7 @@ class BatchConsumer(driver.Consumer):
                 "Going back on %s[%s] from %s to %s", tp.topic, tp.partition, offsets[tp], offset
             )
             offsets[tp] = offset
-        if not await self._thread.seek_to(generation, offsets):
+        if not await self._thread.seek_to(generation, offsets, lowered):
             return False
         self._began, self._next, self._handled = offsets, dict(offsets), dict(offsets)
         self._committed_offset.update(committed)
@@ -258,7 +279,7 @@ class BatchConsumer(driver.Consumer):
             for tp, records in fetched.items():
                 self._hand_over_run(TP(*tp), records, seeks)
         if seeks:
-            await self._thread.seek_to(self.current, seeks)
+            await self._thread.seek_to(self.current, seeks, {})
 
     def _hand_over_run(self, tp: TP, records: list[Any], seeks: dict[TP, int]) -> None:
         expected = self._next[tp]

@@ -89,6 +89,7 @@ class Maturity:
         self._labels_topic = labels_topic
         self._dead_letters = dead_letters
         self._reached = reached
+        self._watermarks: dict[int, float] = {}
 
     def process(self, records: Sequence[Record]) -> MaturityCounts:
         """Follow a batch of decisions. Every step may be repeated: a label that comes twice is a repeat.
@@ -140,7 +141,9 @@ class Maturity:
         """Labels that waited in vain become dead letters: by the slowest partition's event time."""
         if not watermarks:
             return 0
-        lost = self._labels.expired(min(watermarks.values()) - self._label_wait, DUE_LIMIT)
+        for partition, time in watermarks.items():
+            self._watermarks[partition] = max(time, self._watermarks.get(partition, time))
+        lost = self._labels.expired(min(self._watermarks.values()) - self._label_wait, DUE_LIMIT)
         if lost:
             why = Rejected(
                 "unknown_transaction", "no decision on this transaction came while its label waited"

@@ -259,7 +259,7 @@ class Pipeline:
             score=score,
             action=decide(score, payment.amount_minor, payment.currency, self._policy, model.thresholds),
             reasons=[
-                Reason(code=name, text=reason_text(name, features), contribution=value)
+                Reason(code=name, text=_said(name, features, payment), contribution=value)
                 for name, value in contributions[:MAX_REASONS]
             ],
             model_version=model.version,
@@ -310,6 +310,12 @@ def _apart(
         seen.add(name)
         (originals if first else copies).append(arrival)
     return originals, copies
+
+
+def _said(name: str, features: Mapping[str, float], payment: Transaction) -> str:
+    field, category, _ = name.partition("=")
+    # A categorical feature is one of many buckets; the payment knows the word.
+    return f"{field.capitalize()} is {getattr(payment, field)}" if category else reason_text(name, features)
 
 
 def _offsets(records: Iterable[Record]) -> dict[int, list[int]]:

@@ -8,8 +8,6 @@ from typing import Protocol
 from models.anomaly import UnsupervisedModel
 from stream.policy import Policy, Thresholds
 
-MIN_FRAUDS = 20  # a model that has seen fewer ranks worse than the profiles alone
-
 
 class Assessor(Protocol):
     """What a model must offer to be served."""
@@ -53,7 +51,7 @@ def first_model(policy: Policy) -> ServedModel:
 
 
 def served(version: str, model: Assessor, policy: Policy) -> ServedModel:
-    """A published model in use; until it has learned enough frauds, the unsupervised one goes on."""
-    if getattr(model, "frauds", MIN_FRAUDS) < MIN_FRAUDS:
+    """A published model in use; until it says that it has learned enough, the unsupervised one goes on."""
+    if not getattr(model, "ready", True):
         return first_model(policy)
     return ServedModel(version, model, policy)

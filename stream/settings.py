@@ -18,6 +18,7 @@ from msgspec import Meta
 
 PREFIX = "RIVERWATCH_"
 CONFIG_FILE = "riverwatch.toml"
+OTHERS = ("CONFIG", "HASH_KEY", "HASH_KEY_FILE", "CRASH_AT")  # variables that are no settings
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _LONGEST = 1e12  # seconds, and of any unit: no duration is that long
@@ -289,6 +290,21 @@ def load(
 
 def _hidden(secret: re.Match[str]) -> str:
     return f"{secret[1]}(hidden)@" if secret[1] else f"{secret[2]}(hidden)"
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none: for each a line that names the nearest.
+
+    >>> unknown_variables({"RIVERWATCH_REDIS_ULR": "redis://"})
+    ['there is no setting RIVERWATCH_REDIS_ULR; did you mean RIVERWATCH_REDIS_URL?']
+    """
+    known = {PREFIX + name.upper() for name in FIELDS} | {PREFIX + name for name in OTHERS}
+    lines = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known and not name.startswith(PREFIX + "TEST_"):
+            near = difflib.get_close_matches(name, known, n=1)
+            lines.append(f"there is no setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
+    return lines
 
 
 def shown(loaded: Loaded) -> list[tuple[str, str, str]]:

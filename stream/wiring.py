@@ -71,9 +71,9 @@ def run_score(settings: Settings, *, reached: Reached = nothing) -> int:
             worker.follower.start()
             code = _run(worker.app, settings)
             worker.follower.stop()
-            if not worker.behind():
+            if not worker.again():
                 return code
-            # Redis lost its last moments: assigned anew, the worker goes back to where it stands.
+            # Assigned anew, it claims its partitions and goes back to where Redis stands.
 
 
 def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:

@@ -12,7 +12,8 @@ some 30 bytes (`python -m benchmarks.bench_store --redis URL`):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from models.profiles import LabelProfile, Profile, Reading
@@ -94,6 +95,7 @@ class RedisStore(RedisLabels):
         shards: logical shards, > 0; all users of one prefix agree on it. One is right on a single server.
         decision_ttl_seconds: how long a decision is kept, > 0.
         label_ttl_seconds: how long it is remembered what is known of a transaction, > 0.
+        clock: seconds; where owners' tokens begin when Redis knows of none.
         prefix: of every key.
 
     Several threads may share one. The entity of kind `K` and key `X` is named `K:X`; a kind holds no colon.
@@ -108,6 +110,7 @@ class RedisStore(RedisLabels):
         decision_ttl_seconds: int,
         label_ttl_seconds: int,
         prefix: str = "rw",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         if decision_ttl_seconds < 1 or label_ttl_seconds < 1:
             raise ValueError("decisions and labels must live at least one second")
@@ -115,15 +118,20 @@ class RedisStore(RedisLabels):
         shards_ = RedisShards(client_or_url, shards, prefix, layout)
         super().__init__(shards_, Codec(len(half_lives)), label_ttl_seconds)
         self._ttl = str(decision_ttl_seconds)
+        self._clock = clock
 
     def close(self) -> None:
         """Close the connections to Redis."""
         self._shards.close()
 
     def claim(self, partitions: Iterable[int]) -> dict[int, int]:
-        """See `FeatureStore.claim`. The first shard issues tokens, the others are raised to them."""
+        """See `FeatureStore.claim`. The first shard issues tokens, the others are raised to them.
+
+        A Redis that lost its data has forgotten which tokens it gave: they begin at the clock, so that a
+        worker of before the loss never holds the newest.
+        """
         self._shards.agree()
-        tokens = dict.fromkeys(partitions, 0)
+        tokens = dict.fromkeys(partitions, int(self._clock() * 1e6))
         while True:
             [issued] = self._claim([0], tokens, issue=True)
             tokens = issued

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from infra.services import find_running
-from stream.settings import FIELDS, Loaded, Settings, description, load
+from stream.settings import FIELDS, Loaded, Settings, description, load, unknown_variables
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,6 +22,8 @@ SECRET = ("kafka_sasl_password", "model_key")
 def loaded(flags: dict[str, Any]) -> Loaded:
     """The settings in force: flags, environment, file, a running `riverwatch up`, defaults."""
     config = flags.pop("config", None)
+    for line in unknown_variables(os.environ):
+        click.echo(f"riverwatch: {line}", err=True)
     running = find_running()
     offer: dict[str, Any] = {}
     if running is not None:

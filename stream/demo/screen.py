@@ -23,7 +23,7 @@ def sparkline(points: Sequence[Point], width: int = WIDTH) -> str:
 
     >>> from datetime import datetime, UTC
     >>> sparkline([Point(datetime(2025, 1, day, tzinfo=UTC), day / 4) for day in (1, 2, 4)])
-    '▂▄█'
+    '▃▅█'
     """
     return "".join(BLOCKS[min(int(p.value * len(BLOCKS)), len(BLOCKS) - 1)] for p in points[-width:])
 

@@ -185,6 +185,11 @@ def create_app(
             done = committed(settings, settings.group("learn"), labels.topic, [0])[0]
         except DependencyDown as down:
             raise Retry(str(down)) from down
+        if done and not start:
+            raise Retry(
+                f"labels are acknowledged to {done}, and no model on {settings.topic('models')} can be "
+                "trusted: is RIVERWATCH_MODEL_KEY the one that signed it? Until then nothing is learned"
+            )
         # An older snapshot than what was acknowledged (the newest was refused): learn again from there.
         return {labels: start} if start < done else {}
 

@@ -40,12 +40,12 @@ class ScoreWorker(NamedTuple):
     Attributes:
         app: for `run_app`.
         follower: of its model; to be started first.
-        behind: whether it ended because the store lost its last moments: start another one, it goes back.
+        again: whether it ended to begin anew: the store lost its last moments, or its ownership.
     """
 
     app: Any
     follower: ModelFollower
-    behind: Callable[[], bool]
+    again: Callable[[], bool]
 
 
 class ModelInUse:
@@ -119,17 +119,26 @@ def create_app(
         reached=reached,
     )
     topic = settings.topic("transactions")
-    behind = threading.Event()
+    again = threading.Event()
+    disowned: dict[str, float] = {}
 
     def handle(records: list[Record]) -> None:
         try:
             counts = pipeline.process(records)
-        except (DependencyDown, StaleOwner) as trouble:
-            ports.presence.waiting(str(trouble))
-            raise Retry(str(trouble)) from trouble
+        except DependencyDown as down:
+            ports.presence.waiting(str(down))
+            raise Retry(str(down)) from down
+        except StaleOwner as stale:
+            # A worker of yesterday is told by Kafka within a session; a rightful owner claims anew.
+            since = disowned.setdefault("since", time.monotonic())
+            if time.monotonic() - since > settings.session_timeout:
+                again.set()
+                raise
+            ports.presence.waiting(str(stale))
+            raise Retry(str(stale)) from stale
         except StoreBehind as lost:
             logger.warning("%s", lost)
-            behind.set()
+            again.set()
             raise
         done = time.time() * 1000.0
         ports.presence.count(
@@ -144,6 +153,7 @@ def create_app(
             raise Retry("the newest model is still being read")
         try:
             pipeline.own(partitions)
+            disowned.clear()
             done = committed(settings, settings.group("score"), topic, partitions)
             back = _behind(topic, done, ports.store.progress(partitions))
             pipeline.begin_at({number: back.get(number, done[number]) for number in partitions})
@@ -167,7 +177,7 @@ def create_app(
         on_revoked=revoked,
         credentials=faust_credentials(settings),
     )
-    return ScoreWorker(app, follower, behind.is_set)
+    return ScoreWorker(app, follower, again.is_set)
 
 
 def _behind(topic: str, done: Mapping[int, int], progress: Mapping[int, int]) -> dict[int, int]:

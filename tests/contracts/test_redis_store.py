@@ -129,6 +129,17 @@ def test_a_shard_that_lost_its_last_moments_is_behind_and_redelivery_makes_it_ri
         assert store.profile(kind, key) == oracle.profile(kind, key)
 
 
+def test_an_owner_of_before_a_loss_of_redis_holds_no_newest_token(redis_url: str) -> None:
+    before = open_store(redis_url).claim([0])
+    redis.Redis.from_url(redis_url).flushdb()
+    rightful = open_store(redis_url)
+    tokens = rightful.claim([0])
+    assert tokens[0] > before[0]
+    rightful.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+    with pytest.raises(StaleOwner):
+        open_store(redis_url).apply([touch(0)], ends={0: 0}, recorded={}, tokens=before)
+
+
 def test_what_workers_at_work_at_once_read_tells_the_order_of_updates(redis_url: str) -> None:
     """For entities that partitions share: sorted by what they read, their events rebuild the same bits."""
     names = ("even", "odd")

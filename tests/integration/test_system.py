@@ -23,7 +23,7 @@ from stream.messages import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Installation
+    from tests.integration.conftest import Installation
 
 pytestmark = pytest.mark.guarantee
 

@@ -85,7 +85,13 @@ class Agreement(RuleBasedStateMachine):
 
     def open(self, shards: int) -> RedisStore:
         return RedisStore(
-            self.url, HALF_LIVES, shards, decision_ttl_seconds=600, label_ttl_seconds=600, prefix=f"p{shards}"
+            self.url,
+            HALF_LIVES,
+            shards,
+            decision_ttl_seconds=600,
+            label_ttl_seconds=600,
+            prefix=f"p{shards}",
+            clock=lambda: 0.0,
         )
 
     def agreed(self, ask: Any) -> Any:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stream.currencies import EXPONENTS, minor_units
 from stream.policy import Policy, Thresholds, decide
-from stream.serving import MIN_FRAUDS, ServedModel, first_model, served
+from stream.serving import ServedModel, first_model, served
 
 BY_COST = Policy(kind="cost", review_cost=5.0, decline_cost=0.3)
 SEVERITY = {"approve": 0, "review": 1, "decline": 2}
@@ -19,9 +19,8 @@ amounts = st.integers(1, 10**15)
 class Fixed:
     """A model whose threshold is a function of the share."""
 
-    def __init__(self, frauds: int | None = None) -> None:
-        if frauds is not None:
-            self.frauds = frauds
+    def __init__(self, *, ready: bool = True) -> None:
+        self.ready = ready
 
     def score_one(self, x: dict[str, float]) -> float:
         return x["amount"]
@@ -96,10 +95,10 @@ def test_declining_never_begins_below_reviewing() -> None:
     assert model.thresholds.review == model.thresholds.decline == 0.99
 
 
-def test_a_model_that_has_seen_few_frauds_does_not_serve_yet() -> None:
+def test_a_model_that_is_not_ready_does_not_serve_yet() -> None:
     policy = Policy()
-    assert served("m@1", Fixed(MIN_FRAUDS - 1), policy).version == first_model(policy).version
-    assert served("m@1", Fixed(MIN_FRAUDS), policy).version == "m@1"
+    assert served("m@1", Fixed(ready=False), policy).version == first_model(policy).version
+    assert served("m@1", Fixed(ready=True), policy).version == "m@1"
 
 
 def test_what_scores_before_the_first_label_says_so() -> None:
