@@ -112,7 +112,9 @@ def test_a_test_that_is_missing_is_seen() -> None:
 def test_each_command_that_is_named_exists_unless_it_is_called_missing(page: Path) -> None:
     text = page.read_text("utf-8")
     called_missing = set(re.findall(r"`riverwatch ([a-z]+)` is not in this version", text))
-    assert named_commands(text) - set(COMMANDS) == called_missing
+    assert named_commands(text) - set(COMMANDS) == called_missing, (
+        "a command came or went: say so on the page"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
