@@ -131,6 +131,15 @@ def test_each_flag_that_is_named_is_one_of_its_command(page: Path) -> None:
         assert {word for word in rest if word.startswith("--")} <= known, line
 
 
+def test_every_decision_is_in_the_index_under_its_title() -> None:
+    index = (ROOT / "docs/adr/README.md").read_text("utf-8")
+    listed = dict(re.findall(r"^\| \[\d+\]\((\S+)\) \| (.+) \|$", index, re.MULTILINE))
+    pages = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
+    assert listed == {
+        page.name: page.read_text("utf-8").partition("\n")[0].partition(". ")[2] for page in pages
+    }
+
+
 # What is generated
 
 
