@@ -29,6 +29,7 @@ FIRST_BINS = 4  # early bins are placed by early data: most wait for more
 MORE_BINS = 1.5  # at each growth
 MIN_SIDE = 8.0  # examples on each side of an edge
 MIN_GAIN = 4.0  # of an edge, in log-likelihood: less is chance
+WORTH = 1.02  # times what they tell now must new bins tell: a move blurs what was learned
 TINY = 1e-9  # count of an empty cell
 COARSE_SPREAD = 0.001
 SPREAD = 0.005  # of the examples: what an edge that halves them is worth though it tells no classes apart
@@ -205,7 +206,7 @@ class Binner:
                     continue
                 old = known.get(name)
                 new = _bins(cells, most, SPREAD if known is self.edges else COARSE_SPREAD)
-                if new != old:
+                if old is None or _worth(new, cells) > WORTH * _worth(old, cells) + MIN_GAIN:
                     known[name] = new
                     moves.append(Move(name, new, None if old is None else cells.shares(old, new)))
         return growth
@@ -236,6 +237,17 @@ def _median(part: list[tuple[float, float]]) -> float:
             middle = value / 2.0 + following / 2.0
             edge, miss = (middle if middle > value else following), abs(mass - half)
     return edge
+
+
+def _worth(edges: list[float], cells: _Cells) -> float:
+    """What bins tell of the classes, in log-likelihood."""
+    frauds, totals = [0.0] * (len(edges) + 1), [0.0] * (len(edges) + 1)
+    for low, fraud, genuine in zip((-math.inf, *cells.edges), cells.frauds, cells.genuine, strict=True):
+        at = bisect_right(edges, low)
+        frauds[at] += fraud
+        totals[at] += fraud + genuine
+    whole = _likelihood(sum(frauds), sum(totals))
+    return sum(_likelihood(fraud, total) for fraud, total in zip(frauds, totals, strict=True)) - whole
 
 
 class _Cut(NamedTuple):

@@ -102,8 +102,11 @@ class FraudModel(base.Classifier):
             table = tables.get(name)
             if table is not None:
                 inputs[table.base + bisect_right(table.edges, value)] = 1.0
-        coarse = self._coarse
-        bins = {name: bisect_right(edges, x[name]) + 1 for name, edges in coarse.items() if name in x}
+        bins = {}
+        for name, edges in self._coarse.items():
+            value = x.get(name)
+            if value is not None:
+                bins[name] = bisect_right(edges, value) + 1
         get = bins.get
         base = 0
         for cross in self._crosses:
