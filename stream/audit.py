@@ -330,9 +330,9 @@ class Audit:
             return "no model to compare"
         compared = judge_models(
             self._findings,
-            Model(manifest.version, manifest.next_offset, manifest.learned, newest.model.score_one),
-            Model(manifest.version, manifest.next_offset, learner.learned, learner.model.score_one),
-            (_features(row) for row in self._sample.rows),
+            Model(manifest.version, manifest.learned, newest.model),
+            Model(manifest.version, learner.learned, learner.model),
+            [_features(row) for row in self._sample.rows],
         )
         return f"{manifest.version}: {manifest.learned:,} examples, {compared:,} predictions compared"
 

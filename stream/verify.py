@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -502,19 +502,33 @@ def _split(place: int) -> tuple[int, int]:
     return place >> _SHIFT, place & ((1 << _SHIFT) - 1)
 
 
+class Learns(Protocol):
+    """A model as the judge sees it."""
+
+    def score_one(self, x: dict[str, float], /) -> float:
+        """The probability of fraud."""
+        ...
+
+    def learn_one(self, x: dict[str, float], y: bool, /) -> None:
+        """Learn one example."""
+        ...
+
+
 class Model(NamedTuple):
-    """A model that was read: how much it has learned, and what it says of an example."""
+    """A model, and how much it says it has learned."""
 
     version: str
-    next_offset: int
     learned: int
-    score: Callable[[dict[str, float]], float]
+    model: Learns
 
 
 def judge_models(
-    findings: Findings, published: Model, replayed: Model, examples: Iterable[dict[str, float]]
+    findings: Findings, published: Model, replayed: Model, examples: Sequence[dict[str, float]]
 ) -> int:
     """Compare the newest published model with the one that the log of labels gives.
+
+    Predictions are compared, then once more after both have learned the same examples: a young model's
+    predictions do not show yet all that it has learned. Both models are changed by it.
 
     Returns:
         How many predictions were compared, to the bit.
@@ -525,17 +539,35 @@ def judge_models(
             "a model says it has learned another number of labels than the log gives",
             f"{published.version}: {published.learned:,} and {replayed.learned:,}",
         )
-    compared = differing = 0
-    for x in examples:
-        compared += 1
-        differing += published.score(x).hex() != replayed.score(x).hex()
+    figures, wanted = _figures(published.model), _figures(replayed.model)
+    differing = [
+        f"{name} {figures.get(name)} and {wanted[name]}"
+        for name in wanted
+        if figures.get(name) != wanted[name]
+    ]
+    compared = 0
+    for further in (False, True):
+        if further:
+            for place, x in enumerate(examples):
+                published.model.learn_one(x, place % 2 == 0)
+                replayed.model.learn_one(x, place % 2 == 0)
+        wrong = sum(published.model.score_one(x).hex() != replayed.model.score_one(x).hex() for x in examples)
+        compared += len(examples)
+        if wrong:
+            after = ", after both learned them" if further else ""
+            differing.append(f"{wrong:,} of {len(examples):,} predictions{after}")
     if differing:
         findings.broken(
             3,
-            "a model's predictions are not those of a model that learned each label of the log once",
-            f"{published.version}: {differing:,} of {compared:,} predictions differ",
+            "a model is not the one that learns each label of the log once",
+            f"{published.version}: {'; '.join(differing)}",
         )
     return compared
+
+
+def _figures(model: object) -> dict[str, object]:
+    """The plain numbers among what a model holds."""
+    return {name: value for name, value in vars(model).items() if isinstance(value, (int, float))}
 
 
 class LabelsSeen(NamedTuple):

@@ -1,0 +1,409 @@
+"""The judge on a real Kafka and a real Redis: content with a run that was fine, and with no other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import pytest
+import redis
+from confluent_kafka import Consumer, TopicPartition
+
+from models.snapshot import SnapshotHeader, dump
+from producers.simulate import DEMO, simulate
+from stream.adapters.due_queues import MemoryDueQueue
+from stream.adapters.kafka_client import confluent
+from stream.adapters.kafka_models import opened
+from stream.adapters.kafka_outbox import KafkaOutbox
+from stream.audit import Audit, Report
+from stream.messages import Decision, Label, Transaction, decision_decoder, encode, manifest_decoder
+from stream.pipeline import Pipeline, Topics
+from stream.ports import Message
+from stream.presence import Presence
+from stream.records import Record
+from stream.serving import first_model
+from stream.wiring import feature_spec, make_store, nothing, now, redis_client
+from stream.workers.learn import LearnPorts, LearnWorker
+from stream.workers.score import limits_of, policy_of
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Installation
+
+pytestmark = pytest.mark.guarantee
+
+Install = Callable[..., "Installation"]
+RATE = {"genuine_rate": 0.3, "maturity": "2d"}
+START = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def simulated(count: int, seed: int) -> list[Transaction | Label]:
+    return list(islice(simulate(DEMO, seed=seed), count))
+
+
+def payment(number: int, *, card: str = "c1", name: str | None = None) -> Transaction:
+    return Transaction(
+        transaction_id=name or f"x{number}",
+        event_time=START + timedelta(minutes=number),
+        card_id=card,
+        merchant_id="m1",
+        amount_minor=1000 + number,
+        currency="EUR",
+    )
+
+
+def audited(system: Installation, **more: Any) -> Report:
+    return Audit(system.settings, **more).run()
+
+
+def verdicts(report: Report) -> dict[int, str]:
+    return {promise.number: promise.verdict for promise in report.promises}
+
+
+def broken(report: Report) -> dict[int, dict[str, tuple[str, ...]]]:
+    """Of each broken promise what is wrong, and examples."""
+    return {
+        promise.number: {found.what: found.examples for found in promise.breaks}
+        for promise in report.promises
+        if promise.breaks
+    }
+
+
+def settled(system: Installation) -> None:
+    """Wait until every worker has done what there is."""
+    system.drained("score", "transactions")
+    system.until(
+        lambda: not any(system.behind("learn", topic) for topic in ("scores", "labels")),
+        60,
+        "learn is behind",
+    )
+
+
+def acknowledge(system: Installation, role: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """Acknowledge in the name of workers, of which none may run: nobody will read below."""
+    group = system.settings.group(role)
+    consumer = Consumer(confluent(system.settings, group_id=group, enable_auto_commit=False))
+    name = system.settings.topic(topic)
+    consumer.commit(
+        offsets=[TopicPartition(name, number, offset) for number, offset in offsets.items()],
+        asynchronous=False,
+    )
+    consumer.close()
+
+
+def ends(records: Iterable[Record]) -> dict[int, int]:
+    return {record.partition: record.offset + 1 for record in records}
+
+
+def work(system: Installation) -> None:
+    """What a score worker and a learn worker do with all there is, without their processes."""
+    settings, spec = system.settings, feature_spec(system.settings)
+    store = make_store(settings, spec, redis_client(settings))
+    outbox = KafkaOutbox(settings)
+    policy = policy_of(settings)
+    pipeline = Pipeline(
+        store=store,
+        outbox=outbox,
+        model=lambda: first_model(policy),
+        clock=now,
+        spec=spec,
+        policy=policy,
+        topics=Topics(*map(settings.topic, ("scores", "alerts", "dead-letters"))),
+        limits=limits_of(settings),
+    )
+    pipeline.own(range(settings.partitions))
+    events = system.read("transactions")
+    for at in range(0, len(events), 100):
+        pipeline.process(events[at : at + 100])
+    acknowledge(system, "score", "transactions", ends(events))
+    learner = LearnWorker(
+        settings,
+        LearnPorts(store, store, MemoryDueQueue(), outbox, now, Presence("learn")),
+        spec,
+        nothing,
+    )
+    learner.take_over()
+    labels = system.read("labels")
+    learner.handle(labels)
+    acknowledge(system, "learn", "labels", ends(labels))
+
+
+def test_every_promise_holds_on_an_undisturbed_run(install: Install) -> None:
+    system = install(**RATE)
+    system.start("score", **RATE)
+    system.start("learn", **RATE)
+    items = simulated(3000, seed=3)
+    day = timedelta(days=1)
+    paid = [item for item in items if isinstance(item, Transaction)]
+    early = [
+        Label(transaction_id=item.transaction_id, is_fraud=fraud, known_at=item.event_time + late, source="x")
+        for item in paid[::150]
+        for fraud, late in ((True, 2 * day), (False, day))
+    ]
+    system.send(early)
+    system.drained("learn", "labels")
+    system.send(items)
+    system.send(paid[::400])
+    system.send_raw("transactions", b"c", b"junk")
+    system.send_raw("labels", b"c", b"junk")
+    system.flush()
+    settled(system)
+    report = audited(system)
+    assert set(verdicts(report).values()) == {"holds"}, broken(report)
+    assert f"{len(paid):,} decisions" in report.promises[0].judged
+    assert f"the features of {len(paid):,} decisions" in report.promises[1].judged
+    assert f"+ {len(paid[::400])} copies + 1 dead letters + 0 to come" in report.promises[3].judged
+
+
+def test_every_promise_holds_on_several_shards_with_killed_workers_while_they_work(install: Install) -> None:
+    """Judged twice: beside the workers, in the middle of the traffic, and when all is done."""
+    system = install(shards=3, **RATE)
+    changed: Mapping[str, Any] = {"shards": 3, "batch_size": 50, **RATE}
+    victims = [system.start("score", **changed), system.start("score", **changed)]
+    learner = system.start("learn", **changed)
+    system.until(lambda: len(system.workers()) == 3, 30, "the workers are not there")
+    items = simulated(6000, seed=4)
+    for part in range(6):
+        system.send(items[part * 1000 : (part + 1) * 1000])
+        if part == 2:
+            victims[0].signal(signal.SIGKILL)
+            system.start("score", **changed)
+        if part == 3:
+            learner.signal(signal.SIGKILL)
+            system.start("learn", **changed)
+    amid = audited(system)
+    assert not amid.is_broken, broken(amid)
+    settled(system)
+    report = audited(system)
+    assert set(verdicts(report).values()) == {"holds"}, broken(report)
+
+
+class Run(NamedTuple):
+    """A finished run with nothing wrong, and all workers gone."""
+
+    system: Installation
+    client: redis.Redis
+
+
+@pytest.fixture
+def finished(install: Install) -> Run:
+    system = install(partitions=2, **RATE)
+    system.send(simulated(800, seed=5))
+    system.send(payment(number) for number in range(40))
+    system.send(
+        Label(
+            transaction_id=f"x{number}",
+            is_fraud=number % 3 == 0,
+            known_at=START + timedelta(days=1),
+            source="analyst",
+        )
+        for number in range(40)
+    )
+    work(system)
+    assert set(verdicts(audited(system)).values()) == {"holds"}
+    return Run(system, redis_client(system.settings))
+
+
+def test_each_kind_of_damage_is_caught_where_it_is(finished: Run) -> None:
+    """One run, damaged and mended again and again: what is reported is that damage and no other."""
+    system, client = finished
+    for damage in (
+        changed_profile,
+        event_taken_out_of_a_profile,
+        profile_of_nobody,
+        lost_profile,
+        changed_label_profile,
+        forgotten_knowledge,
+        forgotten_decision,
+        changed_record,
+        changed_counter,
+        fence_set_back,
+    ):
+        keys = {key: client.dump(key) or b"" for key in client.scan_iter()}
+        number, what, example = damage(client, system)
+        report = audited(system)
+        found = broken(report)
+        assert any(
+            what in said and any(example in each for each in examples)
+            for said, examples in found.get(number, {}).items()
+        ), (damage, found)
+        client.flushdb()
+        for key, value in keys.items():
+            client.restore(key, 0, value)
+    assert not audited(system).is_broken
+
+
+Damage = tuple[int, str, str]
+
+
+def changed_profile(client: Any, _: Installation) -> Damage:
+    raw = client.get("rw:{s0}:e:merchant:m1")
+    client.set("rw:{s0}:e:merchant:m1", raw[:-1] + bytes([raw[-1] ^ 1]))
+    return 2, "its profile in Redis is not what its events give", "merchant:m1 after 40 events"
+
+
+def event_taken_out_of_a_profile(client: Any, _: Installation) -> Damage:
+    raw = client.get("rw:{s0}:e:merchant:m1")
+    at = 1 + raw[0]
+    client.set("rw:{s0}:e:merchant:m1", raw[:at] + struct.pack("<d", 41.0) + raw[at + 8 :])
+    return 2, "its profile in Redis holds more events than the log gives", "merchant:m1: 41 and 40"
+
+
+def profile_of_nobody(client: Any, _: Installation) -> Damage:
+    client.set("rw:{s0}:e:merchant:nobody", client.get("rw:{s0}:e:merchant:m1"))
+    return 2, "its profile in Redis holds more events than the log gives", "merchant:nobody: 40 and 0"
+
+
+def lost_profile(client: Any, _: Installation) -> Damage:
+    client.delete("rw:{s0}:e:card:c1")
+    return 2, "lacks events that Redis says it has applied", "card:c1"
+
+
+def changed_label_profile(client: Any, _: Installation) -> Damage:
+    raw = client.get("rw:{s0}:l:merchant:m1")
+    client.set("rw:{s0}:l:merchant:m1", raw[:-1] + bytes([raw[-1] ^ 1]))
+    return 3, "its label profile in Redis is not what its labels give", "merchant:m1"
+
+
+def forgotten_knowledge(client: Any, _: Installation) -> Damage:
+    client.set("rw:{s0}:k:x3", b"0" + client.get("rw:{s0}:k:x3")[1:])
+    return 3, "is not the latest knowledge of the log", "x3: genuine"
+
+
+def forgotten_decision(client: Any, _: Installation) -> Damage:
+    client.delete("rw:{s0}:d:x7")
+    return 1, "is not in Redis any more", "x7"
+
+
+def changed_record(client: Any, _: Installation) -> Damage:
+    client.set("rw:{s0}:d:x8", client.get("rw:{s0}:d:x8").replace(b'"score":', b'"score":0.5,"was":'))
+    return 1, "is recorded in Redis otherwise than it was emitted", "x8"
+
+
+def changed_counter(client: Any, _: Installation) -> Damage:
+    client.hincrby("rw:{s0}:partitions", "decided", 1)
+    return 4, "the counters in Redis are not those of the log", "decided"
+
+
+def fence_set_back(client: Any, _: Installation) -> Damage:
+    client.hset("rw:{s0}:partitions", "fence:0", 3)
+    return 2, "Redis has applied fewer events than were acknowledged", "partition 0, shard 0: 4 of"
+
+
+def test_a_missing_decision_and_a_missing_dead_letter_are_caught(finished: Run) -> None:
+    system, _ = finished
+    system.send_raw("transactions", b"c1", encode(payment(50, name="lost")))
+    system.send_raw("transactions", b"c1", b"junk")
+    system.flush()
+    assert not audited(system).is_broken, "they are still to come"
+    records = system.read("transactions")[-2:]
+    [partition] = {record.partition for record in records}
+    acknowledge(system, "score", "transactions", ends(records))
+    found = broken(audited(system))
+    [lost] = found[1]["has no decision"]
+    assert lost.startswith("lost ")
+    [junk] = found[4]["an event that cannot be processed has no dead letter"]
+    assert junk == f"event {partition}/{records[-1].offset}: not_json"
+    within = (START.timestamp(), (START + timedelta(days=1)).timestamp())
+    assert 1 not in broken(audited(system, within=within)), "it came to Kafka at another time"
+
+
+def test_a_second_decision_that_differs_is_caught(finished: Run) -> None:
+    system, _ = finished
+    record = next(record for record in system.read("scores") if b'"x9"' in (record.value or b""))
+    decision = decision_decoder.decode(record.value or b"")
+    mark = (("redelivered", b"1"),)
+    outbox = KafkaOutbox(system.settings)
+    scores = system.settings.topic("scores")
+    outbox.send([Message(scores, record.key, record.value, mark)])
+    assert not audited(system).is_broken, "a copy, marked as one"
+    other = msgspec.structs.replace(decision, score=0.123)
+    outbox.send([Message(scores, record.key, encode(other), mark)])
+    assert broken(audited(system)) == {1: {"was decided twice, differently": (_named(decision),)}}
+    outbox.send([Message(scores, record.key, record.value)])
+    assert broken(audited(system))[1]["was emitted twice, and no copy is marked as one"]
+
+
+def test_features_that_do_not_follow_from_the_profiles_are_caught(finished: Run) -> None:
+    """One decision at another place in the log: of an event that was never applied."""
+    system, client = finished
+    record = next(record for record in system.read("scores") if b'"x9"' in (record.value or b""))
+    decision = decision_decoder.decode(record.value or b"")
+    system.send_raw("transactions", b"c1", encode(payment(70, name="crafted")))
+    system.flush()
+    place = system.read("transactions")
+    event = next(each for each in place if b'"crafted"' in (each.value or b""))
+    crafted = msgspec.structs.replace(
+        decision,
+        transaction_id="crafted",
+        origin=(event.partition, event.offset),
+        entities={kind: (key, 40, 40) for kind, (key, _, _) in decision.entities.items()},
+    )
+    outbox = KafkaOutbox(system.settings)
+    outbox.send([Message(system.settings.topic("scores"), record.key, encode(crafted))])
+    found = broken(audited(system))
+    assert found[2]["the features it was decided with are not those of its profiles"][0].startswith(
+        "crafted "
+    )
+    assert client.exists("rw:{s0}:e:card:c1")
+
+
+def _named(decision: Decision) -> str:
+    return f"{decision.transaction_id} (event {decision.origin[0]}/{decision.origin[1]})"
+
+
+def publish(system: Installation, model: object, key: bytes, **changed: Any) -> None:
+    """Publish a model as the newest, like the newest but for what is changed."""
+    newest = manifest_decoder.decode(system.read("models")[-1].value or b"")
+    manifest = msgspec.structs.replace(newest, **changed)
+    header = SnapshotHeader(
+        name=manifest.name,
+        version=manifest.version,
+        next_offset=manifest.next_offset,
+        learned=manifest.learned,
+        event_time=manifest.event_time,
+    )
+    blob = dump(model, key=key, header=header)
+    manifest = msgspec.structs.replace(
+        manifest, blob=blob, sha256=hashlib.sha256(blob).hexdigest(), size=len(blob)
+    )
+    outbox = KafkaOutbox(system.settings)
+    outbox.send([Message(system.settings.topic("models"), manifest.name.encode(), encode(manifest))])
+
+
+def test_a_label_learned_twice_is_caught(finished: Run) -> None:
+    system, _ = finished
+    key = system.settings.signing_key()
+    model = opened(system.read("models")[-1].value or b"", key).model
+    publish(system, model, key)
+    assert not audited(system).is_broken, "the same model once more"
+    record = next(record for record in system.read("scores") if b'"x9"' in (record.value or b""))
+    model.learn_one(json.loads(record.value or b"")["features"], y=True)
+    publish(system, model, key)
+    [what] = broken(audited(system))[3]
+    assert what == "a model is not the one that learns each label of the log once"
+    learned = opened(system.read("models")[-1].value or b"", key).manifest.learned
+    publish(system, model, key, learned=learned + 1)
+    assert (
+        "a model says it has learned another number of labels than the log gives"
+        in broken(audited(system))[3]
+    )
+
+
+def test_a_forged_and_a_broken_model_are_caught(finished: Run) -> None:
+    system, _ = finished
+    model = opened(system.read("models")[-1].value or b"", system.settings.signing_key()).model
+    publish(system, model, b"another key, another key, another key")
+    system.send_raw("models", system.settings.model.encode(), b"\x00\x01")
+    system.flush()
+    found = broken(audited(system))
+    assert list(found) == [6], "the last good one goes on"
+    reasons = found[6]["a model on the topic cannot be trusted; workers refuse it"]
+    assert "signature does not match" in reasons[0]
+    assert "no manifest" in reasons[1]
