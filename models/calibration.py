@@ -13,6 +13,7 @@ CELLS = 400  # centred on 0: raw scores beyond +-20 are in the outer cells
 HALF_LIFE = 20_000.0  # examples; as many as were learned while these are fewer, but
 LEAST_HALF_LIFE = 1_000.0
 REFIT = 512  # examples between fits
+FIRST_FIT = 256
 PRIOR = 20.0  # examples' worth of belief that the model is calibrated but for the sampling
 RESCALE = 2.0**200
 ROUNDS = 12
@@ -48,6 +49,11 @@ class Calibration:
         self._weight = 1.0
         self._learned = 0
 
+    @property
+    def fitted(self) -> bool:
+        """Whether enough scores were seen."""
+        return self._learned >= FIRST_FIT
+
     def log_odds(self, z: float) -> float:
         """The calibrated log-odds of a raw score."""
         return self.slope * z + self.shift
@@ -64,7 +70,7 @@ class Calibration:
             self._genuine = [value / self._weight for value in self._genuine]
             self._weight = 1.0
         self._learned += 1
-        if self._learned % REFIT == 0:
+        if self._learned == FIRST_FIT or self._learned % REFIT == 0:
             self._fit()
 
     def quantile(self, share: float) -> float:

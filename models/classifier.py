@@ -124,13 +124,13 @@ class FraudModel(base.Classifier):
     @property
     def ready(self) -> bool:
         """Whether enough of both classes was learned; before, the score is that of `UnsupervisedModel`."""
-        return bool(self._tables)
+        return self.calibration.fitted
 
     def learn_one(self, x: Features, y: Any) -> None:
         """Learn from an example: features as served and what became known."""
         y = bool(y)
         self.learned += 1
-        if self.ready:
+        if self._tables:
             inputs = self.inputs_of(x)
             self.calibration.learn(self._raw(inputs), y)
             self.linear.learn_one(inputs, y)
@@ -139,14 +139,14 @@ class FraudModel(base.Classifier):
                     self._new_table(name, [])
         growth = self.binner.learn(x, y)
         if growth is not None:
-            first = not self.ready
+            first = not self._tables
             self._move(growth)
             if first:
                 # Frauds are known long before anyone counts as genuine: begin with some of both.
                 for row, is_fraud in self.binner.remembered():
                     self.linear.learn_one(self.inputs_of(row), is_fraud)
                 self._norms = self._usual()
-        elif self.ready and self.learned % REFRESH == 0:
+        elif self._tables and self.learned % REFRESH == 0:
             self._norms = self._usual()
 
     def _move(self, growth: Growth) -> None:
@@ -257,7 +257,11 @@ class FraudModel(base.Classifier):
     def threshold(self, share: float) -> float:
         """The score above which a share (0 to 1) of all transactions lies."""
         z = self.calibration.quantile(share)
-        return BEFORE.threshold(share) if math.isinf(z) else sigmoid(self.calibration.log_odds(z))
+        return (
+            BEFORE.threshold(share)
+            if math.isinf(z) or not self.ready
+            else sigmoid(self.calibration.log_odds(z))
+        )
 
 
 def _heirs(parts: list[dict[int, float]], first: int) -> Heirs:
