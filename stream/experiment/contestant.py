@@ -6,11 +6,12 @@ import copy
 import time
 from array import array
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from stream.policy import Policy
 from stream.serving import served
 
+MOST_WAITING = 2048  # rows for a model that scores many at once
 SAMPLE = 16  # of so many scores one is timed: reading the clock costs as much as a tenth of a score
 _OWN = "own"
 
@@ -80,6 +81,11 @@ class Contestant:
         self._policy = policy
         self._cpu = 0
         self._calls = 0
+        # A batch model scores many rows at once, and changes only when it says so: `learns_next`.
+        self._score_many: Callable[[list[dict[str, float]]], list[float]] | None = getattr(
+            model, "score_many", None
+        )
+        self._waiting: list[dict[str, float]] = []
         self._score: Callable[[dict[str, float]], float] = model.score_one
         self._is_first = True
         self._threshold = 1.0
@@ -87,6 +93,7 @@ class Contestant:
 
     def refresh(self) -> None:
         """Serve the model as a worker would: an unsupervised one until it has learned enough frauds."""
+        self.settle()
         now = served(_OWN, self.model, self._policy)
         self._is_first = now.version != _OWN
         self._score = (lambda x: now.score(x)[0]) if self._is_first else self.model.score_one
@@ -94,6 +101,11 @@ class Contestant:
 
     def score(self, x: dict[str, float], transaction_id: str) -> None:
         """Score a transaction."""
+        if self._score_many is not None and not self._is_first:
+            self._waiting.append(x)
+            if len(self._waiting) >= MOST_WAITING:
+                self.settle()
+            return
         self._calls += 1
         timed = self._calls % SAMPLE == 0
         begun = time.thread_time_ns() if timed else 0
@@ -106,9 +118,25 @@ class Contestant:
         if timed:
             self._cpu += (time.thread_time_ns() - begun) * SAMPLE
 
+    def settle(self) -> None:
+        """Give every transaction so far its score: a model that scores many at once is asked only now."""
+        if self._score_many is None or not self._waiting:
+            return
+        begun = time.thread_time_ns()
+        try:
+            values = self._score_many(self._waiting)
+            self.scores.extend(values)
+            self._waiting = []
+        except Exception as error:  # noqa: BLE001 - whatever a user's model raises
+            self._failed("scoring", f"{len(self.scores) + 1:,} and those after it", error)
+        self.alerted += bytes(value >= self._threshold for value in values)
+        self._cpu += time.thread_time_ns() - begun
+
     def learn(self, x: dict[str, float], y: bool, transaction_id: str) -> None:
         """Learn from a transaction whose label became known."""
         begun = time.thread_time_ns()
+        if self._waiting and getattr(self.model, "learns_next", True):
+            self.settle()
         try:
             self.model.learn_one(x, y)
         except Exception as error:  # noqa: BLE001 - whatever a user's model raises
@@ -127,6 +155,7 @@ class Contestant:
 
     def frozen(self) -> Contestant:
         """A copy that never learns, with no scores before this moment."""
+        self.settle()
         other = Contestant(f"{self.name} (frozen)", copy.deepcopy(self.model), self._policy, is_frozen=True)
         other.scores = array("d", [float("nan")]) * len(self.scores)
         other.alerted = bytearray(len(self.alerted))
@@ -143,8 +172,3 @@ class Contestant:
             f"model {self.name}: raised {type(error).__name__} while {doing} transaction {transaction_id}: "
             f"{text}: correct the model, or leave it out"
         ) from error
-
-
-def failed(error: Any) -> bool:
-    """Whether an exception is a model's failure."""
-    return isinstance(error, ModelFailedError)

@@ -146,6 +146,8 @@ class Engine:
                     progress(len(self.times), self.times[-1] if self.times else 0.0)
         finally:
             gc.set_threshold(*thresholds)
+            for contestant in self.contestants:
+                contestant.settle()
             if self.times:
                 self._finished = self._cost(self.times[-1])
 
@@ -219,6 +221,8 @@ class Engine:
 
     def _watch(self, contestant: Contestant, row: int, is_fraud: bool) -> None:
         error, missed = self._watches[contestant.name]
+        if row >= len(contestant.alerted):
+            contestant.settle()
         alerted = contestant.alerted[row]
         now = self.times[-1]
         self._alarm(contestant.name, error.update(float(alerted != is_fraud), event_time=now))
