@@ -183,7 +183,7 @@ class BatchApp(faust.App):
 
     def prepare(
         self, bootstrap: str, topics: Sequence[BatchTopic], fetch_max_wait_ms: int,
-        on_assigned: OnAssigned | None, on_revoked: OnRevoked | None,
+        on_assigned: OnAssigned | None, on_revoked: OnRevoked | None, on_committed: Callable[[], None],
     ) -> None:  # fmt: skip
         """Add one agent a topic. Separate from `__init__`, whose arguments are Faust's settings."""
         self.bootstrap = bootstrap
@@ -192,6 +192,7 @@ class BatchApp(faust.App):
         self.records_ahead = {plan.topic: max(2000, 4 * plan.max_records) for plan in topics}
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
+        self.on_committed = on_committed
         self.outage = BrokerOutageFilter(bootstrap)
         self._worker_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self.conf.id}-handler")
         for plan in topics:
@@ -291,6 +292,7 @@ def create_batch_app(
     fetch_max_wait_ms: int = 100,
     on_assigned: OnAssigned | None = None,
     on_revoked: OnRevoked | None = None,
+    on_committed: Callable[[], None] = lambda: None,
     credentials: Any = None,
     data_dir: Path | None = None,
 ) -> BatchApp:
@@ -314,6 +316,7 @@ def create_batch_app(
             where state was lost. `Retry` has it called again.
         on_revoked: called in the handlers' thread with the partitions given up, at a rebalance and at a
             stop, when the batch in hand is finished and committed.
+        on_committed: called in the event loop when acknowledgements stand in Kafka.
         credentials: Faust's (`faust.SASLCredentials`, `faust.SSLCredentials`, ...) for the broker.
         data_dir: where Faust makes its folders, which stay empty without tables. None: it makes none.
     """
@@ -346,7 +349,7 @@ def create_batch_app(
         datadir=data_dir or Path(tempfile.gettempdir()) / f"{app_id}-faust",
     )
     app.makes_folders = data_dir is not None
-    app.prepare(bootstrap, topics, fetch_max_wait_ms, on_assigned, on_revoked)
+    app.prepare(bootstrap, topics, fetch_max_wait_ms, on_assigned, on_revoked, on_committed)
     return app
 
 

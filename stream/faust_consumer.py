@@ -361,6 +361,11 @@ class BatchConsumer(driver.Consumer):
         self._dirty.discard(tp)
         return self._handled.get(tp)
 
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        done: bool = await super()._commit(offsets)
+        self.app.on_committed()
+        return done
+
     async def let_go(self, patience: float) -> None:
         """Hand over nothing more, let the batch in hand finish within `patience` seconds, commit, close."""
         self.letting_go.set()

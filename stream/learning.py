@@ -110,11 +110,18 @@ def waited_header(entry: bytes) -> tuple[str, bytes]:
     return WAITED, b"%d" % last_waited(entry)
 
 
-def call_in(outbox: Outbox, labels: LabelStore, topic: str, entries: Sequence[tuple[str, bytes]]) -> None:
+def call_in(
+    outbox: Outbox,
+    labels: LabelStore,
+    topic: str,
+    entries: Sequence[tuple[str, bytes]],
+    reached: Callable[[str], None] = lambda _point: None,
+) -> None:
     """Put waiting labels (transaction_id, entry) into the log again, then let them leave the waiting room."""
     outbox.send(
         [Message(topic, name.encode(), waited(entry)[1], (waited_header(entry),)) for name, entry in entries]
     )
+    reached("called-in")
     labels.leave(list(dict.fromkeys(name for name, _ in entries)))
 
 
@@ -269,4 +276,4 @@ class Learner:
             room = zip(names, self._labels.waiting(names), strict=True)
             entries = [(name, entry) for name, entry in room if entry is not None]
             entries += [own for touch in back if (own := (touch.transaction_id, touch.raw)) not in entries]
-            call_in(self._outbox, self._labels, self._labels_topic, entries)
+            call_in(self._outbox, self._labels, self._labels_topic, entries, self._reached)

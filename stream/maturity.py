@@ -134,7 +134,7 @@ class Maturity:
             if raw is not None
         ]
         if waiting:
-            call_in(self._outbox, self._labels, self._labels_topic, waiting)
+            call_in(self._outbox, self._labels, self._labels_topic, waiting, self._reached)
         return len(waiting)
 
     def _expire(self, watermarks: Mapping[int, float]) -> int:
@@ -149,6 +149,7 @@ class Maturity:
                 "unknown_transaction", "no decision on this transaction came while its label waited"
             )
             self._outbox.send([self._in_vain(name, entry, why) for name, entry in lost])
+            self._reached("given-up")
             self._labels.leave([name for name, _ in lost])
         return len(lost)
 

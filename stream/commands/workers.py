@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
 from stream.commands.options import CONNECTION, with_settings
+from stream.crash_points import LEARN, SCORE, crash_point
 from stream.settings import Settings
 
 WORKER = (*CONNECTION, "redis_cluster", "shards", "partitions", "instance_id", "session_timeout")
@@ -36,7 +38,7 @@ def score(settings: Settings) -> None:
     from stream.wiring import run_score  # noqa: PLC0415 - `--help` stays instant
 
     settings.signing_key()
-    sys.exit(run_score(settings))
+    sys.exit(run_score(settings, reached=crash_point(os.environ, SCORE)))
 
 
 @click.command()
@@ -54,7 +56,7 @@ def learn(settings: Settings) -> None:
     """Learn from labels and publish models. One learns, further ones stand by."""
     from stream.wiring import run_learn  # noqa: PLC0415 - `--help` stays instant
 
-    sys.exit(run_learn(settings))
+    sys.exit(run_learn(settings, reached=crash_point(os.environ, LEARN)))
 
 
 @click.command()

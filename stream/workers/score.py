@@ -175,6 +175,7 @@ def create_app(
         commit_interval=settings.commit_interval,
         on_assigned=assigned,
         on_revoked=revoked,
+        on_committed=lambda: reached("committed"),
         credentials=faust_credentials(settings),
     )
     return ScoreWorker(app, follower, again.is_set)
