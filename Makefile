@@ -48,5 +48,9 @@ lock: ## renew the locked dependencies (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 
+bench: .venv/.dev ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)
+	@$(RUN)/python -m benchmarks.bench_store
+	@$(RUN)/python -m benchmarks.bench_score
+
 clean: ## remove what was installed and built here
 	rm -rf .venv .riverwatch .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

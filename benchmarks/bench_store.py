@@ -22,6 +22,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from infra.services import LocalRedis
 from models.profiles import Event, Knowledge, weights
 from stream.adapters.disk_log import DiskDecisionLog
 from stream.adapters.memory import MemoryStore
@@ -193,23 +194,30 @@ def bench_disk(events: int) -> Table:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--redis", help="URL of a database that may be emptied")
+    parser.add_argument("--redis", help="URL of a database that may be emptied; by default one is started")
     parser.add_argument("--disk", action="store_true", help="measure the decision log on disk too")
     parser.add_argument("--events", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    console = Console()
-    server = ""
     if asked.redis:
-        info: dict[str, Any] = redis.Redis.from_url(asked.redis).info("server")
-        server = f", {info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
+        measure(asked)
+    else:
+        with TemporaryDirectory() as folder, LocalRedis(Path(folder)) as server:
+            asked.redis = server.url
+            measure(asked)
+
+
+def measure(asked: argparse.Namespace) -> None:
+    """Measure as asked, and print."""
+    console = Console()
+    info: dict[str, Any] = redis.Redis.from_url(asked.redis).info("server")
+    server = f", {info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
     console.print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}{server}; "
         f"{asked.events} events in batches of {BATCH}, {len(HALF_LIVES)} half-lives, best of {asked.rounds}"
     )
     console.print(bench_stores(asked.redis, asked.events, asked.rounds))
-    if asked.redis:
-        console.print(sizes(redis.Redis.from_url(asked.redis)))
+    console.print(sizes(redis.Redis.from_url(asked.redis)))
     if asked.disk:
         console.print(bench_disk(asked.events))
 

@@ -125,6 +125,21 @@ def call_in(
     labels.leave(list(dict.fromkeys(name for name, _ in entries)))
 
 
+def call_in_waiting(
+    outbox: Outbox,
+    labels: LabelStore,
+    topic: str,
+    names: Sequence[str],
+    reached: Callable[[str], None] = lambda _point: None,
+) -> int:
+    """Call in what waits for these transactions, whose decisions can be found now; says how many."""
+    found = zip(names, labels.waiting(names), strict=True)
+    waiting = [(name, entry) for name, entry in found if entry is not None]
+    if waiting:
+        call_in(outbox, labels, topic, waiting, reached)
+    return len(waiting)
+
+
 class Learner:
     """Learns batches of labels. One instance an installation at a time; called by one thread at a time.
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from stream.admission import Rejected, dead_letter
-from stream.learning import SILENCE, call_in, is_chosen, waited, waited_header
+from stream.learning import SILENCE, call_in_waiting, is_chosen, waited, waited_header
 from stream.messages import Label, Time, encode
 from stream.ports import Clock, LabelStore, Message, Outbox
 from stream.records import Record
@@ -63,6 +63,8 @@ class Maturity:
         horizon: seconds of event time after which silence means genuine, > 0.
         label_wait: seconds of event time that a label may wait for its decision, > 0.
         genuine_rate: the share of transactions that is learned as genuine.
+        calls_in: whether a decision that is seen here can be found by the learner; else whoever makes it so
+            calls its label in.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Maturity:
         genuine_rate: float,
         labels_topic: str,
         dead_letters: str,
+        calls_in: bool = True,
         reached: Callable[[str], None] = lambda _point: None,
     ) -> None:
         self._queue = queue
@@ -89,6 +92,7 @@ class Maturity:
         self._labels_topic = labels_topic
         self._dead_letters = dead_letters
         self._reached = reached
+        self._calls_in = calls_in
         self._watermarks: dict[int, float] = {}
 
     def process(self, records: Sequence[Record]) -> MaturityCounts:
@@ -98,7 +102,8 @@ class Maturity:
             DependencyDown: try the same batch again.
         """
         seen = [(record.partition, _seen.decode(record.value)) for record in records if record.value]
-        called_in = self._call_in([entry.transaction_id for _, entry in seen])
+        names = [entry.transaction_id for _, entry in seen]
+        called_in = self._call_in(names) if self._calls_in else 0
         by_partition: dict[int, list[tuple[float, str]]] = {}
         watermarks: dict[int, float] = {}
         for partition, entry in seen:
@@ -128,14 +133,7 @@ class Maturity:
         return Message(self._labels_topic, name.encode(), encode(label))
 
     def _call_in(self, names: Sequence[str]) -> int:
-        waiting = [
-            (name, raw)
-            for name, raw in zip(names, self._labels.waiting(names), strict=True)
-            if raw is not None
-        ]
-        if waiting:
-            call_in(self._outbox, self._labels, self._labels_topic, waiting, self._reached)
-        return len(waiting)
+        return call_in_waiting(self._outbox, self._labels, self._labels_topic, names, self._reached)
 
     def _expire(self, watermarks: Mapping[int, float]) -> int:
         """Labels that waited in vain become dead letters: by the slowest partition's event time."""

@@ -116,6 +116,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     decision_log: Annotated[
         Literal["redis", "disk"], _about("where the learner finds features as served: redis, or its own disk")
     ] = "redis"
+    duplicate_window: Annotated[
+        Duration,
+        _about("with decision_log = disk: decisions stay in Redis so long, where duplicates are known"),
+    ] = Duration(7 * 86400.0)
     features_in_scores: Annotated[bool, _about("emit the features as served with every decision")] = True
     features_file: Annotated[str, _about("a feature specification (TOML); empty: the default one")] = ""
     model: Annotated[str, _about("the model's name")] = "default"
@@ -280,6 +284,11 @@ def load(
         values[name] = _convert(name, value, source)
         sources[name] = source
     settings = Settings(**values)
+    if settings.decision_log == "disk" and not settings.features_in_scores:
+        raise SettingsError(
+            f"decision_log = disk ({sources['decision_log']}) is filled from the topic scores, and "
+            f"features_in_scores = False ({sources['features_in_scores']}) leaves out what it has to hold"
+        )
     if settings.decline_share > settings.review_share:
         raise SettingsError(
             f"decline_share = {settings.decline_share:g} ({sources['decline_share']}): it is part of "
@@ -307,6 +316,15 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return lines
 
 
+def without_password(url: str) -> str:
+    """A Redis URL that may be shown.
+
+    >>> without_password("redis://user:secret@host:6379/0?password=secret")
+    'redis://user:(hidden)@host:6379/0?password=(hidden)'
+    """
+    return re.sub(r"(://[^:/@]*:).*@|([?&]password=)[^&#]*", _hidden, url)
+
+
 def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
     """Name, value and source of each setting, secrets hidden."""
     rows = []
@@ -315,7 +333,7 @@ def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
         if isinstance(value, Secret):
             text = "(hidden)" if value else "(not set)"
         elif name == "redis_url":
-            text = re.sub(r"(://[^:/@]*:).*@|([?&]password=)[^&#]*", _hidden, value)
+            text = without_password(value)
         elif isinstance(value, Duration):
             text = f"{float(value):g}s"
         else:

@@ -9,7 +9,7 @@ from stream.adapters.kafka_reader import TopicReader
 from stream.adapters.redis_shards import passing
 from stream.ports import DependencyDown
 from stream.presence import WorkerState, workers
-from stream.settings import Settings
+from stream.settings import Settings, without_password
 from stream.wiring import feature_spec, make_store, redis_client
 
 
@@ -98,7 +98,7 @@ def look(settings: Settings) -> Status:
         client = redis_client(settings)
         store = make_store(settings, feature_spec(settings), client)
         counts = store.counts()
-        with passing(settings.redis_url.rpartition("@")[2]):
+        with passing(without_password(settings.redis_url)):
             running = workers(client, prefix=settings.redis_prefix)
     except DependencyDown as error:
         down.append(str(error))
@@ -120,7 +120,7 @@ def look(settings: Settings) -> Status:
             labels=sizes["labels"],
             dead_letters=sizes["dead-letters"],
         )
-    place = settings.redis_url.rpartition("@")[2]
+    place = without_password(settings.redis_url)
     return Status(
         kafka=f"{settings.kafka_bootstrap} {_serves(bool(sizes))}",
         redis=f"{place} {_serves(counts is not None)}",

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from infra.services import running_file
 from models.feature_spec import FeatureSpec, load_spec
+from stream.adapters.disk_filler import DiskFiller
+from stream.adapters.disk_log import DiskDecisionLog
 from stream.adapters.due_queues import RedisDueQueue
 from stream.adapters.kafka_admin import check_topics
 from stream.adapters.kafka_outbox import KafkaOutbox
 from stream.adapters.redis_shards import connect
 from stream.adapters.redis_store import RedisStore
 from stream.faust_batches import run_app
+from stream.learning import call_in_waiting
+from stream.ports import DecisionLog, LabelStore
 from stream.presence import Presence
 from stream.settings import Settings
 
@@ -46,11 +52,12 @@ def redis_client(settings: Settings) -> Any:
 def make_store(settings: Settings, spec: FeatureSpec, client: Any) -> RedisStore:
     """The store of profiles, decisions and labels."""
     ttl = max(int(settings.decision_ttl), 1)
+    on_disk = settings.decision_log == "disk"
     return RedisStore(
         client,
         spec.half_lives,
         settings.shards,
-        decision_ttl_seconds=ttl,
+        decision_ttl_seconds=max(int(settings.duplicate_window), 1) if on_disk else ttl,
         label_ttl_seconds=ttl,
         prefix=settings.redis_prefix,
     )
@@ -86,9 +93,27 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
     presence = Presence("learn", client, prefix=settings.redis_prefix)
     store = make_store(settings, spec, client)
     queue = RedisDueQueue(client, prefix=settings.redis_prefix)
-    ports = LearnPorts(store, store, queue, KafkaOutbox(settings), now, presence)
-    with presence:
+    with presence, ExitStack() as stack:
+        decisions: DecisionLog = store
+        if settings.decision_log == "disk":
+            decisions = stack.enter_context(_filled_log(settings, store))
+        ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, presence)
         return _run(create_app(settings, ports, spec, reached=reached), settings)
+
+
+@contextmanager
+def _filled_log(settings: Settings, labels: LabelStore) -> Iterator[DecisionLog]:
+    """The decision log on this machine's disk, filled from `scores` as long as the block lasts."""
+    log = DiskDecisionLog(running_file().parent / f"{settings.group('learn')}-decisions.sqlite")
+    outbox = KafkaOutbox(settings)
+    topic = settings.topic("labels")
+    filler = DiskFiller(settings, log, lambda names: call_in_waiting(outbox, labels, topic, names))
+    filler.start()
+    try:
+        yield log
+    finally:
+        filler.stop()
+        log.close()
 
 
 def run_monitor(settings: Settings) -> int:

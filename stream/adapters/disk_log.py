@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 
 from stream.ports import DependencyDown
 
@@ -21,8 +22,12 @@ CREATE TABLE IF NOT EXISTS decisions (
     transaction_id TEXT PRIMARY KEY, event_time REAL NOT NULL, decision BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS decisions_by_time ON decisions (event_time);
+CREATE TABLE IF NOT EXISTS positions (partition INTEGER PRIMARY KEY, next_offset INTEGER NOT NULL);
 """
 _INSERT = "INSERT INTO decisions VALUES (?, ?, ?) ON CONFLICT (transaction_id) DO NOTHING"
+
+
+NOWHERE: Mapping[int, int] = MappingProxyType({})
 
 
 class DiskDecisionLog:
@@ -56,10 +61,16 @@ class DiskDecisionLog:
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.executescript(_SCHEMA)
 
-    def add(self, decisions: Iterable[tuple[str, float, bytes]]) -> int:
+    def add(
+        self, decisions: Iterable[tuple[str, float, bytes]], positions: Mapping[int, int] = NOWHERE
+    ) -> int:
         """Keep (transaction_id, event time in seconds, decision) of each; the first writer wins.
 
         All of them are on disk when it returns, or none.
+
+        Args:
+            decisions: of any partitions.
+            positions: of each partition of `scores`, the offset after the last one that was read for it.
 
         Returns:
             How many were not there yet.
@@ -70,12 +81,20 @@ class DiskDecisionLog:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 self._database.executemany(_INSERT, rows)
+                self._database.executemany(
+                    "INSERT OR REPLACE INTO positions VALUES (?, ?)", positions.items()
+                )
                 self._database.execute("COMMIT")
             except BaseException:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
-            return self._database.total_changes - before
+            return self._database.total_changes - before - len(positions)
+
+    def positions(self) -> dict[int, int]:
+        """Of each partition of `scores` that was read, where to read on."""
+        with self._serving():
+            return dict(self._database.execute("SELECT partition, next_offset FROM positions").fetchall())
 
     def decisions(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
         """See `DecisionLog.decisions`."""

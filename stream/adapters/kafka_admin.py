@@ -49,7 +49,7 @@ def create_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
             name,
             num_partitions=count,
             replication_factor=settings.replication,
-            config=MODELS if name == settings.topic("models") else {},
+            config=_config(settings, name),
         )
         for name, count in wanted(settings).items()
         if name not in there
@@ -61,6 +61,12 @@ def create_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                 raise DependencyDown(f"topic {name} was not created: {error.args[0].str()}") from error
     return [topic.topic for topic in new]
+
+
+def _config(settings: Settings, name: str) -> dict[str, str]:
+    # What was acknowledged is on two brokers at least, where there are three.
+    kept = {"min.insync.replicas": "2"} if settings.replication > 2 else {}  # noqa: PLR2004 - three
+    return kept | (MODELS if name == settings.topic("models") else {})
 
 
 def check_topics(settings: Settings, *, timeout: float = 10.0) -> None:

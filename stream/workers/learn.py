@@ -21,11 +21,12 @@ from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch
 from stream.learning import Learner
 from stream.maturity import DueQueue, Maturity
 from stream.messages import ModelManifest
-from stream.ports import Clock, DecisionLog, DependencyDown, LabelStore, Outbox
+from stream.ports import Clock, DecisionLog, LabelStore, Outbox
 from stream.presence import Presence
 from stream.records import Record
 from stream.settings import Settings
 from stream.workers.score import limits_of
+from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger("riverwatch.learn")
 
@@ -100,14 +101,12 @@ class LearnWorker:
         learner = self._learner
         if learner is None:
             raise Retry("the labels are not this worker's")
-        try:
+        with waiting_visibly(self._ports.presence):
             counts = learner.process(records)
-            version = self._publish(learner)
-        except DependencyDown as down:
-            self._ports.presence.waiting(str(down))
-            raise Retry(str(down)) from down
-        except OSError as error:
-            raise Retry(f"the snapshot was not written: {error}") from error
+            try:
+                version = self._publish(learner)
+            except OSError as error:
+                raise Retry(f"the snapshot was not written: {error}") from error
         self._ports.presence.count(counts._asdict(), model_version=version)
 
     def _publish(self, learner: Learner) -> str:
@@ -164,32 +163,28 @@ def create_app(
         genuine_rate=settings.genuine_rate,
         labels_topic=settings.topic("labels"),
         dead_letters=settings.topic("dead-letters"),
+        calls_in=settings.decision_log == "redis",
         reached=reached,
     )
     labels = TopicPartition(settings.topic("labels"), 0)
 
     def follow(records: list[Record]) -> None:
-        try:
+        with waiting_visibly(ports.presence):
             counts = maturity.process(records)
-        except DependencyDown as down:
-            ports.presence.waiting(str(down))
-            raise Retry(str(down)) from down
         ports.presence.count({"events": 0, **counts._asdict()})
 
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         if labels not in held:
             worker.leave()
             return {}
-        try:
+        with waiting_visibly(ports.presence):
             start = worker.take_over()
             done = committed(settings, settings.group("learn"), labels.topic, [0])[0]
-        except DependencyDown as down:
-            raise Retry(str(down)) from down
-        if done and not start:
-            raise Retry(
-                f"labels are acknowledged to {done}, and no model on {settings.topic('models')} can be "
-                "trusted: is RIVERWATCH_MODEL_KEY the one that signed it? Until then nothing is learned"
-            )
+            if done and not start:
+                raise Retry(
+                    f"labels are acknowledged to {done}, and no model on {settings.topic('models')} can be "
+                    "trusted: is RIVERWATCH_MODEL_KEY the one that signed it? Until then nothing is learned"
+                )
         # An older snapshot than what was acknowledged (the newest was refused): learn again from there.
         return {labels: start} if start < done else {}
 

@@ -11,14 +11,15 @@ from typing import Any
 from models.matured import MaturedSettings
 from stream.adapters.kafka_client import faust_credentials
 from stream.admission import admit_label
-from stream.faust_batches import BatchTopic, Retry, create_batch_app
+from stream.faust_batches import BatchTopic, create_batch_app
 from stream.messages import DriftSignal, Label, decision_decoder, encode
 from stream.monitoring import SEGMENTS, Monitor, MonitorSettings
-from stream.ports import Clock, DependencyDown, Message, Outbox
+from stream.ports import Clock, Message, Outbox
 from stream.presence import Presence
 from stream.records import Record
 from stream.settings import Settings
 from stream.workers.score import limits_of
+from stream.workers.waiting import waiting_visibly
 
 
 def monitor_settings(settings: Settings) -> MonitorSettings:
@@ -52,11 +53,8 @@ def create_app(settings: Settings, outbox: Outbox, clock: Clock, presence: Prese
     def emit(signals: Sequence[DriftSignal], counts: dict[str, int]) -> None:
         # A batch whose signals could not be sent comes again: what it holds is counted once all the same.
         unsent.extend(signals)
-        try:
+        with waiting_visibly(presence):
             outbox.send(Message(topic, signal.signal.encode(), encode(signal)) for signal in unsent)
-        except DependencyDown as down:
-            presence.waiting(str(down))
-            raise Retry(str(down)) from down
         presence.count(counts | {"signals": len(unsent)})
         unsent.clear()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,11 +18,12 @@ from stream.admission import Limits
 from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.pipeline import Pipeline, Topics
 from stream.policy import Policy
-from stream.ports import Clock, DependencyDown, FeatureStore, Outbox, StaleOwner, StoreBehind
+from stream.ports import Clock, FeatureStore, Outbox, StaleOwner, StoreBehind
 from stream.presence import Presence
 from stream.records import Record
 from stream.serving import ServedModel, first_model, served
 from stream.settings import Settings
+from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger("riverwatch.score")
 
@@ -122,24 +125,24 @@ def create_app(
     again = threading.Event()
     disowned: dict[str, float] = {}
 
+    def begin_anew() -> None:
+        # As if told to end: nothing of the batch is acknowledged, the group is left in good order.
+        again.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
     def handle(records: list[Record]) -> None:
-        try:
-            counts = pipeline.process(records)
-        except DependencyDown as down:
-            ports.presence.waiting(str(down))
-            raise Retry(str(down)) from down
-        except StaleOwner as stale:
-            # A worker of yesterday is told by Kafka within a session; a rightful owner claims anew.
-            since = disowned.setdefault("since", time.monotonic())
-            if time.monotonic() - since > settings.session_timeout:
-                again.set()
-                raise
-            ports.presence.waiting(str(stale))
-            raise Retry(str(stale)) from stale
-        except StoreBehind as lost:
-            logger.warning("%s", lost)
-            again.set()
-            raise
+        with waiting_visibly(ports.presence):
+            try:
+                counts = pipeline.process(records)
+            except StaleOwner as stale:
+                # A worker of yesterday is told by Kafka within a session; a rightful owner claims anew.
+                since = disowned.setdefault("since", time.monotonic())
+                if time.monotonic() - since > settings.session_timeout:
+                    begin_anew()
+                raise Retry(str(stale)) from stale
+            except StoreBehind as lost:
+                begin_anew()
+                raise Retry(str(lost)) from lost
         done = time.time() * 1000.0
         ports.presence.count(
             counts._asdict(),
@@ -149,16 +152,14 @@ def create_app(
 
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         partitions = sorted(place.partition for place in held)
-        if not follower.wait(0.0):
-            raise Retry("the newest model is still being read")
-        try:
+        with waiting_visibly(ports.presence):
+            if not follower.wait(0.0):
+                raise Retry("the newest model is still being read")
             pipeline.own(partitions)
             disowned.clear()
             done = committed(settings, settings.group("score"), topic, partitions)
             back = _behind(topic, done, ports.store.progress(partitions))
             pipeline.begin_at({number: back.get(number, done[number]) for number in partitions})
-        except DependencyDown as down:
-            raise Retry(str(down)) from down
         logger.info("scoring %s, partitions %s", topic, ", ".join(map(str, partitions)) or "none")
         return {TopicPartition(topic, number): start for number, start in back.items()}
 

@@ -21,6 +21,7 @@ from stream.messages import (
     label_decoder,
     manifest_decoder,
 )
+from stream.wiring import redis_client
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Installation
@@ -215,6 +216,30 @@ def test_label_that_comes_before_its_transaction_waits_for_it(install: Callable[
     system.drained("learn", "labels")
     learned = [manifest_decoder.decode(record.value or b"").learned for record in system.read("models")]
     assert learned[-1] == 1
+
+
+def test_learner_finds_features_as_served_on_its_own_disk(install: Callable[..., Installation]) -> None:
+    system = install(maturity="3650d", decision_log="disk", duplicate_window="1s")
+    system.start("score")
+    system.start("learn")
+    labels = [
+        Label(
+            transaction_id=f"t{number}", is_fraud=True, known_at=START + timedelta(days=3), source="customer"
+        )
+        for number in range(40)
+    ]
+    system.send(labels[:10])  # these come before their transactions
+    system.drained("learn", "labels")
+    system.send(payment(number) for number in range(40))
+    system.drained("score", "transactions")
+    store = redis_client(system.settings)
+    system.until(lambda: not list(store.scan_iter("rw:*:d:*")), 20, "Redis remembers decisions")
+    system.send(labels[10:])
+    system.until(
+        lambda: manifest_decoder.decode(system.read("models")[-1].value or b"").learned == 40,
+        30,
+        "not every label was learned",
+    )
 
 
 def test_silence_matures_in_event_time_for_the_chosen_share(install: Callable[..., Installation]) -> None:

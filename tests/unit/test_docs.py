@@ -308,13 +308,3 @@ def test_a_line_that_the_program_does_not_say_is_seen(line: str) -> None:
 
 
 # What is said to be missing
-
-
-def test_what_the_cluster_page_says_of_the_disk_log_is_so() -> None:
-    says_unused = "reads Redis whatever `decision_log` says" in " ".join(CLUSTER.split())
-    uses = [
-        path.name
-        for path in (ROOT / "stream").rglob("*.py")
-        if path.name != "disk_log.py" and "DiskDecisionLog(" in path.read_text("utf-8")
-    ]
-    assert says_unused is not bool(uses), f"docs/cluster.md and CHANGELOG.md, for it is used by {uses}"

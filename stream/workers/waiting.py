@@ -1,0 +1,27 @@
+"""A dependency that is down is waited for, visibly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stream.handling import Retry
+from stream.ports import DependencyDown
+from stream.presence import Presence
+
+
+@contextmanager
+def waiting_visibly(presence: Presence) -> Iterator[None]:
+    """Have a batch tried again while a dependency is down, and let `riverwatch status` say for what it waits.
+
+    Raises:
+        Retry: a dependency is down, or the block itself wants to wait.
+    """
+    try:
+        yield
+    except DependencyDown as down:
+        presence.waiting(str(down))
+        raise Retry(str(down)) from down
+    except Retry as retry:
+        presence.waiting(retry.reason)
+        raise
