@@ -38,7 +38,7 @@ from stream.verify import (
     judge_labels,
     judge_models,
 )
-from stream.wiring import feature_spec, redis_client
+from stream.wiring import feature_spec, recorded_seconds, redis_client
 from stream.workers.score import limits_of
 
 ALWAYS = (float("-inf"), float("inf"))
@@ -125,7 +125,7 @@ class Audit:
         learned_to = committed(settings, settings.group("learn"), settings.topic("labels"), [0])[0]
         fences = dump.fences()
         counts = dump.counts()
-        remembered = self._now - float(settings.decision_ttl) + _SLACK
+        remembered = self._now + _SLACK - recorded_seconds(settings)
         for name, entry in dump.room():
             self._labels.add_waiting(name, entry)
         seen_labels = LabelsSeen(
@@ -160,7 +160,7 @@ class Audit:
             self._labels,
             seen_labels,
             digest=lambda profile: digest_of(self._codec.packed_labels(profile)),
-            remembered=remembered,
+            remembered=self._now + _SLACK - float(settings.decision_ttl),
         )
         predictions = self._judge_model(models, learner)
         self._judge_label_log(labels_start, learned_to, models, in_vain)

@@ -147,6 +147,14 @@ class ReplayedLabels:
                 bytes(found.features),
             )
 
+    def waits(self, name: str, offset: int) -> bool:
+        """Whether a label waits still: its transaction has no decision, and it was not given up."""
+        return (
+            self._told.get(name, self) is None
+            and offset not in self.rejected
+            and offset > max(self._left.get(name, (-1,)))
+        )
+
     def unresolved(self) -> Iterator[tuple[str, int]]:
         """Transactions whose label waits or was given up, and where it stood."""
         for name, offsets in self._left.items():

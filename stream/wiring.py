@@ -49,16 +49,20 @@ def redis_client(settings: Settings) -> Any:
     return connect(url)
 
 
+def recorded_seconds(settings: Settings) -> int:
+    """How long Redis remembers a decision."""
+    on_disk = settings.decision_log == "disk"
+    return max(int(settings.duplicate_window if on_disk else settings.decision_ttl), 1)
+
+
 def make_store(settings: Settings, spec: FeatureSpec, client: Any) -> RedisStore:
     """The store of profiles, decisions and labels."""
-    ttl = max(int(settings.decision_ttl), 1)
-    on_disk = settings.decision_log == "disk"
     return RedisStore(
         client,
         spec.half_lives,
         settings.shards,
-        decision_ttl_seconds=max(int(settings.duplicate_window), 1) if on_disk else ttl,
-        label_ttl_seconds=ttl,
+        decision_ttl_seconds=recorded_seconds(settings),
+        label_ttl_seconds=max(int(settings.decision_ttl), 1),
         prefix=settings.redis_prefix,
     )
 

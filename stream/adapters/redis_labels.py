@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from models.profiles import HISTORY, Knowledge
 from stream.adapters.redis_codec import Codec
@@ -115,20 +116,22 @@ class RedisLabels:
         )
 
     def waiting(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
-        """See `LabelStore.waiting`."""
+        """See `LabelStore.waiting`.
+
+        Raises:
+            DependencyDown: no answer, or the waiting room is being rebuilt and does not hold everything yet.
+        """
         results: list[bytes | None] = [None] * len(transaction_ids)
         spread = [
             (shard, places) for shard, places in enumerate(self._shards.spread(transaction_ids)) if places
         ]
-        answers = self._shards.commands(
-            [
-                (
-                    shard,
-                    ["HMGET", self._shards.key(shard, "room"), *(transaction_ids[place] for place in places)],
-                )
-                for shard, places in spread
-            ]
-        )
+        commands: list[tuple[int, list[Any]]] = [(0, ["HGET", self._shards.key(0, "labels"), "rebuilding"])]
+        for shard, places in spread:
+            names = [transaction_ids[place] for place in places]
+            commands.append((shard, ["HMGET", self._shards.key(shard, "room"), *names]))
+        rebuilding, *answers = self._shards.commands(commands)
+        if rebuilding is not None:
+            self._shards.refuse("REBUILDING what is stored here")
         for (_, places), answer in zip(spread, answers, strict=True):
             for place, label in zip(places, answer, strict=True):
                 results[place] = label

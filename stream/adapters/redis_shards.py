@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 from zlib import crc32
 
@@ -40,12 +40,14 @@ _CODES: dict[type[Exception], str] = {
 }
 _CLUSTER = (ClusterDownError, TryAgainError)  # and MasterDownError
 _PASSING = re.compile(
-    r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|LOADING|BUSY|UNKILLABLE)\b"
+    r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|LOADING|BUSY|UNKILLABLE|REBUILDING)\b"
 )
 _ADVICE = {
     "OOM": "its memory is full: raise maxmemory, add nodes, or shorten the time decisions live",
     "READONLY": "it is a replica: point the setting at the primary, or wait for the failover",
     "MISCONF": "it cannot write its snapshot: see its log, usually the disk is full",
+    "REBUILDING": "a rebuild is running and workers go on when it is done; if it was broken off, run "
+    "`riverwatch rebuild` again",
     "LOADING": "it is still loading its data: it will answer when done",
 }
 
@@ -206,6 +208,15 @@ class RedisShards:
             DependencyDown: a shard did not answer.
         """
         return self._checked(self._send(commands))
+
+    def refuse(self, said: str) -> NoReturn:
+        """Raise what a script would have made Redis say.
+
+        Raises:
+            DependencyDown: always, where it is something that passes.
+        """
+        with passing(self.place):
+            raise ResponseError(said)
 
     def _checked(self, answers: list[Any]) -> list[Any]:
         for answer in answers:

@@ -26,6 +26,11 @@ from stream.ports import NONE, StaleOwner, StoreBehind, Touch
 _FORMAT = 1  # of the bytes in Redis; another one cannot read them
 
 
+def layout_of(half_lives: Sequence[float]) -> dict[str, object]:
+    """How stored bytes are to be read; whoever writes them agrees on it."""
+    return {"format": _FORMAT, "half_lives": [float(half_life) for half_life in half_lives]}
+
+
 class _Part:
     """One shard's part of a batch: the call, and how its answer becomes readings."""
 
@@ -114,8 +119,7 @@ class RedisStore(RedisLabels):
     ) -> None:
         if decision_ttl_seconds < 1 or label_ttl_seconds < 1:
             raise ValueError("decisions and labels must live at least one second")
-        layout = {"format": _FORMAT, "half_lives": [float(half_life) for half_life in half_lives]}
-        shards_ = RedisShards(client_or_url, shards, prefix, layout)
+        shards_ = RedisShards(client_or_url, shards, prefix, layout_of(half_lives))
         super().__init__(shards_, Codec(len(half_lives)), label_ttl_seconds)
         self._ttl = str(decision_ttl_seconds)
         self._clock = clock

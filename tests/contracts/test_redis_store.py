@@ -14,8 +14,9 @@ import redis
 from infra.services import LocalRedis, free_port, redis_problem
 from models.profiles import Event, Knowledge, Reading, weights
 from stream.adapters.memory import MemoryStore
+from stream.adapters.redis_restore import RedisRestore
 from stream.adapters.redis_shards import Call, RedisShards
-from stream.adapters.redis_store import RedisStore
+from stream.adapters.redis_store import RedisStore, layout_of
 from stream.ports import DependencyDown, EntityRef, LabelTouch, StaleOwner, StoreBehind, Touch
 
 HALF_LIVES = (60.0, 3600.0)
@@ -295,3 +296,32 @@ def test_a_redis_that_stops_answering_is_down_within_the_timeout(own_redis: Loca
         other.client_pause(5_000, all=True)
         with pytest.raises(DependencyDown, match="Timeout"):
             store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+
+
+def test_nothing_is_changed_while_what_is_stored_is_rebuilt(redis_url: str) -> None:
+    store = open_store(redis_url)
+    tokens = store.claim([0])
+    store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+    with redis.Redis.from_url(redis_url) as client:
+        restore = RedisRestore(client, 4, "rw", layout_of(HALF_LIVES))
+        restore.begin()
+        for attempt in (
+            lambda: store.claim([0]),
+            lambda: store.apply([touch(1)], ends={0: 1}, recorded={0: 0}, tokens=tokens),
+            lambda: store.record([(0, "t", b"1")], tokens=tokens),
+            lambda: store.apply_labels([label(1)], learned=0),
+            lambda: store.waiting(["t"]),
+        ):
+            with pytest.raises(
+                DependencyDown, match="a rebuild is running and workers go on when it is done"
+            ):
+                attempt()
+        names = {key.rpartition(b"}:")[2] for key in client.scan_iter()}
+        assert names == {b"partitions", b"labels", b"layout"}, "what was there is gone"
+        restore.fields(0, "partitions", {"decided": 3})
+        restore.end()
+    assert store.counts() == {"decided": 3, "rejected": 0, "copies": 0}
+    assert store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens), "an owner stays one"
+    assert store.claim([0])[0] > tokens[0]
+    assert store.apply_labels([label(1)], learned=0) == ["new"]
+    assert store.waiting(["t"]) == [None]

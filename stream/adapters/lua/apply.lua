@@ -30,7 +30,9 @@ for p = 1, partitions do
   fields[3 * p - 1] = 'fence:' .. partition
   fields[3 * p] = 'recorded:' .. partition
 end
+fields[3 * partitions + 1] = 'rebuilding'
 local stored = call('HMGET', KEYS[1], unpack(fields))
+if stored[3 * partitions + 1] then return redis.error_reply('REBUILDING what is stored here') end
 local changes = {}
 local fences, trimmed, fence = {}, {}, {}
 for p = 1, partitions do

@@ -3,6 +3,7 @@
 -- KEYS  1: the shard's partitions.  ARGV  1: 1 to issue; then partition, floor for each partition.
 -- Returns the tokens as they stand now.
 
+if redis.call('HGET', KEYS[1], 'rebuilding') then return redis.error_reply('REBUILDING what is stored here') end
 local step = tonumber(ARGV[1])
 local tokens = {}
 for a = 2, #ARGV, 2 do

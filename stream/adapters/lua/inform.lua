@@ -11,6 +11,7 @@ local ldexp, call = math.ldexp, redis.call
 local halves, HISTORY, labels = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4]
 local DOUBLES = 6 + 3 * halves
 local LAYOUT = '<' .. rep('d', DOUBLES)
+if call('HGET', KEYS[1], 'rebuilding') then return redis.error_reply('REBUILDING what is stored here') end
 local fence = tonumber(call('HGET', KEYS[1], 'profiles') or '-1')
 
 local profiles, histories = {}, {}

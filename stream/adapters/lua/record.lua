@@ -4,6 +4,7 @@
 -- ARGV  1: seconds to live; 2: partitions; then partition, token for each; then the decisions.
 -- Returns {0, partition, newest token} for a stale owner, else {1, what is recorded of each, nil if ours}.
 
+if redis.call('HGET', KEYS[1], 'rebuilding') then return redis.error_reply('REBUILDING what is stored here') end
 local partitions = tonumber(ARGV[2])
 local changes = {}
 for p = 1, partitions do

@@ -7,6 +7,7 @@
 -- Returns one letter a label: N(ew) C(orrection) R(epeat) S(uperseded) W(aiting).
 
 local call = redis.call
+if call('HGET', KEYS[1], 'rebuilding') then return redis.error_reply('REBUILDING what is stored here') end
 local fence = tonumber(call('HGET', KEYS[1], 'standings') or '-1')
 call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[2])
 
