@@ -30,11 +30,15 @@ What next:
 @click.option(
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the summary as JSON."
 )
-def demo(seed: int, keep: bool, file: Path | None) -> None:
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the last screen as SVG."
+)
+def demo(seed: int, keep: bool, file: Path | None, picture: Path | None) -> None:
     """Stream some simulated weeks of payments through Kafka, Redis and the workers; about two minutes."""
     from rich.console import Console  # noqa: PLC0415 - `--help` stays instant
 
     from infra.services import clear_running, write_running  # noqa: PLC0415
+    from stream.demo.screen import picture as drawn  # noqa: PLC0415
     from stream.demo.screen import screen  # noqa: PLC0415
     from stream.demo.show import Demo, demo_folder  # noqa: PLC0415
 
@@ -55,6 +59,8 @@ def demo(seed: int, keep: bool, file: Path | None) -> None:
                 if file is not None:
                     file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
                     click.echo(f"the summary is in {file}")
+                if picture is not None:
+                    picture.write_text(drawn(showing.board), encoding="utf-8")
                 if keep:
                     click.echo("still up; `riverwatch status` in another terminal; Ctrl-C ends it")
                     signal.pause()

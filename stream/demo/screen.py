@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from io import StringIO
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +28,16 @@ def sparkline(points: Sequence[Point], width: int = WIDTH) -> str:
     '▃▅█'
     """
     return "".join(BLOCKS[min(int(p.value * len(BLOCKS)), len(BLOCKS) - 1)] for p in points[-width:])
+
+
+def picture(board: Board) -> str:
+    """The screen as an SVG that needs nothing from anywhere."""
+    console = Console(record=True, width=118, file=StringIO(), force_terminal=True)
+    console.print(screen(board))
+    svg = console.export_svg(title="riverwatch demo")
+    # The fonts that rich would fetch from the web: the reader's own will do.
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
 def screen(board: Board) -> RenderableType:
