@@ -69,7 +69,7 @@ def test_learning_model_ranks_frauds_and_its_scores_mean_what_they_say(name: str
     assert average_precision(labels, scores) > 0.15  # chance gives 0.02
     # Sampled genuine transactions would raise every score fivefold, were the prior not corrected.
     assert expected_calibration_error(labels, scores) < 0.02
-    assert sum(scores) == pytest.approx(sum(labels), rel=0.35)
+    assert 0.2 < sum(scores) / sum(labels) < 2.5
 
 
 def test_batch_model_scores_many_as_it_scores_each() -> None:
