@@ -26,6 +26,7 @@ from stream.adapters.redis_codec import Codec
 from stream.adapters.redis_dump import Fences, Held, RedisDump, digest_of
 from stream.messages import manifest_decoder
 from stream.records import Record
+from stream.replayed_events import NO_FEATURES
 from stream.replayed_labels import ReplayedLabels, Stood
 from stream.settings import Settings, SettingsError
 from stream.verify import (
@@ -75,7 +76,7 @@ class _Sample:
 
 class _Line(msgspec.Struct, frozen=True):
     transaction_id: str
-    features: msgspec.Raw = msgspec.Raw(b"null")
+    features: msgspec.Raw = NO_FEATURES
 
 
 _line = msgspec.json.Decoder(_Line).decode
@@ -203,12 +204,12 @@ class Audit:
             return  # said when the decisions are judged
         value = record.value or b""
         wanted = self._labels.wants(line.transaction_id)
-        if wanted and line.features == b"null":
+        if wanted and line.features == NO_FEATURES:
             [recorded] = self._dump.recorded([line.transaction_id])
             value = recorded.partition(b"\n")[0] if recorded else value
         if wanted:
             self._labels.add_decision(line.transaction_id, value)
-        if line.features != b"null":
+        if line.features != NO_FEATURES:
             self._sample.add(bytes(line.features))
 
     def _side_by_side(self, judge: EventJudge) -> None:

@@ -18,6 +18,8 @@ from models.profiles import Event, LabelProfile, Profile, Reading, empty, no_lab
 from stream.messages import Time, Transaction
 from stream.records import Record
 
+NO_FEATURES = msgspec.Raw(b"null")
+
 
 class Served(msgspec.Struct, frozen=True):
     """What a replay needs of a decision.
@@ -32,7 +34,7 @@ class Served(msgspec.Struct, frozen=True):
     model_version: str
     origin: tuple[int, int] = (-1, -1)
     entities: dict[str, tuple[str, int, int]] = {}
-    features: msgspec.Raw = msgspec.Raw(b"null")
+    features: msgspec.Raw = NO_FEATURES
 
 
 served_decoder = msgspec.json.Decoder(Served)

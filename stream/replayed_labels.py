@@ -103,6 +103,7 @@ class ReplayedLabels:
         self._at: dict[str, tuple[int, LabelProfile]] = {}
         self._decode = msgspec.json.Decoder(_Decision).decode
         self.known: dict[str, Known] = {}
+        self.silent: set[str] = set()
         self.rejected: set[int] = set()
         self.end = 0
 
@@ -117,7 +118,10 @@ class ReplayedLabels:
             self.rejected.add(record.offset)
             return
         name = label.transaction_id
-        known_at = NOTHING_KNOWN if label.source == SILENCE else label.known_at.timestamp()
+        known_at = label.known_at.timestamp()
+        if label.source == SILENCE:
+            known_at = NOTHING_KNOWN
+            self.silent.add(name)
         self._log.append(_Label(record.offset, name, label.is_fraud, known_at, record.timestamp_ms / 1000.0))
         self._told.setdefault(name, None)
         for header, value in record.headers:
@@ -164,13 +168,20 @@ class ReplayedLabels:
         """Whether the labelled transaction has a decision."""
         return self._told.get(name) is not None
 
-    def play(self, stood: Callable[[Stood], None]) -> None:
+    def play(self, stood: Callable[[Stood], None], *, at: int | None = None) -> Mapping[str, Known]:
         """Give every label its standing, in the order of the log.
 
         Args:
             stood: called with each.
+            at: an offset.
+
+        Returns:
+            What was known of each transaction before the label at `at`, or at the end.
         """
+        before: dict[str, Known] | None = None
         for label in self._log:
+            if at is not None and label.offset >= at and before is None:
+                before = dict(self.known)
             told = self._told[label.name]
             if told is not None and self._waited(label, told):
                 told = None
@@ -183,6 +194,7 @@ class ReplayedLabels:
                 if label.is_fraud or is_chosen(label.name, self._genuine_rate):
                     features = told.features
             stood(Stood(label.offset, label.name, label.is_fraud, standing, features))
+        return self.known if before is None else before
 
     def _waited(self, label: _Label, told: _Told) -> bool:
         """Whether the label found no decision: too early, or so late that it was forgotten."""

@@ -21,7 +21,7 @@ from models.profiles import LabelProfile
 from stream.admission import Limits, Rejected, admit_transaction
 from stream.messages import Transaction, encode, transaction_decoder
 from stream.records import Record
-from stream.replayed_events import Case, Packing, ReplayedEvents, Served, Turn, served_decoder
+from stream.replayed_events import NO_FEATURES, Case, Packing, ReplayedEvents, Served, Turn, served_decoder
 from stream.replayed_labels import ReplayedLabels
 
 MOST_EXAMPLES = 10
@@ -216,7 +216,7 @@ class EventJudge:
             return
         self.versions.add(decision.model_version)
         self._compare_recorded(decision, value, recorded)
-        if decision.features == b"null" and recorded is not None:  # the setting keeps them off the topic
+        if decision.features == NO_FEATURES and recorded is not None:  # the setting keeps them off the topic
             line = recorded.partition(b"\n")[0]
             decision = msgspec.structs.replace(decision, features=served_decoder.decode(line).features)
         waiting = self._waiting.pop(decision.origin, None)
@@ -276,7 +276,7 @@ class EventJudge:
                 )
             return
         line = recorded.partition(b"\n")[0]
-        if decision.features == b"null":
+        if decision.features == NO_FEATURES:
             kept = served_decoder.decode(line)
             same = (kept.origin, kept.decided_at, kept.action) == (
                 decision.origin,
@@ -344,7 +344,7 @@ class EventJudge:
         name = f"{case.decision.transaction_id} (event {_at(case.place)})"
         if len(readings) < len(case.entities):
             self._findings.broken(3, "was decided with labels that the log does not hold", name)
-        elif case.decision.features == b"null":
+        elif case.decision.features == NO_FEATURES:
             self._unread += 1
         elif start <= case.came < end:
             self.features += 1

@@ -1,0 +1,136 @@
+"""Redis is lost and comes back from Kafka: the same bits, and the workers go on as if nothing had been."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from producers.simulate import DEMO, simulate
+from stream.adapters.redis_restore import RedisRestore
+from stream.adapters.redis_store import layout_of
+from stream.audit import Audit
+from stream.messages import Label, Transaction
+from stream.rebuild import rebuild
+from stream.wiring import feature_spec, redis_client
+
+if TYPE_CHECKING:
+    from conftest import Installation
+
+pytestmark = pytest.mark.guarantee
+
+Install = Callable[..., "Installation"]
+
+
+def simulated(count: int, seed: int) -> list[Transaction | Label]:
+    return list(islice(simulate(DEMO, seed=seed), count))
+
+
+def settled(system: Installation) -> None:
+    """Wait until every worker has done what there is."""
+    system.drained("score", "transactions")
+    system.until(
+        lambda: not any(system.behind("learn", topic) for topic in ("scores", "labels")),
+        60,
+        "learn is behind",
+    )
+
+
+def stood(client: Any) -> dict[bytes, Any]:
+    """Everything in Redis but the journals of events and whose the partitions are."""
+    readers = {b"string": client.get, b"hash": client.hgetall}
+    found: dict[bytes, Any] = {}
+    for key in client.scan_iter("rw:{*"):
+        if b":journal:" in key:
+            continue
+        kind = client.type(key)
+        if kind == b"zset":
+            found[key] = client.zrange(key, 0, -1, withscores=True)
+        else:
+            found[key] = readers[kind](key)
+        if key.endswith(b"}:partitions"):
+            kept = (b"fence:", b"decided", b"rejected", b"copies")
+            found[key] = {name: value for name, value in found[key].items() if name.startswith(kept)}
+        if key.endswith(b"}:labels"):  # of several shards each ends at the last label it saw itself
+            del found[key]
+    return found
+
+
+def labels_before(items: list[Transaction | Label]) -> list[Label]:
+    """Two labels on some of the payments, and one on a payment that never comes."""
+    day = timedelta(days=1)
+    paid = [item for item in items if isinstance(item, Transaction)]
+    early = [
+        Label(transaction_id=item.transaction_id, is_fraud=fraud, known_at=item.event_time + late, source="x")
+        for item in paid[::150]
+        for fraud, late in ((True, 2 * day), (False, day))
+    ]
+    ghosts = [
+        Label(transaction_id="ghost", is_fraud=fraud, known_at=paid[-1].event_time + late, source="x")
+        for fraud, late in ((True, 2 * day), (False, day))
+    ]
+    return early + ghosts
+
+
+@pytest.mark.parametrize("own", [{}, {"shards": 3, "features_in_scores": False}], ids=["one", "shards"])
+def test_everything_is_rebuilt_to_the_same_bits(install: Install, own: dict[str, Any]) -> None:
+    changed = {"genuine_rate": 0.3, "maturity": "2d", **own}
+    system = install(partitions=2, **changed)
+    workers = [system.start("score", **changed), system.start("learn", **changed)]
+    items = simulated(3000, seed=8)
+    system.send(labels_before(items))
+    system.drained("learn", "labels")
+    system.send(items)
+    system.send(item for item in items[::300] if isinstance(item, Transaction))
+    system.send_raw("transactions", b"c", b"junk")
+    system.flush()
+    settled(system)
+    for process in workers:
+        process.stop(15)
+    client = redis_client(system.settings)
+    before = stood(client)
+    kinds = {key.rpartition(b"}:")[2].partition(b":")[0] for key in before}
+    assert kinds >= {b"e", b"l", b"d", b"k", b"room", b"room-times", b"standings", b"partitions"}
+    assert sum(b"{due" in key for key in before) == 2
+    client.flushdb()
+    done = rebuild(system.settings)
+    assert done.remarks == ()
+    after = stood(client)
+    assert after.keys() == before.keys()
+    assert {key for key in before if before[key] != after[key]} == set()
+    system.start("score", **changed)
+    system.start("learn", **changed)
+    system.send(simulated(4000, seed=8)[3000:])
+    settled(system)
+    report = Audit(system.settings).run()
+    assert {promise.verdict for promise in report.promises} == {"holds"}, report
+
+
+def test_workers_wait_while_the_store_is_rebuilt_and_go_on_after_it(install: Install) -> None:
+    """Redis loses everything under traffic; a rebuild is broken off, and the next one ends."""
+    changed = {"genuine_rate": 0.3, "maturity": "2d"}
+    system = install(partitions=2, **changed)
+    for role in ("score", "score", "learn"):
+        system.start(role, **changed)
+    items = simulated(6000, seed=9)
+    system.send(items[:3000])
+    settled(system)
+    client = redis_client(system.settings)
+    client.flushdb()
+    spec = feature_spec(system.settings)
+    RedisRestore(client, 1, "rw", layout_of(spec.half_lives)).begin()
+    system.send(items[3000:4500])
+    system.until(
+        lambda: any("a rebuild is running" in worker.waiting for worker in system.workers()),
+        30,
+        "nobody says that a rebuild is running",
+    )
+    assert system.behind("score", "transactions") > 0
+    rebuild(system.settings)
+    system.send(items[4500:])
+    settled(system)
+    report = Audit(system.settings).run()
+    assert {promise.verdict for promise in report.promises} == {"holds"}, report
