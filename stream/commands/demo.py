@@ -31,9 +31,16 @@ What next:
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the summary as JSON."
 )
 @click.option(
+    "--seconds",
+    type=click.FloatRange(min=5),
+    default=95.0,
+    show_default=True,
+    help="How long the weeks take.",
+)
+@click.option(
     "--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the last screen as SVG."
 )
-def demo(seed: int, keep: bool, file: Path | None, picture: Path | None) -> None:
+def demo(seed: int, keep: bool, file: Path | None, seconds: float, picture: Path | None) -> None:
     """Stream some simulated weeks of payments through Kafka, Redis and the workers; about two minutes."""
     from rich.console import Console  # noqa: PLC0415 - `--help` stays instant
 
@@ -46,7 +53,7 @@ def demo(seed: int, keep: bool, file: Path | None, picture: Path | None) -> None
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     console = Console()
     with demo_folder() as folder:
-        showing = Demo(seed=seed, console=console, folder=folder)
+        showing = Demo(seed=seed, seconds=seconds, console=console, folder=folder)
         try:
             with showing.services() as settings:
                 write_running(folder, settings.kafka_bootstrap, settings.redis_url, os.getpid(), "embedded")

@@ -36,7 +36,6 @@ from stream.presence import workers
 from stream.settings import Duration, Settings
 from stream.wiring import redis_client
 
-STREAM_SECONDS = 95.0  # the simulated weeks take so long; start and end make it two minutes
 CARDS_PER_DAY = 10
 WORKERS = ("score", "score", "learn", "monitor")
 SETTLE = 20.0  # seconds at most until the last events are decided
@@ -51,12 +50,14 @@ class Demo:
 
     Args:
         seed: of the simulation; the same seed streams the same payments.
+        seconds: that the simulated weeks take.
         console: where it is shown.
         folder: logs and data; kept when something goes wrong.
     """
 
-    def __init__(self, *, seed: int, console: Console, folder: Path) -> None:
+    def __init__(self, *, seed: int, seconds: float, console: Console, folder: Path) -> None:
         self._seed = seed
+        self._seconds = seconds
         self._console = console
         self._folder = folder
         first = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -117,7 +118,9 @@ class Demo:
         board.phase = "streaming simulated payments"
         streamer = threading.Thread(target=self._guarded, args=(self._stream, settings), daemon=True)
         streamer.start()
-        self._await(lambda: not streamer.is_alive(), settings, 4 * STREAM_SECONDS, "the stream did not end")
+        self._await(
+            lambda: not streamer.is_alive(), settings, 4 * self._seconds + 60, "the stream did not end"
+        )
         board.phase = "finishing"
         self._await(self._caught_up, settings, SETTLE, "not everything was decided")
         board.phase = "done"
@@ -127,7 +130,7 @@ class Demo:
         self._stop.set()
 
     def _stream(self, settings: Settings) -> None:
-        factor = self._days * 86400.0 / STREAM_SECONDS
+        factor = self._days * 86400.0 / self._seconds
         end = self._spec.start + timedelta(days=self._days)
         done = publish(
             # Labels go on coming for weeks after the last payment; the demo ends with the payments.
