@@ -54,8 +54,8 @@ class _Served(msgspec.Struct, frozen=True):
     """What the learner needs of a decision."""
 
     event_time: Time
-    features: dict[str, float]
     entities: dict[str, tuple[str, int, int]]
+    features: dict[str, float] | None = None  # a decision that came back from `scores` may lack them
 
 
 _served = msgspec.json.Decoder(_Served)
@@ -215,7 +215,8 @@ class Learner:
         for touch, standing in zip(touches, standings, strict=True):
             if standing in ("new", "correction") and (known := served.get(touch.transaction_id)):
                 frauds += touch.is_fraud
-                if touch.is_fraud or is_chosen(touch.transaction_id, self._genuine_rate):
+                wanted = touch.is_fraud or is_chosen(touch.transaction_id, self._genuine_rate)
+                if wanted and known.features is not None:
                     self.model.learn_one(known.features, touch.is_fraud)
                     learned += 1
         self.learned += learned

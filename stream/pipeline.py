@@ -120,6 +120,15 @@ class Pipeline:
         for partition in owned:
             self._recorded.pop(partition, None)
 
+    def remember(self, decisions: Sequence[tuple[int, str, bytes]]) -> None:
+        """Record decisions that were emitted before and that the store has lost (see `adapters.emitted`).
+
+        Raises:
+            StaleOwner, DependencyDown: as `process`.
+        """
+        if decisions:
+            self._store.record(decisions, tokens=self._tokens)
+
     def begin_at(self, starts: Mapping[int, int]) -> None:
         """Say where owned partitions are read from; whatever lies below must have been acknowledged.
 

@@ -63,6 +63,23 @@ class TopicReader:
         except KafkaException as error:
             raise DependencyDown(f"Kafka ({self._place}): {error.args[0].str()}") from error
 
+    def since(self, timestamp_ms: int) -> dict[int, int]:
+        """Of each partition the first offset whose record is not older; the end where there is none.
+
+        Raises:
+            DependencyDown: Kafka does not answer, or cannot say (the embedded one).
+        """
+        bounds = self.bounds()
+        asked = [TopicPartition(self._topic, number, timestamp_ms) for number in bounds]
+        try:
+            found = self._consumer.offsets_for_times(asked, timeout=10)
+        except KafkaException as error:
+            raise DependencyDown(f"Kafka ({self._place}): {error.args[0].str()}") from error
+        return {
+            place.partition: place.offset if place.offset >= 0 else bounds[place.partition][1]
+            for place in found
+        }
+
     def start(self, at: Mapping[int, int]) -> None:
         """Go to these offsets."""
         self._consumer.assign([TopicPartition(self._topic, number, offset) for number, offset in at.items()])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from models.feature_spec import FeatureSpec
+from stream.adapters.emitted import emitted_since
 from stream.adapters.kafka_admin import committed
 from stream.adapters.kafka_client import faust_credentials
 from stream.adapters.kafka_models import ModelFollower, Published
@@ -159,6 +160,8 @@ def create_app(
             disowned.clear()
             done = committed(settings, settings.group("score"), topic, partitions)
             back = _behind(topic, done, ports.store.progress(partitions))
+            if back:
+                pipeline.remember(emitted_since(settings, back))
             pipeline.begin_at({number: back.get(number, done[number]) for number in partitions})
         logger.info("scoring %s, partitions %s", topic, ", ".join(map(str, partitions)) or "none")
         return {TopicPartition(topic, number): start for number, start in back.items()}

@@ -1,0 +1,84 @@
+"""A Redis that loses its last moments, as after a failover: workers notice, go back, and nothing differs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stream.messages import Transaction
+from stream.wiring import feature_spec, make_store, redis_client
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Install, Installation
+
+pytestmark = pytest.mark.guarantee
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def payments(first: int, last: int) -> list[Transaction]:
+    return [
+        Transaction(
+            transaction_id=f"t{number}",
+            event_time=START + timedelta(minutes=number),
+            card_id=f"c{number % 17}",
+            merchant_id=f"m{number % 5}",
+            # One in ten is far above the norm of its card: some are alerts.
+            amount_minor=900_000 if number % 10 == 9 else 1000 + number % 300,
+            currency="EUR",
+        )
+        for number in range(first, last)
+    ]
+
+
+def kept(client: Any) -> dict[bytes, bytes]:
+    return {key: client.dump(key) for key in client.keys("rw:*") if b":worker:" not in key}
+
+
+def lose(client: Any, older: dict[bytes, bytes]) -> None:
+    client.flushdb()
+    for key, value in older.items():
+        client.restore(key, 0, value)
+
+
+def profiles(system: Installation) -> dict[tuple[str, str], object]:
+    store = make_store(system.settings, feature_spec(system.settings), redis_client(system.settings))
+    names = [("card", f"c{number}") for number in range(17)] + [("merchant", f"m{n}") for n in range(5)]
+    return {name: store.profile(*name) for name in names}
+
+
+@pytest.mark.parametrize("working", [False, True], ids=["between two workers", "under a worker"])
+def test_what_was_emitted_stays_and_profiles_are_made_right(install: Install, working: bool) -> None:
+    system = install(partitions=2, review_share="0.2", decline_share="0.05")
+    worker = system.start("score")
+    system.send(payments(0, 400))
+    system.drained("score", "transactions")
+    client = redis_client(system.settings)
+    older = kept(client)
+    system.send(payments(400, 700))
+    system.drained("score", "transactions")
+    right = profiles(system)
+    if not working:
+        assert worker.stop(20) == 0
+    lose(client, older)
+    assert profiles(system) != right, "nothing was lost: the test proves nothing"
+    if not working:
+        system.start("score")
+    system.send(payments(700, 800))
+    system.until(lambda: len(system.read("scores")) >= 800 + 300, 60, "the worker did not go back")
+    system.drained("score", "transactions")
+    account = system.account().completeness
+    assert account.is_complete, account
+    assert account.decided == 800
+    assert account.copies >= 300
+    assert account.differing == 0
+    alerts = [(record.key, record.value) for record in system.read("alerts")]
+    assert len(set(alerts)) == len({value.split(b'"alert_id":')[1][:12] for _, value in alerts if value})
+    undisturbed = install(partitions=2, redis_prefix="undisturbed")
+    undisturbed.start("score")
+    undisturbed.send(payments(0, 800))
+    undisturbed.drained("score", "transactions")
+    cards = {name: profile for name, profile in profiles(undisturbed).items() if name[0] == "card"}
+    assert cards == {name: profile for name, profile in profiles(system).items() if name[0] == "card"}
