@@ -22,6 +22,7 @@ COMMANDS = {
     "status": "stream.commands.status:status",
     "quality": "stream.commands.quality:quality",
     "verify": "stream.commands.verify:verify",
+    "profile": "stream.commands.profile:profile",
     "rebuild": "stream.commands.rebuild:rebuild",
     "experiment": "stream.commands.experiment:experiment",
     "features": "stream.commands.features:features",

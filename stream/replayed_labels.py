@@ -98,6 +98,7 @@ class ReplayedLabels:
         self._log: list[_Label] = []
         self._called_in: dict[str, int] = {}
         self._left: dict[str, set[int]] = {}
+        self._early: dict[str, int] = {}
         self._told: dict[str, _Told | None] = {}
         self._knowledge: dict[str, list[tuple[int, float, bool, bool]]] = {}
         self._at: dict[str, tuple[int, LabelProfile]] = {}
@@ -178,6 +179,7 @@ class ReplayedLabels:
         Returns:
             What was known of each transaction before the label at `at`, or at the end.
         """
+        self._find_early()
         before: dict[str, Known] | None = None
         for label in self._log:
             if at is not None and label.offset >= at and before is None:
@@ -200,11 +202,19 @@ class ReplayedLabels:
         """Whether the label found no decision: too early, or so late that it was forgotten."""
         if label.offset <= self._called_in.get(label.name, -1):
             return True
-        left = self._left.get(label.name)
-        late = label.came > told.decided_at + self._ttl / 2.0
-        if left is None:
-            return False
-        return label.offset in left if late else label.offset <= max(left)
+        if self._is_late(label, told):
+            return label.offset in self._left.get(label.name, ())
+        return label.offset <= self._early.get(label.name, -1)
+
+    def _is_late(self, label: _Label, told: _Told) -> bool:
+        return label.came > told.decided_at + self._ttl / 2.0
+
+    def _find_early(self) -> None:
+        """Of each transaction the last label that waits, or was given up, before its decision came."""
+        for label in self._log:
+            told = self._told[label.name]
+            if told and label.offset in self._left.get(label.name, ()) and not self._is_late(label, told):
+                self._early[label.name] = label.offset
 
     def _stand(self, label: _Label, *, decided: bool) -> str:
         known = self.known.get(label.name)

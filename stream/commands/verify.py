@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from stream.commands.moment import Moment
 from stream.commands.options import CONNECTION, with_settings
 from stream.commands.progress import Bar
 from stream.settings import Settings
@@ -19,20 +20,6 @@ if TYPE_CHECKING:
     from stream.verify import Promise
 
 COLOURS = {"holds": "green", "broken": "red", "not judged": "yellow"}
-
-
-class Moment(click.ParamType):
-    """A day or a time, UTC where it does not say otherwise."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The time that a text names."""
-        try:
-            found = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value} is no time: write 2026-01-31, or 2026-01-31T14:00", param, ctx)
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 @click.command()

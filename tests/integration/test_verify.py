@@ -23,6 +23,7 @@ from stream.adapters.kafka_client import confluent
 from stream.adapters.kafka_models import opened
 from stream.adapters.kafka_outbox import KafkaOutbox
 from stream.audit import Audit, Report
+from stream.entity import as_it_stands, as_it_was
 from stream.messages import Decision, Label, Transaction, decision_decoder, encode, manifest_decoder
 from stream.pipeline import Pipeline, Topics
 from stream.ports import Message
@@ -407,3 +408,16 @@ def test_a_forged_and_a_broken_model_are_caught(finished: Run) -> None:
     reasons = found[6]["a model on the topic cannot be trusted; workers refuse it"]
     assert "signature does not match" in reasons[0]
     assert "no manifest" in reasons[1]
+
+
+def test_what_was_known_of_an_entity_at_the_end_is_what_stands_in_redis(finished: Run) -> None:
+    """From the logs and from Redis, to the bit; and before the first event nothing was known."""
+    system, _ = finished
+    for name in ("merchant:m1", "c1"):
+        stands = as_it_stands(system.settings, name)
+        was = as_it_was(system.settings, name, stands.at)
+        assert was == stands
+        assert (stands.events, stands.labels) == (40, 40)
+        assert as_it_was(system.settings, name, START - timedelta(days=1)).events == 0
+        early = as_it_was(system.settings, name, START + timedelta(minutes=9))
+        assert (early.events, early.labels) == (10, 0), "no label was known yet"

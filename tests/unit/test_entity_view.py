@@ -1,0 +1,75 @@
+"""What is known of an entity, as people see it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from models.feature_spec import FeatureSpec
+from models.features import event_of, knowledge_of
+from models.profiles import empty, informed, no_labels, updated
+from stream.commands.profile import as_text
+from stream.entity_view import entity_named, profile_at, view
+from stream.messages import Transaction
+
+SPEC = FeatureSpec()
+START = datetime(2026, 1, 5, tzinfo=UTC)
+DAY = 86400.0
+
+
+def payment(number: int) -> Transaction:
+    return Transaction(
+        transaction_id=f"t{number}",
+        event_time=START + timedelta(days=number),
+        card_id="c1",
+        merchant_id=f"m{number}",
+        amount_minor=2000,
+        currency="EUR",
+        country="FR" if number else None,
+    )
+
+
+def test_counts_decay_to_the_moment_of_the_view_and_the_norm_does_not() -> None:
+    profile = empty(len(SPEC.half_lives))
+    for _ in range(8):
+        profile = updated(profile, event_of(payment(0), SPEC), 10)
+    at = START.timestamp() + 7 * DAY
+    labels = informed(no_labels(len(SPEC.half_lives)), knowledge_of(START.timestamp(), True, SPEC))
+    found = view("card:c1", profile, labels, SPEC, at)
+    week = next(span for span in found.spans if span.half_life == "7d")
+    assert (week.events, week.amount, week.frauds) == pytest.approx((4.0, 80.0, 0.5))
+    assert week.usual_amount == pytest.approx(20.0)
+    hour = found.spans[0]
+    assert hour.usual_amount is None, "too few events are left to say what is usual"
+    assert (found.events, found.first, found.last) == (8, START, START)
+    assert (found.frauds, found.first_fraud, found.latest_labels) == (1, START, [True])
+
+
+def test_a_profile_of_the_past_holds_the_events_up_to_then_in_the_order_recorded() -> None:
+    events = [(place, payment(number)) for place, number in ((2, 2), (0, 1), (1, 0), (3, 5))]
+    profile = profile_at(events, 10, SPEC, (START + timedelta(days=2)).timestamp())
+    expected = empty(len(SPEC.half_lives))
+    for number in (1, 0, 2):
+        expected = updated(expected, event_of(payment(number), SPEC), 10)
+    assert profile == expected
+    found = view("card:c1", profile, no_labels(len(SPEC.half_lives)), SPEC, START.timestamp())
+    assert [(each.merchant_id, each.country) for each in found.recent] == [
+        ("m2", "FR"),
+        ("m0", None),
+        ("m1", "FR"),
+    ]
+    assert as_text(found).splitlines()[-1] == "  2026-01-06 00:00:00       2,000  m1  FR"
+
+
+def test_of_an_entity_that_was_never_seen_nothing_is_known() -> None:
+    halves = len(SPEC.half_lives)
+    found = view("card:x", empty(halves), no_labels(halves), SPEC, START.timestamp())
+    assert (found.events, found.labels, found.first, found.last_fraud) == (0, 0, None, None)
+    assert "events   0, from - to -" in as_text(found)
+
+
+def test_an_entity_is_named_by_kind_and_key_and_a_card_by_its_key_alone() -> None:
+    assert entity_named("device:a:b", SPEC) == ("device", "a:b")
+    assert entity_named("c1", SPEC) == entity_named("card:c1", SPEC) == ("card", "c1")
+    assert entity_named("merchant:", SPEC) == ("card", "merchant:")

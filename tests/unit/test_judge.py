@@ -1,0 +1,386 @@
+"""The judge over logs in memory: it agrees with the store in any order of work, and finds what is wrong."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from zlib import crc32
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.feature_spec import FeatureSpec
+from stream.adapters.memory import MemoryOutbox, MemoryStore
+from stream.adapters.redis_codec import Codec
+from stream.adapters.redis_dump import digest_of
+from stream.admission import Limits
+from stream.messages import Label, Transaction, decision_decoder, encode
+from stream.pipeline import Pipeline, Topics
+from stream.policy import Policy, Thresholds
+from stream.records import Record
+from stream.replayed_labels import ReplayedLabels
+from stream.verify import EventJudge, Findings, LabelsSeen, Model, Seen, judge_labels, judge_models
+
+SPEC = FeatureSpec()
+CODEC = Codec(len(SPEC.half_lives))
+START = datetime(2026, 1, 5, tzinfo=UTC)
+LIMITS = Limits()
+NEVER = float("-inf")
+
+
+class Scorer:
+    version = "m1"
+    thresholds = Thresholds(0.9, 0.99)
+
+    def score(self, features: dict[str, float]) -> tuple[float, Sequence[tuple[str, float]]]:
+        return crc32(repr(features).encode()) / 2.0**32, []
+
+
+def payment(number: int, card: str, merchant: str) -> Transaction:
+    return Transaction(
+        transaction_id=f"t{number}",
+        event_time=START + timedelta(minutes=7 * number),
+        card_id=card,
+        merchant_id=merchant,
+        amount_minor=500 + 37 * number,
+        currency="EUR",
+    )
+
+
+class World:
+    """Two partitions, worked on in batches in the order that chance gives; then everything is judged."""
+
+    def __init__(self, seed: int, count: int = 40) -> None:
+        chance = random.Random(seed)
+        self.store = MemoryStore(SPEC.half_lives)
+        self.outbox = MemoryOutbox()
+        self.events: list[list[Record]] = [[], []]
+        for number in range(count):
+            item = payment(number, f"c{chance.randrange(6)}", f"m{chance.randrange(3)}")
+            self.append(crc32(item.card_id.encode()) % 2, item.card_id, encode(item))
+        pipeline = Pipeline(
+            store=self.store,
+            outbox=self.outbox,
+            model=Scorer,
+            clock=lambda: START,
+            spec=SPEC,
+            policy=Policy(),
+            topics=Topics("scores", "alerts", "dead-letters"),
+            limits=LIMITS,
+        )
+        pipeline.own((0, 1))
+        at = [0, 0]
+        while any(at[p] < len(self.events[p]) for p in (0, 1)):
+            partition = chance.randrange(2)
+            size = chance.randrange(1, 6)
+            batch = self.events[partition][at[partition] : at[partition] + size]
+            if batch:
+                pipeline.process(batch)
+                at[partition] += len(batch)
+        self.committed = {p: len(self.events[p]) for p in (0, 1)}
+        self.scores = [
+            Record("scores", 0, place, 0, message.key, message.value, message.headers)
+            for place, message in enumerate(m for m in self.outbox.sent if m.topic == "scores")
+        ]
+
+    def append(self, partition: int, card: str, value: bytes) -> Record:
+        log = self.events[partition]
+        log.append(
+            Record(
+                "transactions", partition, len(log), int(START.timestamp() * 1e3 + 1e10), card.encode(), value
+            )
+        )
+        return log[-1]
+
+    def held(self) -> dict[str, tuple[int, bytes]]:
+        return {
+            f"{kind}:{key}": (profile.updates, digest_of(CODEC.packed(profile)))
+            for (kind, key), profile in self.store._profiles.items()
+        }
+
+    def judged(
+        self, *, seed: int = 0, held: dict[str, tuple[int, bytes]] | None = None
+    ) -> tuple[EventJudge, Findings]:
+        """What the judge finds when the topics come to it in any interleaving."""
+        chance = random.Random(seed)
+        findings = Findings()
+        seen = Seen(
+            {0: 0, 1: 0},
+            self.committed,
+            lambda _name, partition: self.store.progress([partition])[partition],
+            self.held() if held is None else held,
+            digest_of,
+            NEVER,
+            self.store.counts(),
+        )
+        labels = ReplayedLabels(SPEC, LIMITS, 0.5, 1e9)
+        judge = EventJudge(findings, seen, labels, CODEC, spec=SPEC, limits=LIMITS, topic="transactions")
+        for message in self.outbox.sent:
+            if message.topic == "dead-letters":
+                judge.add_dead_letter(message.headers)
+        queues: list[list[Record]] = [list(self.events[0]), list(self.events[1]), list(self.scores)]
+        while any(queues):
+            queue = chance.choice([queue for queue in queues if queue])
+            record = queue.pop(0)
+            if record.topic == "scores":
+                name = msgspec.json.decode(record.value or b"{}").get("transaction_id")
+                judge.add_decision(record, self.store.lookup([name])[0] if name else None)
+            else:
+                judge.add_event(record)
+        judge.finish()
+        return judge, findings
+
+
+def found(findings: Findings) -> dict[int, list[str]]:
+    promises = [findings.promise(number, "") for number in range(1, 7)]
+    return {p.number: [each.what for each in p.breaks] for p in promises if p.breaks}
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_whatever_the_order_of_work_and_of_reading_the_replay_gives_the_bits_of_the_store(
+    work: int, read: int
+) -> None:
+    judge, findings = World(work).judged(seed=read)
+    assert found(findings) == {}
+    assert (judge.applied, judge.lag, judge.copies) == (40, 0, 0)
+    assert judge.features == 40
+    assert judge.profiles == 9
+
+
+def test_a_decision_that_is_missing_is_named() -> None:
+    world = World(1)
+    gone = world.scores.pop(17)
+    _, findings = world.judged()
+    [lost] = findings.promise(1, "").breaks
+    name = decision_decoder.decode(gone.value or b"").transaction_id
+    assert (lost.what, lost.count) == ("has no decision", 1)
+    assert lost.examples[0].startswith(f"{name} ")
+
+
+def test_an_event_that_is_not_acknowledged_is_to_come_and_its_profiles_are_left_alone() -> None:
+    world = World(1)
+    gone = world.scores.pop()
+    partition, offset = decision_decoder.decode(gone.value or b"").origin
+    if offset != len(world.events[partition]) - 1:
+        pytest.skip("another partition ended last")
+    world.committed[partition] = offset
+    judge, findings = world.judged()
+    assert found(findings) == {}
+    assert judge.lag == 1
+
+
+def test_an_event_that_was_applied_twice_is_found() -> None:
+    world = World(2)
+    name = min(world.store._profiles)
+    profile = world.store._profiles[name]
+    world.store._profiles[name] = profile._replace(updates=profile.updates + 1)
+    assert found(world.judged()[1]) == {2: ["its profile in Redis holds more events than the log gives"]}
+
+
+def test_an_event_that_was_not_applied_is_found() -> None:
+    world = World(2)
+    held = world.held()
+    name = min(held)
+    held[name] = (held[name][0] - 1, held[name][1])
+    assert found(world.judged(held=held)[1]) == {
+        2: [
+            "its profile in Redis is not what its events give",
+            "its profile in Redis lacks events that Redis says it has applied",
+        ]
+    }
+
+
+def test_two_decisions_of_one_transaction_at_two_places_are_found() -> None:
+    world = World(3)
+    item = payment(0, "c0", "m0")
+    event = world.append(crc32(b"c0") % 2, "c0", encode(item))
+    world.committed[event.partition] += 1
+    first = next(r for r in world.scores if decision_decoder.decode(r.value or b"").transaction_id == "t0")
+    decision = decision_decoder.decode(first.value or b"")
+    second = msgspec.structs.replace(decision, origin=(event.partition, event.offset))
+    world.scores.append(first._replace(value=encode(second), offset=len(world.scores)))
+    assert "two events of one transaction were each decided" in found(world.judged()[1])[1]
+
+
+def test_a_decision_of_no_event_is_found() -> None:
+    world = World(3)
+    decision = decision_decoder.decode(world.scores[0].value or b"")
+    other = msgspec.structs.replace(decision, transaction_id="nobody", origin=(0, 3))
+    world.scores[0] = world.scores[0]._replace(value=encode(other))
+    assert {"was decided of an event that is another transaction's"} <= set(found(world.judged()[1])[1])
+
+
+def test_the_beginning_of_a_log_that_is_gone_is_no_verdict() -> None:
+    findings = Findings()
+    seen = Seen({0: 5}, {0: 5}, lambda *_: 4, {"card:c1": (5, b"x")}, digest_of, NEVER, None)
+    labels = ReplayedLabels(SPEC, LIMITS, 0.5, 1e9)
+    judge = EventJudge(findings, seen, labels, CODEC, spec=SPEC, limits=LIMITS, topic="transactions")
+    judge.finish()
+    promise = findings.promise(2, "")
+    assert promise.verdict == "not judged"
+    assert "partition 0 begins at 5" in promise.remarks[0]
+
+
+# ---- labels
+
+
+def label(name: str, *, fraud: bool, day: float) -> bytes:
+    known_at = START + timedelta(days=day)
+    return encode(Label(transaction_id=name, is_fraud=fraud, known_at=known_at, source="analyst"))
+
+
+class Log:
+    """A log of labels, and its replay."""
+
+    def __init__(self) -> None:
+        self.labels = ReplayedLabels(SPEC, Limits(future_tolerance=1e9), 0.5, 1e7)
+        self.count = 0
+
+    def add(self, value: bytes, *, waited: int | None = None, came: float = 0.0) -> int:
+        headers = () if waited is None else (("waited", b"%d" % waited),)
+        at = int((START.timestamp() + came) * 1000)
+        self.labels.add(Record("labels", 0, self.count, at, b"k", value, headers))
+        self.count += 1
+        return self.count - 1
+
+    def decide(self, name: str) -> None:
+        value = {
+            "event_time": START,
+            "decided_at": START,
+            "entities": {"card": ("c1", 0, 0)},
+            "features": {"amount": 1.0},
+        }
+        self.labels.add_decision(name, msgspec.json.encode(value))
+
+    def standings(self) -> list[str]:
+        found: list[str] = []
+        self.labels.play(lambda stood: found.append(stood.standing))
+        return found
+
+
+def test_labels_that_waited_are_known_by_what_was_called_in() -> None:
+    log = Log()
+    log.add(label("a", fraud=False, day=2))
+    log.add(label("a", fraud=True, day=1))
+    log.add(label("a", fraud=False, day=2), waited=1)
+    log.add(label("b", fraud=True, day=1))
+    log.add(label("a", fraud=True, day=3))
+    log.decide("a")
+    log.decide("b")
+    assert log.standings() == ["waiting", "waiting", "new", "new", "correction"]
+    assert log.labels.updates("card:c1") == 3
+    assert log.labels.updates("card:c1", until=3) == 2
+
+
+@pytest.mark.parametrize("tell", ["room", "letter"])
+def test_labels_that_wait_still_or_waited_in_vain_changed_nothing(tell: str) -> None:
+    log = Log()
+    log.add(label("a", fraud=True, day=1))
+    log.decide("a")
+    if tell == "room":
+        log.labels.add_waiting("a", b"0 {}")
+    else:
+        log.labels.add_in_vain("a", 0, 0)
+    assert log.standings() == ["waiting"]
+    assert log.labels.known == {}
+
+
+def test_a_label_that_came_when_its_decision_was_forgotten_changed_nothing_and_those_before_it_did() -> None:
+    log = Log()
+    log.add(label("a", fraud=True, day=1), came=100.0)
+    late = log.add(label("a", fraud=False, day=200), came=2e7)
+    log.labels.add_in_vain("a", late, late)
+    log.decide("a")
+    assert log.standings() == ["new", "waiting"]
+
+
+def test_repeats_and_older_knowledge_change_nothing_and_junk_has_no_standing() -> None:
+    log = Log()
+    log.add(label("a", fraud=True, day=2))
+    junk = log.add(b"junk")
+    log.add(label("a", fraud=False, day=1))
+    log.add(label("a", fraud=True, day=3))
+    log.add(label("a", fraud=False, day=2.5))
+    log.add(label("nobody", fraud=True, day=1))
+    log.decide("a")
+    assert log.standings() == ["new", "superseded", "repeat", "superseded", "waiting"]
+    assert log.labels.rejected == {junk}
+    assert log.labels.known["a"].known_at == (START + timedelta(days=3)).timestamp()
+
+
+def test_the_label_profile_of_any_moment_is_the_one_of_so_many_labels() -> None:
+    log = Log()
+    for number in range(5):
+        log.add(label(f"t{number}", fraud=number % 2 == 0, day=1))
+        log.decide(f"t{number}")
+    log.standings()
+    forwards = [log.labels.profile("card:c1", updates) for updates in range(6)]
+    backwards = [log.labels.profile("card:c1", updates) for updates in reversed(range(6))]
+    assert forwards == backwards[::-1]
+    assert [each and each.frauds for each in forwards] == [0, 1, 1, 2, 2, 3]
+    assert log.labels.profile("card:c1", 6) is None
+
+
+def judged_labels(change: Callable[[dict[str, tuple[int, bytes]], dict[str, bytes]], None]) -> Findings:
+    log = Log()
+    log.add(label("a", fraud=True, day=2))
+    log.decide("a")
+    log.standings()
+    profile = log.labels.profile("card:c1", 1)
+    assert profile is not None
+    profiles = {"card:c1": (1, digest_of(CODEC.packed_labels(profile)))}
+    known = {name: each.stored for name, each in log.labels.known.items()}
+    change(profiles, known)
+    findings = Findings()
+    seen = LabelsSeen(profiles, known, lambda _: 0, lambda _: 0)
+    judge_labels(
+        findings,
+        log.labels,
+        seen,
+        digest=lambda profile: digest_of(CODEC.packed_labels(profile)),
+        remembered=NEVER,
+    )
+    return findings
+
+
+def test_what_redis_knows_by_labels_is_compared_to_the_bit() -> None:
+    assert found(judged_labels(lambda _profiles, _known: None)) == {}
+    assert found(judged_labels(lambda profiles, _: profiles.update({"card:c1": (1, b"other")})))[3]
+    assert found(judged_labels(lambda profiles, _: profiles.update({"card:c1": (2, b"other")})))[3]
+    assert found(judged_labels(lambda profiles, _: profiles.clear()))[3]
+    assert found(judged_labels(lambda _, known: known.clear()))[3]
+    assert found(judged_labels(lambda _, known: known.update({"a": b"1" + known["a"][1:] + b"1"})))[3]
+    assert found(judged_labels(lambda _, known: known.update({"b": known["a"]})))[3]
+
+
+# ---- models
+
+
+class Sum:
+    """A model that adds up, and shows it only after a while."""
+
+    def __init__(self, total: float = 0.0) -> None:
+        self._state = [total, 0.0]
+
+    def learn_one(self, x: dict[str, float], y: bool, /) -> None:
+        self._state[0] += x["n"] * (2.0 if y else 1.0)
+        self._state[1] = self._state[0]
+
+    def score_one(self, x: dict[str, float], /) -> float:
+        return x["n"] + self._state[1]
+
+
+def test_models_are_the_same_only_if_they_go_on_the_same() -> None:
+    examples = [{"n": float(n)} for n in range(5)]
+    findings = Findings()
+    assert judge_models(findings, Model("m", 3, Sum()), Model("m", 3, Sum()), examples) == 10
+    assert found(findings) == {}
+    judge_models(findings, Model("m", 3, Sum(1e-9)), Model("m", 3, Sum()), examples)
+    assert found(findings) == {3: ["a model is not the one that learns each label of the log once"]}
+    findings = Findings()
+    judge_models(findings, Model("m", 4, Sum()), Model("m", 3, Sum()), examples)
+    assert found(findings) == {3: ["a model says it has learned another number of labels than the log gives"]}
