@@ -6,8 +6,11 @@ once, so it needs none; a test holds both against each other, to the bit.
 
 from __future__ import annotations
 
+import struct
+
 from models.features import entities_of
 from models.profiles import (
+    WIDTH,
     Event,
     Knowledge,
     LabelProfile,
@@ -27,7 +30,7 @@ __all__ = ["Entities", "KnownEntities", "entities_of"]
 class KnownEntities:
     """Profiles of entities from events and from labels.
 
-    Memory: about 1 kB an entity from its events, and 0.5 kB once it has a label; none for the stream.
+    Memory: 0.5 to 1.5 kB an entity, by the notes and labels it has; none for the stream.
 
     Args:
         half_lives: how many an event's weights have.
@@ -36,7 +39,10 @@ class KnownEntities:
     def __init__(self, half_lives: int) -> None:
         self._empty = empty(half_lives)
         self._no_labels = no_labels(half_lives)
-        self._profiles: dict[tuple[str, str], Profile] = {}
+        # Packed, an entity's numbers lie side by side: a quarter of the memory, and far fewer cache misses.
+        layout = struct.Struct(f"<qdd{WIDTH * half_lives}d")
+        self._pack, self._unpack = layout.pack, layout.unpack
+        self._profiles: dict[tuple[str, str], tuple[bytes, tuple[bytes, ...]]] = {}
         self._labels: dict[tuple[str, str], LabelProfile] = {}
 
     def __len__(self) -> int:
@@ -49,9 +55,15 @@ class KnownEntities:
         for kind, key, keep in entities:
             entity = (kind, key)
             # Read before write: an event does not vouch for itself.
-            profile = profiles.get(entity, self._empty)
+            held = profiles.get(entity)
+            if held is None:
+                profile = self._empty
+            else:
+                updates, first, last, *sums = self._unpack(held[0])
+                profile = Profile(updates, first, last, tuple(sums), held[1])
             readings.append(Reading(profile, labels.get(entity, self._no_labels)))
-            profiles[entity] = updated(profile, event, keep)
+            updates, first, last, after, recent = updated(profile, event, keep)
+            profiles[entity] = self._pack(updates, first, last, *after), recent
         return tuple(readings)
 
     def learn(self, knowledge: Knowledge, entities: Entities) -> None:
