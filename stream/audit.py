@@ -109,6 +109,8 @@ class Audit:
         )
         self._sample = _Sample()
         self._versions: set[str] = set()
+        self._scores_start: dict[int, int] = {}
+        self._letters_start = 0
         self._now = time.time()
 
     def run(self) -> Report:
@@ -123,6 +125,8 @@ class Audit:
         starts = self._starts("transactions")
         done = committed(settings, settings.group("score"), settings.topic("transactions"), starts)
         labels_start = self._starts("labels")[0]
+        self._scores_start = self._starts("scores")
+        self._letters_start = self._starts("dead-letters")[0]
         learned_to = committed(settings, settings.group("learn"), settings.topic("labels"), [0])[0]
         fences = dump.fences()
         counts = dump.counts()
@@ -135,6 +139,12 @@ class Audit:
             lambda name: fences[dump.shard_of(name)].standings,
             lambda name: fences[dump.shard_of(name)].label_profiles,
         )
+        cut_off = [
+            f"{self._settings.topic(name)}[{number}] begins at {low}"
+            for name, lows in (("transactions", starts), ("scores", self._scores_start))
+            for number, low in lows.items()
+            if low > 0
+        ]
         seen = Seen(
             starts,
             done,
@@ -143,9 +153,12 @@ class Audit:
             digest_of,
             remembered,
             counts,
+            ", ".join(cut_off),
         )
         self._judge_fences(fences, done)
         letters = list(self._records("dead-letters"))
+        if letters and self._letters_start > 0:
+            self._judge_from(letters[0])
         for record in self._records("labels"):
             self._labels.add(record)
         for name, entry in dump.room():  # once more: what came to wait while the log was read
@@ -153,18 +166,21 @@ class Audit:
         in_vain = self._label_letters(letters)
         for record in self._records("scores"):
             self._follow(record)
+        self._labels.is_whole = labels_start == 0 and (not cut_off or self._find_decisions())
         models, model_text = self._models()
         learner = self._learner(models)
         self._labels.play(learner)
-        judge_labels(
-            self._findings,
-            self._labels,
-            seen_labels,
-            digest=lambda profile: digest_of(self._codec.packed_labels(profile)),
-            remembered=self._now + _SLACK - float(settings.decision_ttl),
-        )
-        predictions = self._judge_model(models, learner)
-        self._judge_label_log(labels_start, learned_to, models, in_vain)
+        predictions = "no model was compared"
+        if self._labels.is_whole:
+            judge_labels(
+                self._findings,
+                self._labels,
+                seen_labels,
+                digest=lambda profile: digest_of(self._codec.packed_labels(profile)),
+                remembered=self._now + _SLACK - float(settings.decision_ttl),
+            )
+            predictions = self._judge_model(models, learner)
+        self._judge_label_log(learned_to, models, in_vain)
         judge = EventJudge(
             self._findings,
             seen,
@@ -196,8 +212,25 @@ class Audit:
         for batch in self._batches(topic):
             yield from batch
 
+    def _find_decisions(self) -> bool:
+        """Decisions of labelled transactions that have gone from the topic: Redis may have them still."""
+        missing = list(self._labels.undecided())
+        for at in range(0, len(missing), 1000):
+            names = missing[at : at + 1000]
+            for name, raw in zip(names, self._dump.recorded(names), strict=True):
+                if raw is not None:
+                    self._labels.add_decision(name, raw.partition(b"\n")[0])
+        return next(self._labels.undecided(), None) is None
+
+    def _judge_from(self, first: Record) -> None:
+        """A log has lost what came before this record: nothing is missed of events older than it."""
+        start, end = self._within
+        self._within = (max(start, first.timestamp_ms / 1000.0), end)
+
     def _follow(self, record: Record) -> None:
         """A decision, for what labels say of it."""
+        if self._scores_start.pop(record.partition, 0) > 0:
+            self._judge_from(record)
         try:
             line = _line(record.value or b"")
         except msgspec.DecodeError:
@@ -262,12 +295,12 @@ class Audit:
                     found.add(int(offset))
         return found
 
-    def _judge_label_log(
-        self, start: int, learned_to: int, newest: Published | None, letters: set[int]
-    ) -> None:
-        if start > 0:
+    def _judge_label_log(self, learned_to: int, newest: Published | None, letters: set[int]) -> None:
+        if not self._labels.is_whole:
             self._findings.remark(
-                3, f"the log of labels begins at {start}: what came before is gone", unjudged=True
+                3,
+                "labels, or decisions they speak of, have gone from the logs: they cannot be played again",
+                unjudged=True,
             )
         for offset in sorted(self._labels.rejected - letters):
             if offset < learned_to:
@@ -339,14 +372,14 @@ class Audit:
 
     def _report(self, judge: EventJudge, predictions: str, models: str) -> Report:
         found = self._findings
-        lost = judge.events - judge.applied - judge.copies - judge.rejected - judge.lag
         judged = {
             1: f"{judge.decided:,} decisions, {judge.repeated:,} sent again as they were",
             2: f"{judge.profiles:,} profiles and the features of {judge.features:,} decisions, to the bit",
             3: f"{len(self._labels):,} labels; {predictions}",
             4: f"{judge.events:,} events = {judge.applied:,} decided + {judge.copies:,} copies + "
             f"{judge.rejected:,} dead letters + {judge.lag:,} to come"
-            + (f" + {lost:,} lost" if lost else ""),
+            + (f" + {judge.lost:,} lost" if judge.lost else "")
+            + (f" + {judge.outside:,} undecided outside of what is judged" if judge.outside else ""),
             6: models,
         }
         promises = {number: found.promise(number, text) for number, text in judged.items()}

@@ -107,6 +107,7 @@ class ReplayedLabels:
         self.silent: set[str] = set()
         self.rejected: set[int] = set()
         self.end = 0
+        self.is_whole = True  # no label and no decision of one has gone: else profiles cannot be told
 
     def __len__(self) -> int:
         return len(self._log)
@@ -159,6 +160,10 @@ class ReplayedLabels:
             and offset not in self.rejected
             and offset > max(self._left.get(name, (-1,)))
         )
+
+    def undecided(self) -> Iterator[str]:
+        """Labelled transactions whose decision did not come, and whose labels did not wait for it."""
+        return (name for name, told in self._told.items() if told is None and name not in self._left)
 
     def unresolved(self) -> Iterator[tuple[str, int]]:
         """Transactions whose label waits or was given up, and where it stood."""
@@ -240,12 +245,12 @@ class ReplayedLabels:
         return self._knowledge
 
     def profile(self, entity: str, updates: int) -> LabelProfile | None:
-        """The label profile of an entity after so many labels; None where it never had as many.
+        """The label profile of an entity after so many labels; None where the log does not give as many.
 
         Questions about one entity are cheapest with rising numbers.
         """
         known = self._knowledge.get(entity, ())
-        if updates > len(known):
+        if updates > len(known) or (updates and not self.is_whole):
             return None
         none = no_labels(len(self._spec.half_lives))
         at, profile = self._at.get(entity, (0, none))

@@ -116,6 +116,7 @@ class Seen(NamedTuple):
         digest: of a profile's bytes.
         remembered: seconds since 1970 from which every decision must still be recorded.
         counts: the store's own; None where events are in work and they move.
+        cut_off: which logs have lost their beginning, in words; empty where all are whole.
     """
 
     starts: Mapping[int, int]
@@ -125,6 +126,7 @@ class Seen(NamedTuple):
     digest: Callable[[bytes], bytes]
     remembered: float
     counts: Mapping[str, int] | None
+    cut_off: str = ""
 
 
 class _Waiting(NamedTuple):
@@ -158,6 +160,7 @@ class EventJudge:
     ) -> None:
         self._findings = findings
         self._seen = seen
+        self._labels = labels
         self._spec = spec
         self._limits = limits
         self._topic = topic
@@ -168,7 +171,6 @@ class EventJudge:
         self._dead: dict[tuple[int, int], str] = {}
         self._waiting: dict[tuple[int, int], _Waiting] = {}
         self._early: dict[tuple[int, int], tuple[Served, bytes]] = {}
-        self._cut = {partition: start for partition, start in seen.starts.items() if start > 0}
         self._ends: dict[int, int] = {}
         self._contents: dict[int, array[int]] = {}
         self._unmarked: dict[int, bytearray] = {}
@@ -177,6 +179,7 @@ class EventJudge:
         self._touched_in_work: set[str] = set()
         self.versions: set[str] = set()
         self.events = self.applied = self.decided = self.repeated = self.copies = self.rejected = self.lag = 0
+        self.lost = self.outside = 0
         self.features = self.profiles = 0
         self._unread = 0
 
@@ -319,8 +322,6 @@ class EventJudge:
         self._replay.apply(case)
 
     def _on_update(self, name: str, place: tuple[int, int], updates: int, raw: bytes) -> None:
-        if self._cut:
-            return
         held = self._seen.profiles.get(name)
         if held is None or held[0] < updates:
             if place[1] <= self._seen.fence(name, place[0]):
@@ -342,7 +343,9 @@ class EventJudge:
         start, end = self._within
         readings = tuple(reading for reading in case.readings if reading is not None)
         name = f"{case.decision.transaction_id} (event {_at(case.place)})"
-        if len(readings) < len(case.entities):
+        if len(readings) < len(case.entities) and not self._labels.is_whole:
+            self._unread += 1
+        elif len(readings) < len(case.entities):
             self._findings.broken(3, "was decided with labels that the log does not hold", name)
         elif case.decision.features == NO_FEATURES:
             self._unread += 1
@@ -358,7 +361,6 @@ class EventJudge:
 
     def finish(self) -> None:
         """All was read: what is left over, and what the store holds beyond."""
-        self._judge_start()
         self._judge_twice()
         self._judge_undecided()
         for place, (decision, _) in self._early.items():
@@ -368,22 +370,28 @@ class EventJudge:
                     "was decided of an event that is not there",
                     f"{decision.transaction_id} (event {_at(place)})",
                 )
-        self._replay.finish(self._on_disorder)
-        self._judge_profiles()
-        self._judge_counts()
+        if self._seen.cut_off:
+            self._judge_rest()
+        else:
+            self._replay.finish(self._on_disorder)
+            self._judge_profiles()
+            self._judge_counts()
         if self._unread:
             self._findings.remark(
                 2,
-                f"{self._unread:,} decisions carry no features (features_in_scores is off) and are not in "
-                "Redis: their features were not compared",
+                f"the features of {self._unread:,} decisions were not compared: they are not on the topic "
+                "or in Redis, or rest on labels that cannot be played again",
             )
 
-    def _judge_start(self) -> None:
-        if self._cut:
-            where = ", ".join(f"partition {number} begins at {start}" for number, start in self._cut.items())
-            self._findings.remark(
-                2, f"the log of transactions is cut off ({where}): what came before is gone", unjudged=True
-            )
+    def _judge_rest(self) -> None:
+        """Of a log without its beginning only what began later can be computed again."""
+        began_before = len(self._seen.profiles)
+        self._findings.remark(
+            2,
+            f"{self._seen.cut_off}: {began_before:,} profiles that began before were not compared, nor what "
+            "was decided by them",
+            unjudged=self.profiles == 0,
+        )
 
     def _judge_twice(self) -> None:
         names, places = np.array(self._names, dtype=np.uint64), np.array(self._places, dtype=np.int64)
@@ -408,7 +416,10 @@ class EventJudge:
             if offset >= self._seen.committed.get(partition, 0):
                 self.lag += 1
                 self._note_in_work(record)
-            elif self._is_within(record):
+            elif not self._is_within(record):
+                self.outside += 1
+            else:
+                self.lost += 1
                 admitted = admit_transaction(record, self._limits)
                 if isinstance(admitted, Rejected):
                     what = "an event that cannot be processed has no dead letter"
@@ -441,8 +452,6 @@ class EventJudge:
         )
 
     def _judge_profiles(self) -> None:
-        if self._cut:
-            return
         skipped = 0
         for name, (updates, _) in self._seen.profiles.items():
             if name in self._touched_in_work:
@@ -460,7 +469,7 @@ class EventJudge:
 
     def _judge_counts(self) -> None:
         counts = self._seen.counts
-        if counts is None or self.lag or self._cut:
+        if counts is None or self.lag:
             return
         for told, found in (("decided", self.decided), ("rejected", self.rejected), ("copies", self.copies)):
             if counts[told] != found:

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import redis
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from models.snapshot import SnapshotHeader, dump
 from producers.simulate import DEMO, simulate
@@ -28,6 +29,7 @@ from stream.messages import Decision, Label, Transaction, decision_decoder, enco
 from stream.pipeline import Pipeline, Topics
 from stream.ports import Message
 from stream.presence import Presence
+from stream.rebuild import LogIncomplete, rebuild
 from stream.records import Record
 from stream.serving import first_model
 from stream.wiring import feature_spec, make_store, nothing, now, redis_client
@@ -421,3 +423,26 @@ def test_what_was_known_of_an_entity_at_the_end_is_what_stands_in_redis(finished
         assert as_it_was(system.settings, name, START - timedelta(days=1)).events == 0
         early = as_it_was(system.settings, name, START + timedelta(minutes=9))
         assert (early.events, early.labels) == (10, 0), "no label was known yet"
+
+
+def test_what_retention_has_taken_is_not_held_against_anyone(finished: Run) -> None:
+    """The beginnings of the logs are gone, of each at another place."""
+    system, _ = finished
+    admin = AdminClient(confluent(system.settings))
+    gone = {
+        TopicPartition(system.settings.topic(topic), partition, offset)
+        for topic, partition, offset in (("transactions", 0, 30), ("scores", 0, 60), ("scores", 1, 20))
+    }
+    for future in admin.delete_records(list(gone)).values():
+        future.result(30)
+    found = audited(system)
+    assert not found.is_broken, broken(found)
+    assert "profiles that began before were not compared" in found.promises[1].remarks[0]
+    admin.delete_records([TopicPartition(system.settings.topic("labels"), 0, 25)])
+    system.until(lambda: len(system.read("labels")) < 100, 30, "the labels are still there")
+    found = audited(system)
+    assert not found.is_broken, broken(found)
+    assert found.promises[2].verdict == "not judged"
+    with pytest.raises(LogIncomplete, match="begins at 30"):
+        rebuild(system.settings)
+    assert not audited(system).is_broken, "nothing was changed"

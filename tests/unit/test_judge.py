@@ -61,7 +61,7 @@ class World:
         for number in range(count):
             item = payment(number, f"c{chance.randrange(6)}", f"m{chance.randrange(3)}")
             self.append(crc32(item.card_id.encode()) % 2, item.card_id, encode(item))
-        pipeline = Pipeline(
+        self.pipeline = Pipeline(
             store=self.store,
             outbox=self.outbox,
             model=Scorer,
@@ -71,15 +71,22 @@ class World:
             topics=Topics("scores", "alerts", "dead-letters"),
             limits=LIMITS,
         )
-        pipeline.own((0, 1))
+        self.pipeline.own((0, 1))
         at = [0, 0]
         while any(at[p] < len(self.events[p]) for p in (0, 1)):
             partition = chance.randrange(2)
             size = chance.randrange(1, 6)
             batch = self.events[partition][at[partition] : at[partition] + size]
             if batch:
-                pipeline.process(batch)
+                self.pipeline.process(batch)
                 at[partition] += len(batch)
+        self.account()
+
+    def work(self, record: Record) -> None:
+        self.pipeline.process([record])
+        self.account()
+
+    def account(self) -> None:
         self.committed = {p: len(self.events[p]) for p in (0, 1)}
         self.scores = [
             Record("scores", 0, place, 0, message.key, message.value, message.headers)
@@ -102,19 +109,24 @@ class World:
         }
 
     def judged(
-        self, *, seed: int = 0, held: dict[str, tuple[int, bytes]] | None = None
+        self,
+        *,
+        seed: int = 0,
+        held: dict[str, tuple[int, bytes]] | None = None,
+        starts: dict[int, int] | None = None,
     ) -> tuple[EventJudge, Findings]:
         """What the judge finds when the topics come to it in any interleaving."""
         chance = random.Random(seed)
         findings = Findings()
         seen = Seen(
-            {0: 0, 1: 0},
+            starts or {0: 0, 1: 0},
             self.committed,
             lambda _name, partition: self.store.progress([partition])[partition],
             self.held() if held is None else held,
             digest_of,
             NEVER,
             self.store.counts(),
+            "cut off" if starts else "",
         )
         labels = ReplayedLabels(SPEC, LIMITS, 0.5, 1e9)
         judge = EventJudge(findings, seen, labels, CODEC, spec=SPEC, limits=LIMITS, topic="transactions")
@@ -214,15 +226,26 @@ def test_a_decision_of_no_event_is_found() -> None:
     assert {"was decided of an event that is another transaction's"} <= set(found(world.judged()[1])[1])
 
 
-def test_the_beginning_of_a_log_that_is_gone_is_no_verdict() -> None:
-    findings = Findings()
-    seen = Seen({0: 5}, {0: 5}, lambda *_: 4, {"card:c1": (5, b"x")}, digest_of, NEVER, None)
-    labels = ReplayedLabels(SPEC, LIMITS, 0.5, 1e9)
-    judge = EventJudge(findings, seen, labels, CODEC, spec=SPEC, limits=LIMITS, topic="transactions")
-    judge.finish()
+def cut(world: World, start: int) -> tuple[EventJudge, Findings]:
+    world.events = [[r for r in log if r.offset >= start] for log in world.events]
+    world.scores = [r for r in world.scores if decision_decoder.decode(r.value or b"").origin[1] >= start]
+    return world.judged(starts=dict.fromkeys((0, 1), start))
+
+
+def test_of_a_log_without_its_beginning_only_what_began_later_is_judged() -> None:
+    judge, findings = cut(World(4), 12)
     promise = findings.promise(2, "")
-    assert promise.verdict == "not judged"
-    assert "partition 0 begins at 5" in promise.remarks[0]
+    assert (found(findings), judge.profiles, promise.verdict) == ({}, 0, "not judged")
+    assert "cut off: 9 profiles that began before were not compared" in promise.remarks[0]
+    later = World(4)
+    later.work(
+        later.append(
+            max((0, 1), key=lambda p: len(later.events[p])), "new", encode(payment(99, "new", "new"))
+        )
+    )
+    judge, findings = cut(later, 12)
+    assert (found(findings), judge.profiles, findings.promise(2, "").verdict) == ({}, 2, "holds")
+    assert judge.features == 1
 
 
 # ---- labels
