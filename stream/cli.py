@@ -25,6 +25,7 @@ COMMANDS = {
     "profile": "stream.commands.profile:profile",
     "rebuild": "stream.commands.rebuild:rebuild",
     "experiment": "stream.commands.experiment:experiment",
+    "replay": "stream.commands.replay:replay",
     "features": "stream.commands.features:features",
     "config": "stream.commands.config:config",
     "schema": "stream.commands.schema:schema",
