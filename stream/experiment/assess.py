@@ -272,19 +272,23 @@ def _segment(table: Table, scores: Scores, part: Rows, rules: Rules, name: str, 
     )
 
 
-def over_days(table: Table, scores: Scores, start: float, end: float, span: float = WEEK) -> list[Day]:
+def over_days(
+    table: Table, scores: Scores, kept: Rows, start: float, end: float, span: float = WEEK
+) -> list[Day]:
     """Average precision of the span that ends with each day, first the one that ends a span after the start.
 
     Args:
         table: of all transactions.
         scores: of one model.
+        kept: those that are measured.
         start: seconds, midnight.
         end: seconds.
         span: seconds.
     """
     result = []
+    time = table.time[kept]
     for last in np.arange(start + span, end + 1.0, DAY).tolist():
-        rows = np.flatnonzero((table.time >= last - span) & (table.time < last) & np.isfinite(scores.score))
+        rows = kept[(time >= last - span) & (time < last)]
         is_fraud = table.is_fraud[rows]
         result.append(
             Day(

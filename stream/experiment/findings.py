@@ -107,6 +107,7 @@ def model_result(
         for (since, until), each in zip(spans, windows, strict=True)
     ]
     kept = np.concatenate([each.rows for each in windows]) if windows else np.zeros(0, dtype=np.int64)
+    over = np.concatenate([window(table, start - WEEK, start, rules).rows, kept])
     precisions = [week.average_precision for week in weeks if week.frauds]
     cost, own = _cost(engine, contestant, first, end + WEEK)
     return ModelResult(
@@ -117,8 +118,10 @@ def model_result(
         learned=contestant.learned,
         weeks=tuple(weeks),
         segments=tuple(segments(table, scores, kept, rules)),
-        days=tuple(over_days(table, scores, max(start - WEEK, first), end)),
-        first_days=tuple(over_days(table, scores, first, first + FIRST_DAYS * DAY, DAY)),
+        days=tuple(over_days(table, scores, over, max(start - WEEK, first), end)),
+        first_days=tuple(
+            over_days(table, scores, np.arange(table.time.size), first, first + FIRST_DAYS * DAY, DAY)
+        ),
         precision_recall=tuple(precision_recall_curve(table.is_fraud[kept], scores.score[kept])),
         calibration=tuple(calibration_curve(table.is_fraud[kept], scores.score[kept])),
         effects=_effects(contestant),

@@ -113,7 +113,7 @@ def weeks(models: Models) -> str:
     return (
         f'<p class="soft">Figures of {escape(name)}; mean average precision of the weeks: {means}.{dropped}'
         " Card precision is at 100 cards a day.</p>"
-        f'<div class="scroll">{table(head, rows)}</div>'
+        f'<div class="scroll dense">{table(head, rows)}</div>'
     )
 
 

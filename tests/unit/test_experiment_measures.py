@@ -162,7 +162,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 def test_quality_over_days_is_of_the_days_that_end_with_each() -> None:
     table, scores = world()
-    days = over_days(table, scores, DATETIME_START, DATETIME_START + 20 * DAY)
+    days = over_days(table, scores, np.arange(table.time.size), DATETIME_START, DATETIME_START + 20 * DAY)
     assert [days[0].day, days[-1].day] == ["2018-01-07", "2018-01-20"]
     first = table.time < DATETIME_START + 7 * DAY
     assert days[0].average_precision == evaluate.average_precision(table.is_fraud[first], scores.score[first])
