@@ -115,6 +115,7 @@ class StoreState(msgspec.Struct, frozen=True, kw_only=True):
     room: dict[str, tuple[float, bytes]]
     fences: dict[int, int]
     label_fence: int
+    passed: int
     counts: dict[str, int]
     places: dict[str, int]
     ages: list[tuple[float, int]]
@@ -179,10 +180,10 @@ class ReplayStore(MemoryStore):
             recorded.append(raw)
         return recorded
 
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int) -> list[Standing]:
+    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> list[Standing]:
         """See `LabelStore.apply_labels`; a replay never asks for a label again."""
         self._standings.clear()
-        return super().apply_labels(labels, learned=learned)
+        return super().apply_labels(labels, learned=learned, passed=passed)
 
     def state(self) -> StoreState:
         """Everything it holds, between two batches."""
@@ -196,6 +197,7 @@ class ReplayStore(MemoryStore):
             room=self._room,
             fences=self._fences,
             label_fence=self._label_fence,
+            passed=self._passed,
             counts=self._counts,
             places=self._places,
             ages=list(self._ages),
@@ -210,6 +212,7 @@ class ReplayStore(MemoryStore):
         self._room = dict(state.room)
         self._fences = dict(state.fences)
         self._label_fence = state.label_fence
+        self._passed = state.passed
         self._counts = dict(state.counts)
         self._places = dict(state.places)
         self._ages = deque(state.ages)

@@ -14,6 +14,7 @@ from stream.settings import Settings
 
 if TYPE_CHECKING:
     from stream.replay_file import Replayed
+    from stream.replay_topics import Rebuilt
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -155,4 +156,45 @@ def said(found: Replayed) -> list[str]:
 
 
 def _topics(settings: Settings, out: Path | None, explained: str | None, as_json: bool) -> None:
-    raise click.UsageError("--topics is not there yet")
+    from stream.commands.progress import Bar  # noqa: PLC0415 - `--help` stays instant
+
+    if explained is not None:
+        import msgspec  # noqa: PLC0415 - `--help` stays instant
+
+        from stream.commands.explain import show  # noqa: PLC0415
+        from stream.explain import explain  # noqa: PLC0415
+
+        with Bar() as bar:
+            explanation = explain(settings, explained, progress=bar)
+        if as_json:
+            click.echo(msgspec.json.format(msgspec.json.encode(explanation)).decode())
+        else:
+            show(explanation)
+        if out is None:
+            sys.exit(0 if explanation.is_same and explanation.follows else 1)
+    if out is None:
+        return
+    from stream.replay_topics import rebuild_scores  # noqa: PLC0415
+
+    with Bar() as bar:
+        found = rebuild_scores(settings, out, progress=bar)
+    for line in told(found):
+        click.echo(line)
+    sys.exit(0 if found.is_exact else 1)
+
+
+def told(found: Rebuilt) -> list[str]:
+    """What was made again, for people."""
+    lines = [
+        f"{found.decisions:,} decisions of {found.versions:,} models; {found.learned:,} examples learned",
+        f"{found.scores:,} scores are equal to the bit, {found.different:,} differ"
+        + (f", {found.unknown:,} have no model" if found.unknown else "")
+        + f"; {found.whole:,} decisions are equal to the byte",
+    ]
+    if found.featureless:
+        lines.append(f"{found.featureless:,} could not be judged: their features are not there any more")
+    lines += [
+        f"  {each.transaction_id} by {each.model_version}: recorded {each.recorded!r}, now {each.rebuilt!r}"
+        for each in found.differences
+    ]
+    return [*lines, *(f"note: {remark}" for remark in found.remarks)]

@@ -1,0 +1,192 @@
+"""What a real installation decided is made again, from its topics and from the file that was streamed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from stream.adapters.kafka_models import opened
+from stream.adapters.kafka_outbox import KafkaOutbox
+from stream.cli import riverwatch
+from stream.explain import NotDecided, explain
+from stream.messages import Decision, Label, Transaction, decision_decoder, encode
+from stream.ports import Message
+from stream.replay_file import FilePlan, replay_file
+from stream.replay_source import open_replay_source
+from stream.replay_topics import rebuild_scores
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Installation
+
+pytestmark = pytest.mark.guarantee
+
+Install = Callable[..., "Installation"]
+START = datetime(2026, 1, 5, tzinfo=UTC)
+DAYS, A_DAY = 10, 220
+RATE = {"genuine_rate": 0.4, "maturity": "60d"}
+
+MAP = """
+[columns]
+transaction_id = "id"
+event_time = "time"
+card_id = "card"
+merchant_id = "shop"
+amount = "amount"
+country = "country"
+is_fraud = "fraud"
+known_at = "known"
+[defaults]
+currency = "EUR"
+[labels]
+genuine = true
+"""
+
+
+def write_payments(folder: Path, *, labelled: bool = True) -> tuple[Path, Path]:
+    """A file of payments whose labels all come at midnight, and what its columns mean."""
+    chance = Random(5)
+    data, schema = folder / "payments.csv", folder / "MAP.toml"
+    schema.write_text(MAP)
+    with data.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "time", "card", "shop", "amount", "country", "fraud", "known"])
+        for number in range(DAYS * A_DAY):
+            day, place = divmod(number, A_DAY)
+            time = START + timedelta(days=day, seconds=place * 390 + chance.randrange(300))
+            fraud = chance.random() < 0.05
+            amount = chance.lognormvariate(5.5 if fraud else 3.5, 0.6)
+            known = START + timedelta(days=day + 1 + chance.randrange(2))
+            rows.writerow(
+                [
+                    f"p{number}",
+                    time.isoformat(),
+                    f"c{chance.randrange(80)}",
+                    f"m{chance.randrange(30)}",
+                    f"{amount:.2f}",
+                    chance.choice(["DE", "FR", "NL"]),
+                    int(fraud) if labelled else "",
+                    known.isoformat(),
+                ]
+            )
+    return data, schema
+
+
+def items_of(data: Path, schema: Path) -> list[Transaction | Label]:
+    return list(open_replay_source(str(data), schema=schema, label_delay=None, seed=1).items)
+
+
+def decisions_of(system: Installation) -> dict[str, Decision]:
+    """The first decision of each transaction."""
+    found: dict[str, Decision] = {}
+    for record in system.read("scores"):
+        decision = decision_decoder.decode(record.value or b"")
+        found.setdefault(decision.transaction_id, decision)
+    return found
+
+
+def lines_of(path: Path) -> dict[str, Decision]:
+    decisions = map(decision_decoder.decode, path.read_bytes().splitlines())
+    return {decision.transaction_id: decision for decision in decisions}
+
+
+def published(system: Installation) -> Any:
+    records = system.read("models")
+    return opened(records[-1].value or b"", system.settings.signing_key()) if records else None
+
+
+def settled(system: Installation) -> None:
+    """Wait until every worker has done what there is."""
+    system.drained("score", "transactions")
+    system.until(
+        lambda: not any(system.behind("learn", topic) for topic in ("scores", "labels")),
+        60,
+        "learn is behind",
+    )
+
+
+def in_use(system: Installation, version: str) -> None:
+    """Wait until the score worker decides by a model: it says so with a batch, so it gets one of junk."""
+
+    def says_so() -> bool:
+        system.send_raw("transactions", b"junk", b"junk")
+        system.flush()
+        system.drained("score", "transactions")
+        return any(worker.model_version == version for worker in system.workers() if worker.role == "score")
+
+    system.until(says_so, 20, f"{version} does not come into use")
+
+
+def streamed_step_by_step(system: Installation, items: Sequence[Transaction | Label]) -> None:
+    """Stream the items so that each label is learned before the transactions after it are sent."""
+    for is_payment, group in groupby(items, lambda item: isinstance(item, Transaction)):
+        system.send(group)
+        if is_payment:
+            system.drained("score", "transactions")
+            continue
+        system.drained("learn", "labels")
+        newest = published(system)
+        if newest.model.ready:
+            in_use(system, newest.manifest.version)
+
+
+def test_file_through_kafka_redis_and_workers_is_decided_as_its_replay_says(
+    install: Install, tmp_path: Path
+) -> None:
+    system = install(partitions=1, **RATE)
+    for role in ("score", "learn"):
+        system.start(role, **RATE)
+    data, schema = write_payments(tmp_path)
+    items = items_of(data, schema)
+    streamed_step_by_step(system, items)
+    settled(system)
+    plan = FilePlan(data=str(data), schema=schema, out=tmp_path / "file.jsonl")
+    counts = replay_file(plan, system.settings).counts
+    assert counts.decided == DAYS * A_DAY
+    live, again = decisions_of(system), lines_of(plan.out)
+    assert list(live) == list(again)
+    # Events that are no payments stand between them: all but their places is the same, to the bit.
+    masked = {"decided_at": START, "origin": (0, 0)}
+    for name, decision in live.items():
+        assert encode(msgspec.structs.replace(decision, **masked)) == encode(
+            msgspec.structs.replace(again[name], **masked)
+        )
+    versions = {decision.model_version for decision in live.values()}
+    assert {"unsupervised-1", counts.model} < versions, "the model was learned and changed on the way"
+    everything_is_made_again(system, tmp_path, versions=len(versions))
+    moments_are_explained(system, live, ["p700", f"p{DAYS * A_DAY - 1}"])
+
+
+def everything_is_made_again(system: Installation, folder: Path, *, versions: int) -> None:
+    out = folder / "topics.jsonl"
+    found = rebuild_scores(system.settings, out)
+    assert found.is_exact
+    assert found.decisions == found.scores == found.whole == len(lines_of(out))
+    assert found.versions == versions
+    assert found.learned == published(system).manifest.learned
+
+
+def moments_are_explained(system: Installation, live: Mapping[str, Decision], names: Sequence[str]) -> None:
+    for name in names:
+        found = explain(system.settings, name)
+        assert found.decision == live[name]
+        assert found.model_version == live[name].model_version
+        assert found.is_same
+        assert found.follows
+        total = found.bias + sum(feature.contribution for feature in found.features)
+        assert total == pytest.approx(found.log_odds, abs=1e-9)
+        assert {feature.name for feature in found.features} >= set(live[name].features or {})
+        for kind, (key, events, labels) in live[name].entities.items():
+            view = found.entities[kind]
+            assert (view.entity, view.events, view.labels) == (f"{kind}:{key}", events, labels)
+    with pytest.raises(NotDecided, match="no decision on it"):
+        explain(system.settings, "nobody")
