@@ -270,6 +270,7 @@ class BatchApp(faust.App):
         while not self.should_stop:
             await self.sleep(1.0)
             self.outage.tick(reachable=self.consumer.coordinator_is_known())
+            await self.consumer.know_topics()
 
     async def on_stop(self) -> None:
         """Finish and commit the batch in hand, then stop as Faust does."""

@@ -120,6 +120,20 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         # when a rebalance falls into the wait, and live records would be dropped behind a moved position.
         return self.generation, records
 
+    async def know_topics(self) -> None:
+        """Ask again for subscribed topics whose partitions are unknown.
+
+        A broker that has just come up may not know its topics yet. A group that forms in that moment deals
+        out nothing, and aiokafka would look again only after `metadata_max_age_ms`, five minutes: workers
+        that seem well and do nothing. Whoever leads the group deals again when the answer differs.
+        """
+        await self.call_thread(self._know_topics)
+
+    async def _know_topics(self) -> None:
+        client = self._ensure_consumer()._client  # noqa: SLF001 - aiokafka has no other way to ask
+        if any(client.cluster.partitions_for_topic(topic) is None for topic in client._topics):  # noqa: SLF001
+            await client.force_metadata_update()
+
     async def committed(self) -> tuple[int, dict[TP, int | None], dict[TP, int]]:
         """The generation, the committed offsets of its partitions, and where reading starts on each."""
         return await self.call_thread(self._committed)  # type: ignore[no-any-return]
@@ -307,6 +321,11 @@ class BatchConsumer(driver.Consumer):
         """Whether the broker that coordinates the group was reachable when last spoken to."""
         consumer = self._thread._consumer  # noqa: SLF001 - Faust's own thread reads it the same way
         return consumer is not None and consumer._coordinator.coordinator_id is not None  # noqa: SLF001
+
+    async def know_topics(self) -> None:
+        """Once the group was joined, see to it that every topic's partitions are known."""
+        if self.coordinator_is_known() and not self._thread.should_stop:
+            await self._thread.know_topics()
 
     # Handing over and taking back: called by the stream, in the event loop
 
