@@ -1,0 +1,147 @@
+"""What a fault run found: the account, the promises, the times until it was healed."""
+
+from __future__ import annotations
+
+import statistics
+
+import msgspec
+
+from stream.verify import Promise
+from tests.faults.site import Site
+
+REFUSED = "a model on the topic cannot be trusted; workers refuse it"
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """Seconds, over all times that it happened."""
+
+    times: int
+    median: float
+    longest: float
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A whole run.
+
+    Attributes:
+        events: on the topic of transactions; of them `payments` of the steady traffic.
+        labels: on their topic, with those that say only that nobody reported a payment.
+        lost: payments without a decision, by the run's own account.
+        decided_twice_differently: payments, the same.
+        promises: the verdicts of `riverwatch verify`.
+        ended: workers that ended by themselves, and were started again.
+        broken: every sentence that says what was promised and did not hold; empty after a good run.
+    """
+
+    seed: int
+    command: str
+    seconds: float
+    events: int
+    payments: int
+    labels: int
+    decisions: int
+    copies: int
+    lost: int
+    decided_twice_differently: int
+    wrong_profiles: int
+    labels_learned_wrongly: int
+    faults: dict[str, int]
+    recoveries: dict[str, Recovery]
+    promises: list[Promise]
+    ended: list[str]
+    broken: list[str]
+
+
+def outcome(site: Site, promises: list[Promise], *, seed: int, command: str, seconds: float) -> Outcome:
+    """The account of a run that has ended and drained."""
+    missing = site.watch.missing(site.traffic.payments)
+    broken = [
+        f"promise {promise.number}, {promise.text}: {found.count:,} x {found.what}: "
+        + ", ".join(found.examples)
+        for promise in promises
+        for found in promise.breaks
+        if not (found.what == REFUSED and found.count <= site.tally.forged)
+    ]
+    broken += [
+        f"promise {each.number}, {each.text}: not judged" for each in promises if each.verdict == "not judged"
+    ]
+    if missing:
+        broken.append(f"{len(missing):,} payments have no decision: {missing[:10]}")
+    if site.watch.differing:
+        broken.append(f"{len(site.watch.differing):,} payments were decided twice, differently")
+    if site.traffic.failed:
+        broken.append(f"the traffic itself was not taken: {site.traffic.failed[0]}")
+    return Outcome(
+        seed=seed,
+        command=command,
+        seconds=seconds,
+        events=site.length("transactions"),
+        payments=site.traffic.payments,
+        labels=site.length("labels"),
+        decisions=site.watch.decided,
+        copies=site.watch.copies,
+        lost=len(missing),
+        decided_twice_differently=len(site.watch.differing),
+        wrong_profiles=_breaks(promises, 2),
+        labels_learned_wrongly=_breaks(promises, 3),
+        faults=dict(sorted(site.tally.faults.items())),
+        recoveries={
+            what: Recovery(len(found), statistics.median(found), max(found))
+            for what, found in sorted(site.tally.recoveries.items())
+        },
+        promises=promises,
+        ended=site.tally.ended,
+        broken=broken,
+    )
+
+
+def _breaks(promises: list[Promise], number: int) -> int:
+    return sum(found.count for promise in promises if promise.number == number for found in promise.breaks)
+
+
+def as_markdown(found: Outcome) -> str:
+    """The tables, for people and for docs/guarantees.md."""
+    lines = [
+        f"`{found.command}`, seed {found.seed}, {found.seconds:.0f} s:",
+        "",
+        "| account | |",
+        "|---|---:|",
+        *(
+            f"| {name} | {number:,} |"
+            for name, number in (
+                ("events", found.events),
+                ("labels", found.labels),
+                ("decisions", found.decisions),
+                ("sent again as they were", found.copies),
+                ("lost", found.lost),
+                ("decided twice, differently", found.decided_twice_differently),
+                ("wrong profiles", found.wrong_profiles),
+                ("labels learned twice, or not as known", found.labels_learned_wrongly),
+            )
+        ),
+        "",
+        "| fault | times |",
+        "|---|---:|",
+        *(f"| {name} | {times:,} |" for name, times in found.faults.items()),
+        "",
+        "| seconds from ... to | times | median | longest |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {what} | {each.times} | {each.median:.1f} | {each.longest:.1f} |"
+            for what, each in found.recoveries.items()
+        ),
+        "",
+        "| promise | verdict | judged |",
+        "|---|---|---|",
+        *(f"| {each.number} {each.text} | {_verdict(each)} | {each.judged} |" for each in found.promises),
+    ]
+    if found.ended:
+        lines += ["", f"{len(found.ended)} workers ended by themselves and were started again:"]
+        lines += [f"- {each}" for each in found.ended]
+    lines += ["", *(f"BROKEN: {each}" for each in found.broken)] if found.broken else []
+    return "\n".join(lines)
+
+
+def _verdict(promise: Promise) -> str:
+    only_refused = promise.verdict == "broken" and all(found.what == REFUSED for found in promise.breaks)
+    return "holds: the forged ones were refused" if only_refused else promise.verdict
