@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN    := .venv/bin
 SHELL  := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types format lock bench clean
+.PHONY: help demo test check lint types format lock bench faults clean
 
 help: ## list what can be made
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: .venv/.run ## the whole system on this machine, about two minutes
 
 test: .venv/.dev ## all tests
 	@$(RUN)/python -m pytest
+
+faults: .venv/.dev ## over a million events under faults, some ten minutes (SEED=7, ARGS=...)
+	@$(RUN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: .venv/.dev
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check .
