@@ -195,6 +195,7 @@ class Learner:
 
         Raises:
             DependencyDown: try the same batch again: nothing was learned of it yet.
+            LabelsBehind: the store lost its last moments: see `give_again`, then try the same batch again.
         """
         # What the snapshot holds is not learned again.
         records = [record for record in records if record.offset >= self.next_offset]
@@ -204,7 +205,10 @@ class Learner:
         # Not trimmed to the published model itself: where that one is refused (or a learner of yesterday
         # publishes an older one over it), an older model learns the labels between them as they stood.
         learned_below = max(self.published_offset - JOURNAL_KEPT, 0)
-        standings = self._labels.apply_labels(touches, learned=learned_below)
+        before = self.next_offset - 1
+        standings = self._labels.apply_labels(touches, learned=learned_below, passed=before)
+        if records:
+            self._labels.pass_labels(records[-1].offset, passed=before)
         self._reached("labels-applied")
         early = [touch for touch, standing in zip(touches, standings, strict=True) if standing == "waiting"]
         self._outbox.send(rejected)
@@ -236,6 +240,24 @@ class Learner:
             waiting=len(early),
             rejected=len(rejected),
         )
+
+    def give_again(self, records: Sequence[Record]) -> None:
+        """Give the store labels again that it lost; the model has learned them and learns nothing.
+
+        Args:
+            records: from the first label that the store does not hold on, below `next_offset`.
+
+        Raises:
+            DependencyDown, LabelsBehind: as `process`.
+        """
+        admitted, _ = self._admit(records)
+        served = self._join([label for _, label in admitted])
+        touches = [self._touch(record, label, served) for record, label in admitted]
+        before = records[0].offset - 1
+        learned_below = max(self.published_offset - JOURNAL_KEPT, 0)
+        standings = self._labels.apply_labels(touches, learned=learned_below, passed=before)
+        self._labels.pass_labels(records[-1].offset, passed=before)
+        self._call_in([t for t, standing in zip(touches, standings, strict=True) if standing == "waiting"])
 
     def published(self) -> None:
         """A snapshot of the model as it is now was published and flushed."""

@@ -35,6 +35,20 @@ class StoreBehind(Exception):  # noqa: N818 - the state of a dependency: it lost
         self.starts = dict(starts)
 
 
+class LabelsBehind(Exception):  # noqa: N818 - the state of a dependency: it lost its last moments
+    """A store was given more labels than it holds: nothing was changed; give it those again.
+
+    Attributes:
+        start: the first label that it does not hold; 0 where it holds nothing.
+    """
+
+    def __init__(self, start: int) -> None:
+        super().__init__(
+            f"what is known by labels is older than it was left: Redis holds it up to label {start}"
+        )
+        self.start = start
+
+
 class EntityRef(NamedTuple):
     """One entity that an event touches.
 
@@ -163,15 +177,25 @@ class LabelStore(Protocol):
     `new` and `correction` update the label profiles of the entities.
     """
 
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int) -> list[Standing]:
+    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> list[Standing]:
         """The standing of each label, in offset order; the same for an offset, however often it is asked.
 
         Args:
             labels: offsets rising.
             learned: the offset below which the published model has learned: the journal is trimmed to it.
+            passed: the offset up to which the store was given all labels, by `pass_labels`.
 
         Raises:
             DependencyDown: calling again is right.
+            LabelsBehind: the store was not given as many; nothing was changed.
+        """
+        ...
+
+    def pass_labels(self, offset: int, *, passed: int) -> None:
+        """Note that all labels up to an offset were given, those that have no touch included.
+
+        Raises:
+            DependencyDown, LabelsBehind: as above.
         """
         ...
 

@@ -309,7 +309,7 @@ class _Once:
         if learned_to:
             for shard in range(self._settings.shards):
                 fence = learned_to - 1
-                restore.fields(shard, "labels", {"standings": fence, "profiles": fence})
+                restore.fields(shard, "labels", {"standings": fence, "profiles": fence, "passed": fence})
         return count, len(known), self._restore_room(learned_to)
 
     def _left(self, known: Known, ttl: float) -> int:

@@ -199,7 +199,7 @@ class ReplayedLabels:
                 for entity in told.entities:
                     self._knowledge.setdefault(entity, []).append(knowledge)
                 if label.is_fraud or is_chosen(label.name, self._genuine_rate):
-                    features = told.features
+                    features = told.features if told.features != b"null" else b""
             stood(Stood(label.offset, label.name, label.is_fraud, standing, features))
         return self.known if before is None else before
 

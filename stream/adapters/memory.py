@@ -14,6 +14,7 @@ from stream.adapters.touches import OTHER_ENTITIES, also_waited, check_labels, c
 from stream.ports import (
     NONE,
     DependencyDown,
+    LabelsBehind,
     LabelTouch,
     Message,
     StaleOwner,
@@ -58,7 +59,7 @@ class MemoryStore:
         self._counts = {"decided": 0, "rejected": 0, "copies": 0}
         self._decisions_kept = decisions_kept
         self._known: dict[str, tuple[float, bool]] = {}
-        self._label_fence = -1
+        self._label_fence = self._passed = -1
         self._standings: dict[int, Standing] = {}
         self._room: dict[str, tuple[float, bytes]] = {}
 
@@ -171,8 +172,10 @@ class MemoryStore:
 
     # ---- LabelStore
 
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int) -> list[Standing]:
+    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> list[Standing]:
         """See `LabelStore.apply_labels`."""
+        if labels and self._passed < passed:
+            raise LabelsBehind(self._passed + 1)
         check_labels(labels)
         for offset in [offset for offset in self._standings if offset < learned]:
             del self._standings[offset]
@@ -191,6 +194,12 @@ class MemoryStore:
                     profile = self.label_profile(kind, key)
                     self._label_profiles[kind, key] = informed(profile, knowledge)
         return standings
+
+    def pass_labels(self, offset: int, *, passed: int) -> None:
+        """See `LabelStore.pass_labels`."""
+        if self._passed < passed:
+            raise LabelsBehind(self._passed + 1)
+        self._passed = max(self._passed, offset)
 
     def _standing(self, label: LabelTouch) -> Standing:
         known = self._known.get(label.transaction_id)

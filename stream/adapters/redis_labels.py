@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from models.profiles import HISTORY, Knowledge
 from stream.adapters.redis_codec import Codec
 from stream.adapters.redis_shards import Call, RedisShards
 from stream.adapters.touches import check_labels
-from stream.ports import LabelTouch, Standing
+from stream.ports import LabelsBehind, LabelTouch, Standing
 
 _STANDINGS: dict[int, Standing] = {
     ord("N"): "new",
@@ -39,7 +41,7 @@ class RedisLabels:
         self._codec = codec
         self._label_ttl = str(ttl_seconds)
 
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int) -> list[Standing]:
+    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> list[Standing]:
         """See `LabelStore.apply_labels`.
 
         Of two labels known at the same time that contradict each other, the later in the log wins. A label
@@ -50,7 +52,7 @@ class RedisLabels:
         check_labels(labels)
         if not labels:
             return []
-        standings = self._stand(labels, learned)
+        standings = self._stand(labels, learned, passed)
         informing = [
             (label, label.knowledge._replace(corrects=standing == "correction"))
             for label, standing in zip(labels, standings, strict=True)
@@ -60,7 +62,7 @@ class RedisLabels:
             self._inform(informing)
         return standings
 
-    def _stand(self, labels: Sequence[LabelTouch], learned: int) -> list[Standing]:
+    def _stand(self, labels: Sequence[LabelTouch], learned: int, passed: int) -> list[Standing]:
         spread = self._shards.spread([label.transaction_id for label in labels])
         calls, dealt = [], []
         for shard, places in enumerate(spread):
@@ -69,7 +71,7 @@ class RedisLabels:
             dealt.append(places)
             names = ("labels", "standings", "room", "room-times")
             keys = [self._shards.key(shard, name) for name in names]
-            args: list[bytes | str] = [self._label_ttl, str(learned)]
+            args: list[bytes | str] = [self._label_ttl, str(learned), str(passed)]
             for place in places:
                 label = labels[place]
                 keys.append(self._shards.key(shard, f"k:{label.transaction_id}"))
@@ -83,10 +85,26 @@ class RedisLabels:
                 )
             calls.append(Call(shard, keys, args))
         standings: list[Standing] = ["repeat"] * len(labels)
-        for places, letters in zip(dealt, self._shards.run("stand", calls), strict=True):
+        for places, letters in zip(dealt, self._run("stand", calls), strict=True):
             for place, letter in zip(places, letters, strict=True):
                 standings[place] = _STANDINGS[letter]
         return standings
+
+    def pass_labels(self, offset: int, *, passed: int) -> None:
+        """See `LabelStore.pass_labels`."""
+        self._shards.agree()
+        args: list[bytes | str] = [str(passed), str(offset)]
+        shards = range(self._shards.count)
+        self._run("pass", [Call(shard, [self._shards.key(shard, "labels")], args) for shard in shards])
+
+    def _run(self, script: str, calls: Sequence[Call]) -> list[Any]:
+        try:
+            return self._shards.run(script, calls)
+        except ResponseError as error:
+            code, _, held = str(error).partition(" ")
+            if code != "LABELSBEHIND":
+                raise
+            raise LabelsBehind(int(held) + 1) from error
 
     def _inform(self, informing: Sequence[tuple[LabelTouch, Knowledge]]) -> None:
         entities: list[dict[str, int]] = [{} for _ in range(self._shards.count)]

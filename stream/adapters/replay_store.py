@@ -183,7 +183,11 @@ class ReplayStore(MemoryStore):
     def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> list[Standing]:
         """See `LabelStore.apply_labels`; a replay never asks for a label again."""
         self._standings.clear()
-        return super().apply_labels(labels, learned=learned, passed=passed)
+        return super().apply_labels(labels, learned=learned, passed=min(passed, self._passed))
+
+    def pass_labels(self, offset: int, *, passed: int) -> None:
+        """See `LabelStore.pass_labels`; a replay's store goes on from its own file and never falls behind."""
+        super().pass_labels(offset, passed=min(passed, self._passed))
 
     def state(self) -> StoreState:
         """Everything it holds, between two batches."""

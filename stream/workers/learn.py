@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 from models.classifier import build_model
@@ -17,11 +18,12 @@ from models.snapshot import SnapshotHeader, dump
 from stream.adapters.kafka_admin import committed
 from stream.adapters.kafka_client import faust_credentials
 from stream.adapters.kafka_models import ModelTopic, publish
+from stream.adapters.kafka_reader import TopicReader
 from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.learning import Learner
 from stream.maturity import DueQueue, Maturity
 from stream.messages import ModelManifest
-from stream.ports import Clock, DecisionLog, LabelStore, Outbox
+from stream.ports import Clock, DecisionLog, LabelsBehind, LabelStore, Outbox
 from stream.presence import Presence
 from stream.records import Record
 from stream.settings import Settings
@@ -102,12 +104,30 @@ class LearnWorker:
         if learner is None:
             raise Retry("the labels are not this worker's")
         with waiting_visibly(self._ports.presence):
-            counts = learner.process(records)
+            try:
+                counts = learner.process(records)
+            except LabelsBehind as lost:
+                raise Retry(self._give_again(learner, lost)) from lost
             try:
                 version = self._publish(learner)
             except OSError as error:
                 raise Retry(f"the snapshot was not written: {error}") from error
         self._ports.presence.count(counts._asdict(), model_version=version)
+
+    def _give_again(self, learner: Learner, lost: LabelsBehind) -> str:
+        """Redis lost its last moments: it gets the labels again that the model has learned already."""
+        topic = self._settings.topic("labels")
+        if lost.start == 0:
+            return (
+                f"Redis holds nothing of {topic}, learned to {learner.next_offset}: is RIVERWATCH_REDIS_URL "
+                "the right one? If its data is lost, run `riverwatch rebuild`"
+            )
+        logger.warning("%s, and the model to %d; it gets them again", lost, learner.next_offset)
+        with TopicReader(self._settings, topic) as reader:
+            missing = reader.until_end(from_offsets={0: lost.start})
+            while batch := list(islice(takewhile(lambda r: r.offset < learner.next_offset, missing), BATCH)):
+                learner.give_again(batch)
+        return f"Redis was given the labels from {lost.start} on again"
 
     def _publish(self, learner: Learner) -> str:
         settings = self._settings

@@ -10,7 +10,7 @@ import pytest
 from models.profiles import Knowledge, LabelProfile, informed, no_labels, weights
 from stream.adapters.memory import MemoryStore
 from stream.adapters.redis_store import RedisStore
-from stream.ports import EntityRef, LabelTouch
+from stream.ports import EntityRef, LabelsBehind, LabelTouch
 
 HALF_LIVES = (60.0, 3600.0)
 Store = MemoryStore | RedisStore
@@ -170,6 +170,22 @@ def test_a_label_that_would_correct_waits_where_its_decision_is_gone(store: Stor
     ]
     assert store.apply_labels(labels, learned=0) == ["new", "repeat", "superseded", "waiting"]
     assert store.apply_labels([label(4, fraud=False, known_at=2000.0)], learned=0) == ["correction"]
+
+
+def test_a_store_that_was_not_given_as_many_labels_says_so_and_changes_nothing(store: Store) -> None:
+    store.apply_labels([label(0)], learned=0)
+    store.pass_labels(3, passed=-1)
+    store.pass_labels(2, passed=3)  # again, after a crash
+    assert store.apply_labels([label(4, "t2")], learned=0, passed=3) == ["new"]
+    before = known(store)
+    with pytest.raises(LabelsBehind) as behind:
+        store.apply_labels([label(9, "t3")], learned=0, passed=8)
+    assert behind.value.start == 4
+    with pytest.raises(LabelsBehind):
+        store.pass_labels(9, passed=8)
+    assert known(store) == before
+    store.pass_labels(8, passed=3)
+    assert store.apply_labels([label(9, "t3")], learned=0, passed=8) == ["new"]
 
 
 def test_waiting_labels_expire_oldest_first(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from stream.adapters.memory import MemoryOutbox, MemoryStore
 from stream.admission import Limits
 from stream.learning import SILENCE, LearnCounts, Learner, is_chosen, waited, waiting_entry
 from stream.messages import Decision, Label, encode
-from stream.ports import DependencyDown
+from stream.ports import DependencyDown, LabelsBehind
 from stream.records import Record
 
 SPEC = FeatureSpec()
@@ -272,6 +273,33 @@ def test_of_early_labels_the_latest_knowledge_is_called_in() -> None:
     [entry] = desk.store.waiting(["t1"])
     assert entry is not None
     assert waited(entry)[0] == 0
+
+
+# ---- a store that lost its last moments
+
+
+def test_a_store_that_lost_labels_is_given_them_again_and_nothing_is_learned_twice() -> None:
+    desk = Desk()
+    for number in (1, 2, 3):
+        desk.decide(number)
+    early = copy.deepcopy(desk.store)
+    desk.learn(desk.tell(1, fraud=True), desk.append(b"junk"))
+    older = copy.deepcopy(desk.store)
+    desk.learn(desk.tell(2, fraud=True))
+    wanted, learned = desk.store, list(desk.model.learned)
+    desk.learner._labels = desk.learner._decisions = desk.store = older
+    last = desk.tell(3, fraud=True)
+    with pytest.raises(LabelsBehind) as lost:
+        desk.learn(last)
+    assert (lost.value.start, desk.model.learned) == (2, learned)
+    desk.learner.give_again(desk.log[2:3])
+    assert desk.store.label_profile("merchant", "m") == wanted.label_profile("merchant", "m")
+    desk.learn(last)
+    assert desk.model.learned == [(1.0, True), (2.0, True), (3.0, True)]
+    desk.learner._labels = early
+    with pytest.raises(LabelsBehind) as lost:
+        desk.learn(desk.tell(3, fraud=False))
+    assert lost.value.start == 0, "it holds nothing at all"
 
 
 # ---- tries, crashes, bad input

@@ -2,12 +2,14 @@
 --
 -- KEYS  1: the shard's label fences; 2: the journal of standings; 3: the waiting room; 4: its times;
 --       then what is known of each label's transaction.
--- ARGV  1: seconds to live; 2: learned; then offset, transaction, fraud (1 or 0), known_at,
+-- ARGV  1: seconds to live; 2: learned; 3: the last label given before; then offset, transaction, fraud (1 or 0), known_at,
 --       decision known (1 or 0), label as it came, for each label.
 -- Returns one letter a label: N(ew) C(orrection) R(epeat) S(uperseded) W(aiting).
 
 local call = redis.call
 if call('HGET', KEYS[1], 'rebuilding') then return redis.error_reply('REBUILDING what is stored here') end
+local passed = call('HGET', KEYS[1], 'passed') or '-1'
+if tonumber(passed) < tonumber(ARGV[3]) then return redis.error_reply('LABELSBEHIND ' .. passed) end
 local fence = tonumber(call('HGET', KEYS[1], 'standings') or '-1')
 call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[2])
 
@@ -40,7 +42,7 @@ end
 
 local standings = {}
 for n = 1, #KEYS - 4 do
-  local a = 6 * n - 3
+  local a = 6 * n - 2
   local offset = ARGV[a]
   if tonumber(offset) <= fence then
     local journaled = call('ZRANGEBYSCORE', KEYS[2], offset, offset)[1]
