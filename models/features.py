@@ -38,8 +38,6 @@ MINOR_DIGITS = {
 MINOR_UNITS = {currency: 10.0**digits for currency, digits in MINOR_DIGITS.items()}
 MINUTE = 60.0
 EARTH_KM = 6371.0
-LN2 = math.log(2.0)
-CLOSE = 0.01  # of a half-life: as exact as the age of a run needs to be
 FAINT = 1e-9  # a decayed count below this says nothing
 
 
@@ -88,7 +86,6 @@ class _Kind(NamedTuple):
     outliers: tuple[tuple[int, str], ...]
     frauds: tuple[int, str] | None  # of the first half-life of labels
     fraud_rate: tuple[int, str] | None  # of the last
-    label_half_life: float
     span: float  # the longest half-life in units of the shortest
     age: float  # of the frauds: seconds for each halving of the ratio of the two
     since_first: str
@@ -121,7 +118,6 @@ def _kind(entity: EntitySpec, spec: FeatureSpec) -> _Kind:
         outliers=tuple((i, f"{kind}.outliers.{name}") for i, name in places(spec.outlier_half_lives)),
         frauds=(of_labels[0][0], f"{kind}.frauds.{of_labels[0][1]}") if of_labels else None,
         fraud_rate=(of_labels[-1][0], f"{kind}.fraud_rate.{of_labels[-1][1]}") if of_labels else None,
-        label_half_life=spec.label_half_lives[0] if of_labels else 0.0,
         span=spec.half_lives[-1] / spec.half_lives[0],
         age=age,
         since_first=f"{kind}.since_first",
@@ -230,8 +226,12 @@ def _labels(x: Features, kind: _Kind, labels: LabelProfile, now: tuple[Weight, .
     if not labels.last_fraud:
         return  # no fraud was ever confirmed
     x[f"{name}.recent_frauds"] = sum(labels.history)
-    first = x[f"{name}.since_first_fraud"] = max(time - labels.first_fraud, 0.0)
-    last = x[f"{name}.since_last_fraud"] = max(time - labels.last_fraud, 0.0)
+    x[f"{name}.since_first_fraud"] = max(time - labels.first_fraud, 0.0)
+    x[f"{name}.since_last_fraud"] = max(time - labels.last_fraud, 0.0)
+    if labels.last_genuine:
+        x[f"{name}.since_genuine"] = max(time - labels.last_genuine, 0.0)
+    if labels.run:
+        x[f"{name}.run_age"] = max(time - labels.run_since, 0.0)
     if kind.frauds is None or kind.fraud_rate is None:
         return
     sums = labels.sums
@@ -241,33 +241,9 @@ def _labels(x: Features, kind: _Kind, labels: LabelProfile, now: tuple[Weight, .
     place, rate_name = kind.fraud_rate
     lasting, genuine = (sums[place * LABEL_WIDTH + part] * decays[place] for part in (1, 2))
     x[rate_name] = lasting / (lasting + genuine + 1.0)
-    if labels.run:
-        x[f"{name}.run_age"] = _run_age(labels, first, last, recent / labels.run, kind.label_half_life)
     if kind.age and min(recent, lasting) > FAINT:
         # The shorter a memory, the less it holds of old frauds: the ratio of two tells their mean age.
         x[f"{name}.fraud_age"] = max(math.log2(lasting / recent) * kind.age, 0.0)
-
-
-def _run_age(labels: LabelProfile, first: float, last: float, mean: float, half_life: float) -> float:
-    """Seconds since the current run of frauds began.
-
-    Known where all frauds are in the run, or one only; else what would make the mean decay what it is if
-    the run's frauds were spread evenly (older frauds have all but decayed).
-    """
-    if labels.run >= labels.frauds:
-        return first
-    low, high = last, max(first, last)
-    if labels.run == 1:
-        return low
-    rate = LN2 / half_life
-    newest = math.exp(-rate * last)
-    while high - low > half_life * CLOSE:
-        middle = (low + high) / 2.0
-        if newest - math.exp(-rate * middle) > mean * rate * (middle - last):
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def _recent(x: Features, kind: _Kind, recent: tuple[bytes, ...], payment: Payment, time: float) -> None:

@@ -41,6 +41,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "fraud_age": ("mean age of its confirmed frauds, weighted to the recent", "seconds"),
     "frauds": ("confirmed frauds lately, decayed", "events"),
     "since_first_fraud": ("time since its first confirmed fraud", "seconds"),
+    "since_genuine": ("time since its latest confirmed genuine event", "seconds"),
     "since_last_fraud": ("time since its last confirmed fraud", "seconds"),
     "cards": ("different cards among its last events", "cards"),
     "merchant_visits": ("of its last events, those at this merchant", "events"),

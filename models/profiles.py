@@ -183,8 +183,10 @@ class LabelProfile(NamedTuple):
         updates: labels applied.
         frauds, genuine: transactions known to be so.
         first_fraud, last_fraud: event times of the earliest and latest known fraud, seconds; 0 without one.
+        last_genuine: event time of the latest known genuine transaction, seconds; 0 without one.
         history: the last HISTORY labels, the latest first, 1.0 for fraud.
         run: how many frauds in a row the latest labels are.
+        run_since: event time of the earliest fraud of that run, seconds; 0 without one.
         sums: LABEL_WIDTH numbers for each half-life: exponent; then decayed frauds and genuine.
     """
 
@@ -193,18 +195,20 @@ class LabelProfile(NamedTuple):
     genuine: int
     first_fraud: float
     last_fraud: float
+    last_genuine: float
     history: tuple[float, ...]
     run: int
+    run_since: float
     sums: tuple[float, ...]
 
 
 def no_labels(half_lives: int) -> LabelProfile:
     """The label profile of an entity of which nothing was ever confirmed."""
-    return LabelProfile(0, 0, 0, 0.0, 0.0, (), 0, (0.0,) * (LABEL_WIDTH * half_lives))
+    return LabelProfile(0, 0, 0, 0.0, 0.0, 0.0, (), 0, 0.0, (0.0,) * (LABEL_WIDTH * half_lives))
 
 
 def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:
-    """The label profile after a label. First and last fraud keep what was once believed of them."""
+    """The label profile after a label. First and last times keep what was once believed of them."""
     fraud = 1 if knowledge.is_fraud else 0
     undone = 1 if knowledge.corrects else 0
     new: list[float] = []
@@ -230,18 +234,25 @@ def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:
             frauds -= weight * undone
         # A difference of sums can fall below zero by rounding, never by meaning.
         new += (scale, max(frauds, 0.0), max(genuine, 0.0))
-    first, last = profile.first_fraud, profile.last_fraud
+    time = knowledge.time
+    first, last, last_genuine = profile.first_fraud, profile.last_fraud, profile.last_genuine
+    run_since = 0.0
     if fraud:
-        first = knowledge.time if first == 0.0 else min(first, knowledge.time)
-        last = max(last, knowledge.time)
+        first = time if first == 0.0 else min(first, time)
+        last = max(last, time)
+        run_since = min(profile.run_since, time) if profile.run else time
+    else:
+        last_genuine = max(last_genuine, time)
     return LabelProfile(
         profile.updates + 1,
         profile.frauds + fraud - undone * (1 - fraud),
         profile.genuine + (1 - fraud) - undone * fraud,
         first,
         last,
+        last_genuine,
         (float(fraud), *profile.history)[:HISTORY],
         profile.run + 1 if fraud else 0,
+        run_since,
         tuple(new),
     )
 

@@ -66,6 +66,9 @@ SENTENCES: dict[str, Sentence] = {
     "since_last_fraud": lambda entity, _, value: (
         f"The last confirmed fraud of this {entity} was {span(value)} ago"
     ),
+    "since_genuine": lambda entity, _, value: (
+        f"The latest payment of this {entity} known to be genuine was {span(value)} ago"
+    ),
     "fraud_age": lambda entity, _, value: (
         f"The confirmed frauds of this {entity} are {span(value)} old on average"
     ),

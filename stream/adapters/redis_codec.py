@@ -2,9 +2,9 @@
 
 Little-endian throughout, doubles for every number of a profile:
   profile         notes n (1 byte) | their lengths (n bytes) | 3 + 6 * half-lives doubles | the notes
-  label profile   labels n (1 byte) | one byte each (1 for fraud) | 6 + 3 * half-lives doubles
+  label profile   labels n (1 byte) | one byte each (1 for fraud) | 8 + 3 * half-lives doubles
 An absent profile is the one byte 255. So a profile takes 25 + 48 h bytes and its notes one more than their
-length each; a label profile takes at most 54 + 24 h.
+length each; a label profile takes at most 70 + 24 h.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Codec:
         self._empty = empty(half_lives)
         self._no_labels = no_labels(half_lives)
         self._profile = struct.Struct(f"<{3 + WIDTH * half_lives}d")
-        self._label_profile = struct.Struct(f"<{6 + LABEL_WIDTH * half_lives}d")
+        self._label_profile = struct.Struct(f"<{8 + LABEL_WIDTH * half_lives}d")
         self._events: dict[int, struct.Struct] = {}
         self._labels: dict[int, struct.Struct] = {}
 
@@ -111,16 +111,18 @@ class Codec:
             return self._no_labels, at
         first = at + kept
         values = self._label_profile.unpack_from(data, first)
-        updates, frauds, genuine, first_fraud, last_fraud, run = values[:6]
+        updates, frauds, genuine, first_fraud, last_fraud, last_genuine, run, run_since = values[:8]
         profile = LabelProfile(
             int(updates),
             int(frauds),
             int(genuine),
             first_fraud,
             last_fraud,
+            last_genuine,
             tuple(map(float, data[at:first])),
             int(run),
-            values[6:],
+            run_since,
+            values[8:],
         )
         return profile, first + self._label_profile.size
 
@@ -137,11 +139,13 @@ class Codec:
 
     def packed_labels(self, profile: LabelProfile) -> bytes:
         """A label profile as the scripts store it; the way back from `label_profile`."""
-        updates, frauds, genuine, first, last, history, run, sums = profile
+        updates, frauds, genuine, first, last, last_genuine, history, run, run_since, sums = profile
         return b"%c%b%b" % (
             len(history),
             bytes(map(int, history)),
-            self._label_profile.pack(updates, frauds, genuine, first, last, run, *sums),
+            self._label_profile.pack(
+                updates, frauds, genuine, first, last, last_genuine, run, run_since, *sums
+            ),
         )
 
     def entries(self, chunk: bytes) -> Iterator[tuple[int, list[Reading]]]:

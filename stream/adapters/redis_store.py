@@ -4,7 +4,7 @@ What it takes, in bytes, with h half-lives; in brackets what MEMORY USAGE said o
 some 30 bytes (`python -m benchmarks.bench_store --redis URL`):
   an entity         25 + 48 h, each note one more than its length, and 110 for key and allocator [277];
                     what it never exceeds, however many events it has seen
-  its labels        at most 54 + 24 h, and 120 for key and allocator [245]; only entities with a label
+  its labels        at most 70 + 24 h, and 120 for key and allocator [245]; only entities with a label
   a decision        its own bytes and 100, until it expires [1,096 of 1,000]
   a transaction     104, from its first label until that expires
   the journal       the readings of what is applied and not yet recorded: a batch a partition
@@ -23,7 +23,7 @@ from stream.adapters.redis_shards import Call, Client, RedisShards
 from stream.adapters.touches import OTHER_ENTITIES, check_touches
 from stream.ports import NONE, StaleOwner, StoreBehind, Touch
 
-_FORMAT = 1  # of the bytes in Redis; another one cannot read them
+_FORMAT = 2  # of the bytes in Redis; another one cannot read them
 
 
 def layout_of(half_lives: Sequence[float]) -> dict[str, object]:

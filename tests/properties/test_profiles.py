@@ -196,6 +196,7 @@ def test_labels_sum_to_what_is_known_of_each_transaction_now(
     profile = no_labels(len(HALF_LIVES))
     known: dict[int, bool] = {}
     applied: list[float] = []
+    run: list[float] = []
     for transaction, fraud in said:
         if known.get(transaction) == fraud:
             continue  # a repeat informs nobody
@@ -204,11 +205,12 @@ def test_labels_sum_to_what_is_known_of_each_transaction_now(
         profile = informed(profile, Knowledge(time, weights(time, HALF_LIVES), fraud, corrects))
         known[transaction] = fraud
         applied.append(float(fraud))
+        run = [*run, time] if fraud else []
     frauds = [START + offsets[transaction] for transaction, fraud in known.items() if fraud]
     genuine = [START + offsets[transaction] for transaction, fraud in known.items() if not fraud]
     assert (profile.frauds, profile.genuine, profile.updates) == (len(frauds), len(genuine), len(applied))
     assert profile.history == tuple(reversed(applied))[:HISTORY]
-    assert profile.run == _run(applied)
+    assert (profile.run, profile.run_since) == (len(run), min(run, default=0.0))
     for place, half_life in enumerate(HALF_LIVES):
         now = START + 3e6
         for number, those in ((1, frauds), (2, genuine)):
@@ -219,13 +221,6 @@ def test_labels_sum_to_what_is_known_of_each_transaction_now(
 def _labels(profile: LabelProfile, half_life: int, number: int, now: float) -> float:
     at = half_life * LABEL_WIDTH
     return at_moment(profile.sums[at + number], profile.sums[at], weights(now, HALF_LIVES)[half_life])
-
-
-def _run(applied: list[float]) -> int:
-    run = 0
-    for fraud in applied:
-        run = run + 1 if fraud else 0
-    return run
 
 
 @given(st.floats(-1e12, 1e12), st.floats(0.5, 1e9))

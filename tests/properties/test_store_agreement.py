@@ -49,7 +49,14 @@ def _profile_bits(profile: Profile) -> tuple[Any, ...]:
 
 
 def _label_bits(labels: LabelProfile) -> tuple[Any, ...]:
-    numbers = (labels.first_fraud, labels.last_fraud, *labels.history, *labels.sums)
+    numbers = (
+        labels.first_fraud,
+        labels.last_fraud,
+        labels.last_genuine,
+        labels.run_since,
+        *labels.history,
+        *labels.sums,
+    )
     counts = (labels.updates, labels.frauds, labels.genuine, labels.run)
     return struct.pack(f"<{len(numbers)}d", *numbers), counts, [*map(type, counts)]
 

@@ -199,11 +199,20 @@ def test_run_of_frauds_is_dated_from_its_first(bank: Bank) -> None:
 def test_run_of_frauds_is_dated_though_there_were_older_ones(bank: Bank) -> None:
     bank.know(paid(-200 * 1440), is_fraud=True)
     bank.know(paid(-100 * 1440), is_fraud=False)
-    for day in range(14):
+    for day in (3, 0, 1, 2):  # known in another order than they happened
         bank.know(paid(day * 1440), is_fraud=True)
     x = bank.read(paid(21 * 1440))
     assert x["merchant.since_first_fraud"] == 221 * 86_400.0
-    assert x["merchant.run_age"] == pytest.approx(21 * 86_400.0, rel=0.1)
+    assert x["merchant.run_age"] == 21 * 86_400.0
+    assert x["merchant.since_genuine"] == 121 * 86_400.0
+
+
+def test_genuine_label_ends_a_run_and_the_next_one_begins_later(bank: Bank) -> None:
+    bank.know(paid(0), is_fraud=True)
+    bank.know(paid(1440), is_fraud=False)
+    assert "merchant.run_age" not in bank.read(paid(3 * 1440))
+    bank.know(paid(2 * 1440), is_fraud=True)
+    assert bank.read(paid(3 * 1440))["merchant.run_age"] == 86_400.0
 
 
 def test_note_tells_what_an_analyst_needs() -> None:

@@ -9,7 +9,7 @@ local unpack_struct, pack_struct, sub, byte, char, rep =
   struct.unpack, struct.pack, string.sub, string.byte, string.char, string.rep
 local ldexp, call = math.ldexp, redis.call
 local halves, HISTORY, labels = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4]
-local DOUBLES = 6 + 3 * halves
+local DOUBLES = 8 + 3 * halves -- updates, frauds, genuine, first and last fraud, last genuine, run, its beginning; sums
 local LAYOUT = '<' .. rep('d', DOUBLES)
 if call('HGET', KEYS[1], 'rebuilding') then return redis.error_reply('REBUILDING what is stored here') end
 local fence = tonumber(call('HGET', KEYS[1], 'profiles') or '-1')
@@ -39,7 +39,7 @@ local function inform(i, label)
   local profile = profiles[i] or load(i)
   local fraud, corrects, time = label[3], label[4], label[5]
   local fresh = profile[1] == 0
-  local at = 7
+  local at = 9
   for w = 6, 4 + 2 * halves, 2 do
     local exponent, weight = label[w], label[w + 1]
     local frauds, genuine = profile[at + 1], profile[at + 2]
@@ -69,10 +69,12 @@ local function inform(i, label)
     profile[2], profile[3] = profile[2] + 1, profile[3] - corrects
     if profile[4] == 0 or time < profile[4] then profile[4] = time end
     if time > profile[5] then profile[5] = time end
-    profile[6] = profile[6] + 1
+    if profile[7] == 0 or time < profile[8] then profile[8] = time end
+    profile[7] = profile[7] + 1
   else
     profile[2], profile[3] = profile[2] - corrects, profile[3] + 1
-    profile[6] = 0
+    if time > profile[6] then profile[6] = time end
+    profile[7], profile[8] = 0, 0
   end
   histories[i] = sub(char(fraud) .. histories[i], 1, HISTORY)
 end
