@@ -68,9 +68,9 @@ class Labels(MemoryStore):
             self.fault = None
             raise DependencyDown(name)
 
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int) -> Any:
+    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> Any:
         self._lost("apply_labels", "before")
-        found = super().apply_labels(labels, learned=learned)
+        found = super().apply_labels(labels, learned=learned, passed=passed)
         self._lost("apply_labels", "after")
         return found
 
@@ -257,7 +257,8 @@ class LabelWorld(RuleBasedStateMachine):
                 if acknowledge and (publish or self.acknowledges_early):
                     self.committed = self.next
         except DependencyDown:
-            if self.store._label_fence >= batch[-1].offset:  # the reply was lost, not the call
+            readable = [record.offset for record in batch if told_by(record)]
+            if readable and self.store._label_fence >= readable[-1]:  # the reply was lost, not the call
                 self.look(batch)
         except Crash:
             self.look(batch)

@@ -73,14 +73,14 @@ def test_the_real_model_gives_the_same_bits_whatever_happens(seed: int) -> None:
 
 
 class AppliesAgain(Labels):
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int) -> Any:
+    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> Any:
         self._label_fence = -1
-        return super().apply_labels(labels, learned=learned)
+        return super().apply_labels(labels, learned=learned, passed=passed)
 
 
 class KeepsNoJournal(Labels):
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int) -> Any:
-        found = super().apply_labels(labels, learned=learned)
+    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> Any:
+        found = super().apply_labels(labels, learned=learned, passed=passed)
         self._standings.clear()
         return found
 
@@ -91,8 +91,8 @@ class LosesTheRoom(Labels):
 
 
 class ForgetsCorrections(Labels):
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int) -> Any:
-        found = super().apply_labels(labels, learned=learned)
+    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> Any:
+        found = super().apply_labels(labels, learned=learned, passed=passed)
         return ["repeat" if standing == "correction" else standing for standing in found]
 
 
