@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import islice
@@ -111,26 +112,38 @@ def test_everything_is_rebuilt_to_the_same_bits(install: Install, own: dict[str,
 
 def test_workers_wait_while_the_store_is_rebuilt_and_go_on_after_it(install: Install) -> None:
     """Redis loses everything under traffic; a rebuild is broken off, and the next one ends."""
-    changed = {"genuine_rate": 0.3, "maturity": "2d"}
+    changed = {"genuine_rate": 0.3, "maturity": "2d", "batch_size": 20}
     system = install(partitions=2, **changed)
     for role in ("score", "score", "learn"):
         system.start(role, **changed)
     items = simulated(6000, seed=9)
-    system.send(items[:3000])
+    system.send(items[:2000])
     settled(system)
     client = redis_client(system.settings)
-    client.flushdb()
-    spec = feature_spec(system.settings)
-    RedisRestore(client, 1, "rw", layout_of(spec.half_lives)).begin()
-    system.send(items[3000:4500])
-    system.until(
-        lambda: any("a rebuild is running" in worker.waiting for worker in system.workers()),
-        30,
-        "nobody says that a rebuild is running",
-    )
-    assert system.behind("score", "transactions") > 0
-    rebuild(system.settings)
-    system.send(items[4500:])
+    parts = iter(range(2000, 6000, 50))
+    ended = threading.Event()
+
+    def traffic() -> None:
+        for at in parts:
+            system.send(items[at : at + 50])
+            ended.wait(0.03)
+
+    def says(what: str) -> bool:
+        return any(what in worker.waiting for worker in system.workers())
+
+    thread = threading.Thread(target=traffic)
+    thread.start()
+    try:
+        system.until(lambda: system.behind("score", "transactions") > 0, 30, "there is no traffic")
+        client.flushdb()
+        system.until(lambda: says("Redis holds nothing of"), 30, "the learner did not notice")
+        spec = feature_spec(system.settings)
+        RedisRestore(client, 1, "rw", layout_of(spec.half_lives)).begin()
+        system.until(lambda: says("a rebuild is running"), 30, "nobody says that a rebuild is running")
+        rebuild(system.settings)
+    finally:
+        ended.set()
+        thread.join()
     settled(system)
     report = Audit(system.settings).run()
     assert {promise.verdict for promise in report.promises} == {"holds"}, report
