@@ -86,16 +86,23 @@ class RedisRestore:
         Returns:
             Of each whether it was not there.
         """
-        return [
-            answer is not None
-            for answer in self._run(
-                (
-                    self.shard_of(name),
-                    ["SET", self._key(self.shard_of(name), f"{kind}:{name}"), raw, "EX", str(seconds), "NX"],
-                )
-                for name, raw, seconds in values
+        wanted = list(values)
+        first: dict[str, tuple[bytes, int]] = {}
+        for name, raw, seconds in wanted:  # a cluster's commands travel side by side: one each, then
+            first.setdefault(name, (raw, seconds))
+        answers = self._run(
+            (
+                self.shard_of(name),
+                ["SET", self._key(self.shard_of(name), f"{kind}:{name}"), raw, "EX", str(seconds), "NX"],
             )
-        ]
+            for name, (raw, seconds) in first.items()
+        )
+        new = {name for name, answer in zip(first, answers, strict=True) if answer is not None}
+        results = []
+        for name, _, _ in wanted:
+            results.append(name in new)
+            new.discard(name)
+        return results
 
     def standings(self, standings: Iterable[tuple[str, int, str]]) -> None:
         """The journal of standings: (transaction, offset of the label, letter)."""
