@@ -205,8 +205,11 @@ class Site:
             self._fill(slot)
 
     def release(self, slot: Slot) -> None:
-        """Let the supervisor fill a held place again."""
-        slot.held = False
+        """Fill a held place again, and let the supervisor see to it from now on."""
+        with self._lock:
+            if not slot.is_alive():
+                self._fill(slot)
+            slot.held = False
 
     def partitions_of(self, slot: Slot) -> list[int]:
         """What a score worker holds, by its own word."""

@@ -1,0 +1,116 @@
+"""The judge is broken in once: workers with a bug for each promise, and `riverwatch verify` finds each.
+
+What damage to topics and to Redis it finds is in tests/integration/test_verify.py; that a worker of an older
+generation changes nothing (promise 5) shows as promises 1 and 2, and is broken in tests/properties.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.process import GuardedProcess
+from stream.audit import Audit
+from stream.demo.show import variables
+from stream.messages import Label, Transaction
+from tests.faults.faults import forgeries
+from tests.integration.conftest import KEY, Install, Installation
+
+pytestmark = pytest.mark.guarantee
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+WORKER = Path(__file__).with_name("broken_worker.py")
+
+
+def payment(number: int) -> Transaction:
+    return Transaction(
+        transaction_id=f"t{number}",
+        event_time=START + timedelta(minutes=number),
+        card_id=f"c{number % 40}",
+        merchant_id=f"m{number % 7}",
+        amount_minor=100 + number * 7919 % 9000,
+        currency="EUR",
+    )
+
+
+def label(number: int) -> Label:
+    known = START + timedelta(minutes=number, days=1)
+    return Label(transaction_id=f"t{number}", is_fraud=number % 2 == 0, known_at=known, source="analyst")
+
+
+def broken(system: Installation, role: str, bugs: str) -> GuardedProcess:
+    own = {"RIVERWATCH_MODEL_KEY": KEY, "RIVERWATCH_TEST_BUGS": bugs}
+    worker = GuardedProcess(
+        [sys.executable, str(WORKER), role],
+        system.folder / f"broken-{role}-{len(system.running)}.log",
+        env={**os.environ, **variables(system.settings), **own},
+        cwd=Path(__file__).parents[2],
+    )
+    system.running.append(worker)
+    return worker
+
+
+def findings(system: Installation) -> dict[int, set[str]]:
+    report = Audit(system.settings).run()
+    return {promise.number: {each.what for each in promise.breaks} for promise in report.promises}
+
+
+def test_bugs_of_a_score_worker_are_found_each_under_its_promise(install: Install) -> None:
+    system = install(partitions=1, maturity="3650d")
+    worker = broken(system, "score", "forget-decisions,count-wrongly,acknowledge-first")
+    system.send(payment(number) for number in range(700))
+    system.drained("score", "transactions")
+    system.send(payment(number) for number in range(100, 140))
+    system.drained("score", "transactions")
+    worker.kill()
+    found = findings(system)
+    assert "is not in Redis any more" in " ".join(found[1])
+    assert "has no decision" in found[1]
+    assert "two events of one transaction were each decided" in found[1]
+    assert "its profile in Redis is not what its events give" in found[2]
+    assert "an acknowledged event has neither decision nor dead letter" in found[4]
+
+
+def test_bug_of_a_learn_worker_is_found(install: Install) -> None:
+    system = install(partitions=1, maturity="3650d", genuine_rate=0.9)
+    system.start("score", genuine_rate=0.9)
+    broken(system, "learn", "learn-twice")
+    system.send(payment(number) for number in range(300))
+    system.drained("score", "transactions")
+    system.send(label(number) for number in range(200))
+    system.send(label(number) for number in range(50))
+    system.drained("learn", "labels")
+    found = findings(system)
+    assert "a model says it has learned another number of labels than the log gives" in found[3]
+
+
+def test_worker_that_trusts_a_forged_model_is_found(install: Install) -> None:
+    system = install(partitions=1, maturity="3650d", genuine_rate=0.9)
+    learner = system.start("learn", genuine_rate=0.9)
+    worker = broken(system, "score", "trust-anybody")
+    system.send(payment(number) for number in range(1200))
+    system.drained("score", "transactions")
+    system.send(label(number) for number in range(1000))  # enough to be calibrated and served
+    system.drained("learn", "labels")
+    system.until(lambda: bool(system.read("models")), 20, "no model")
+    learner.kill()
+    newest = system.read("models")[-1].value or b""
+    foreign = forgeries(newest, system.settings.signing_key())[2]
+    forged = foreign.replace(b'"version":"default@', b'"version":"forged@')
+    system.send_raw("models", b"default", forged)
+    system.flush()
+    sent = 1200
+
+    def is_used() -> bool:
+        nonlocal sent
+        system.send(payment(number) for number in range(sent, sent + 50))
+        sent += 50
+        return any(b'"model_version":"forged@' in (record.value or b"") for record in system.read("scores"))
+
+    system.until(is_used, 30, "the forged model is not used")
+    worker.kill()
+    assert "a model that cannot be trusted has decided" in findings(system)[6]
