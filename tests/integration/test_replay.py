@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +19,7 @@ from click.testing import CliRunner
 from stream.adapters.kafka_models import opened
 from stream.adapters.kafka_outbox import KafkaOutbox
 from stream.cli import riverwatch
+from stream.demo.show import variables
 from stream.explain import NotDecided, explain
 from stream.messages import Decision, Label, Transaction, decision_decoder, encode
 from stream.ports import Message
@@ -31,9 +33,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.guarantee
 
 Install = Callable[..., "Installation"]
+KEY = "test key, test key, test key, 32+"
 START = datetime(2026, 1, 5, tzinfo=UTC)
-DAYS, A_DAY = 10, 220
-RATE = {"genuine_rate": 0.4, "maturity": "60d"}
+DAYS, A_DAY = 8, 220
+RATE = {"genuine_rate": 0.6, "maturity": "60d"}
 
 MAP = """
 [columns]
@@ -52,7 +55,7 @@ genuine = true
 """
 
 
-def write_payments(folder: Path, *, labelled: bool = True) -> tuple[Path, Path]:
+def write_payments(folder: Path, *, labelled: bool = True, shops: int = 30) -> tuple[Path, Path]:
     """A file of payments whose labels all come at midnight, and what its columns mean."""
     chance = Random(5)
     data, schema = folder / "payments.csv", folder / "MAP.toml"
@@ -71,7 +74,7 @@ def write_payments(folder: Path, *, labelled: bool = True) -> tuple[Path, Path]:
                     f"p{number}",
                     time.isoformat(),
                     f"c{chance.randrange(80)}",
-                    f"m{chance.randrange(30)}",
+                    f"m{chance.randrange(shops)}",
                     f"{amount:.2f}",
                     chance.choice(["DE", "FR", "NL"]),
                     int(fraud) if labelled else "",
@@ -190,3 +193,115 @@ def moments_are_explained(system: Installation, live: Mapping[str, Decision], na
             assert (view.entity, view.events, view.labels) == (f"{kind}:{key}", events, labels)
     with pytest.raises(NotDecided, match="no decision on it"):
         explain(system.settings, "nobody")
+
+
+def test_several_partitions_are_made_again_whatever_labels_and_workers_did(
+    install: Install, tmp_path: Path
+) -> None:
+    """Labels come early, late, contradicting, and from silence; the learner is killed and comes back."""
+    rate = {"genuine_rate": 0.6, "maturity": "1d"}
+    system = install(partitions=3, **rate)
+    learner = system.start("learn", **rate)
+    for _ in range(2):
+        system.start("score", **rate)
+    payments = [item for item in items_of(*write_payments(tmp_path)) if isinstance(item, Transaction)]
+    labels = [item for item in items_of(*write_payments(tmp_path)) if isinstance(item, Label)]
+    frauds = [label for label in labels if label.is_fraud]
+    opposite = [
+        msgspec.structs.replace(label, is_fraud=False, known_at=label.known_at + timedelta(hours=hours))
+        for label, hours in zip(frauds[::5], [3, -3] * len(frauds), strict=False)
+    ]
+    system.send(frauds[-20:])
+    known, third = set[str](), len(payments) // 3
+    for at in range(0, len(payments), third):
+        part = payments[at : at + third]
+        known |= {payment.transaction_id for payment in part}
+        system.send(part)
+        settled(system)
+        system.send(label for label in [*frauds, *opposite] if label.transaction_id in known)
+        settled(system)
+        if at == 0:
+            learner.kill()
+            system.start("learn", **rate)
+    live = decisions_of(system)
+    found = rebuild_scores(system.settings, tmp_path / "first.jsonl")
+    assert found.is_exact, found
+    assert found.decisions == found.scores == found.whole == len(payments)
+    assert found.versions > 2
+    rebuild_scores(system.settings, tmp_path / "second.jsonl")
+    assert (tmp_path / "second.jsonl").read_bytes() == (tmp_path / "first.jsonl").read_bytes()
+    assert lines_of(tmp_path / "first.jsonl") == live
+    a_changed_score_is_found(system, tmp_path, list(live.values())[-1])
+
+
+def a_changed_score_is_found(system: Installation, folder: Path, decision: Decision) -> None:
+    """By the command, which says so and ends with 1."""
+    environment = {**variables(system.settings), "RIVERWATCH_MODEL_KEY": KEY}
+    command = ["replay", "--topics", "--genuine-rate", "0.6", "--out", str(folder / "again.jsonl")]
+    right = CliRunner().invoke(riverwatch, command, env=environment)
+    assert right.exit_code == 0, right.output
+    assert f"{DAYS * A_DAY:,} scores are equal to the bit, 0 differ" in right.output
+    changed = msgspec.structs.replace(
+        decision, transaction_id="changed", origin=(0, 100_000), score=math.nextafter(decision.score, 1.0)
+    )
+    orphan = msgspec.structs.replace(
+        changed, transaction_id="orphan", origin=(0, 100_001), model_version="default@99999"
+    )
+    scores = system.settings.topic("scores")
+    KafkaOutbox(system.settings).send([Message(scores, b"c", encode(each)) for each in (changed, orphan)])
+    wrong = CliRunner().invoke(riverwatch, command, env=environment)
+    assert wrong.exit_code == 1
+    assert "1 differ, 1 have no model" in wrong.output
+    assert f"changed by {decision.model_version}: recorded {changed.score!r}" in wrong.output
+    told = CliRunner().invoke(
+        riverwatch, ["replay", "--topics", "--explain", decision.transaction_id, "--json", *command[2:4]],
+        env=environment,
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["decision"] == json.loads(encode(decision))
+
+
+def test_order_of_updates_explains_every_difference_of_several_partitions(
+    install: Install, tmp_path: Path
+) -> None:
+    system = install(partitions=4, **RATE)
+    for _ in range(2):
+        system.start("score", **RATE)
+    data, schema = write_payments(tmp_path, labelled=False, shops=300)
+    items = items_of(data, schema)
+    for at in range(0, len(items), A_DAY):  # within a day each partition goes at its own pace
+        system.send(items[at : at + A_DAY])
+        system.drained("score", "transactions")
+    plan = FilePlan(data=str(data), schema=schema, out=tmp_path / "file.jsonl")
+    replay_file(plan, system.settings)
+    live, again = decisions_of(system), lines_of(plan.out)
+    assert live.keys() == again.keys()
+    past, past_again = pasts(live), pasts(again)
+    same = {name for name in live if live[name].features == again[name].features}
+    explained = {name for name in live if past[name] != past_again[name]}
+    assert live.keys() - same <= explained, "a difference that no order of updates explains"
+    assert all(scored(live[name]) == scored(again[name]) for name in same)
+    differing = len(live) - len(same)
+    assert len(live) // 20 < differing < len(live) // 2 + len(live) // 3, "some shops are shared, some not"
+
+
+def scored(decision: Decision) -> tuple[float, str, str]:
+    return decision.score, decision.action, decision.model_version
+
+
+def pasts(decisions: Mapping[str, Decision]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """For each decision and each of its entities the events before it, in the order the counts record."""
+    orders: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for name, decision in decisions.items():
+        for kind, (key, before, _) in decision.entities.items():
+            orders.setdefault((kind, key), []).append((before, name))
+    names: dict[tuple[str, str], tuple[str, ...]] = {}
+    for entity, turns in orders.items():
+        assert sorted(before for before, _ in turns) == list(range(len(turns))), "each event at its own place"
+        names[entity] = tuple(name for _, name in sorted(turns))
+    return {
+        name: {
+            kind: names[kind, key][:before] for kind, (key, before, _) in decision.entities.items()
+        }
+        for name, decision in decisions.items()
+    }  # fmt: skip
