@@ -98,10 +98,15 @@ class ReplayState(msgspec.Struct, frozen=True, kw_only=True):
 class _EventTimePipeline(Pipeline):
     """Stamps a decision with its transaction's own time: a batch has no moment of its own here."""
 
+    counts: Counts
+
     def _decide(
         self, arrival: Arrival, touch: Touch, reading: tuple[Reading, ...], model: Scorer, now: datetime
     ) -> Decision:
         now = arrival.transaction.event_time.astimezone(UTC)
+        if model.version != self.counts.model:
+            self.counts.models += 1
+            self.counts.model = model.version
         return super()._decide(arrival, touch, reading, model, now)
 
 
@@ -196,6 +201,7 @@ class Replay:
             topics=Topics(SCORES, ALERTS, DEAD),
             limits=self._limits,
         )
+        self._pipeline.counts = self.counts
         self._pipeline.own([0])
         self._pipeline.begin_at({0: self.counts.transactions})
         self._model = model
@@ -385,9 +391,6 @@ class Replay:
                 self._in_use = first_model(self._policy)
             else:
                 self._in_use = served(version, model, self._policy)
-            if self._in_use.version != self.counts.model:
-                self.counts.models += 1
-                self.counts.model = self._in_use.version
         return self._in_use
 
     def _snapshot(self, version: str, model: Any, key: bytes) -> bytes:

@@ -1,0 +1,370 @@
+"""What a replay decides, when a label is known, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from models.feature_spec import DEFAULT_SPEC
+from stream.adapters.replay_store import DecisionFile, OrderedDueQueue, OutputChangedError, ReplayStore
+from stream.cli import riverwatch
+from stream.experiment.choose import choose_models
+from stream.experiment.engine import Engine, EngineSettings
+from stream.messages import Decision, Label, Transaction, decision_decoder
+from stream.policy import Policy
+from stream.replay import Counts, Replay
+from stream.replay_checkpoint import CheckpointError, Checkpoints
+from stream.replay_file import FilePlan, replay_file
+from stream.replay_source import open_replay_source
+from stream.settings import Duration, Settings
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+YEAR = Duration(365 * 86400.0)
+Item = Transaction | Label
+
+
+def payment(name: str, hours: float, *, card: str = "c1", merchant: str = "m1") -> Transaction:
+    return Transaction(
+        transaction_id=name,
+        event_time=START + timedelta(hours=hours),
+        card_id=card,
+        merchant_id=merchant,
+        amount_minor=1000,
+        currency="EUR",
+    )
+
+
+def label(name: str, hours: float, *, is_fraud: bool = True) -> Label:
+    known = START + timedelta(hours=hours)
+    return Label(transaction_id=name, is_fraud=is_fraud, known_at=known, source="bank")
+
+
+def replayed(
+    items: Iterable[Item], folder: Path, *, publish_every: float = 0.0, **changed: Any
+) -> tuple[dict[str, Decision], Counts]:
+    out = DecisionFile(folder / "out.jsonl")
+    replay = Replay(Settings(**changed), DEFAULT_SPEC, out, publish_every=publish_every)
+    assert replay.run(items)
+    out.close()
+    decisions = map(decision_decoder.decode, (folder / "out.jsonl").read_bytes().splitlines())
+    return {decision.transaction_id: decision for decision in decisions}, replay.counts
+
+
+def test_replay_and_experiment_score_alike(tmp_path: Path) -> None:
+    """One core: the same examples are learned and give the same scores, to the bit.
+
+    An experiment looks at the end of a day, or at a fraud, whether the model is ready: a day may differ.
+    """
+    source = open_replay_source("simulated:12000", schema=None, label_delay=3 * 86400.0, seed=4)
+    items = list(source.items)
+    found, counts = replayed(items, tmp_path, genuine_rate=0.2, maturity=YEAR)
+    contestants = choose_models(("default",), genuine_rate=0.2, seed=1, spec=DEFAULT_SPEC, policy=Policy())
+    engine = Engine(contestants, EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.2))
+    engine.run(items)
+    assert contestants[0].learned == counts.learned
+    ready = next(each.event_time for each in found.values() if each.model_version != "unsupervised-1")
+    pairs = zip(contestants[0].scores, found.values(), strict=True)
+    differing = [decision.event_time for score, decision in pairs if score != decision.score]
+    assert all(ready <= time < ready + timedelta(days=1) for time in differing)
+    after = [each for each in found.values() if each.event_time > ready + timedelta(days=1)]
+    assert len({each.model_version for each in after}) > 10, "it learned on the way"
+
+
+def test_label_is_known_to_all_payments_after_it_and_to_none_before(tmp_path: Path) -> None:
+    items: list[Item] = [payment("a", 0), payment("b", 1), label("a", 1), payment("c", 1), payment("d", 2)]
+    found, counts = replayed(items, tmp_path)
+    known = {name: decision.entities["card"][2] for name, decision in found.items()}
+    assert known == {"a": 0, "b": 0, "c": 1, "d": 1}
+    assert (counts.labels, counts.learned) == (1, 1)
+
+
+def test_silence_counts_once_a_payment_is_decided_that_is_as_late(tmp_path: Path) -> None:
+    names = ["a", "b", "c", "d"]
+    items = [payment(name, hours) for name, hours in zip(names, (0, 1, 24, 25), strict=True)]
+    day = Duration(86400.0)
+    found, counts = replayed(items, tmp_path, maturity=day, genuine_rate=0.999999999)
+    known = [found[name].entities["card"][2] for name in names]
+    assert known == [0, 0, 0, 1], "`a` fell due with `c`, which came before it counted"
+    assert counts.silent == counts.labels == 2, "`b` fell due with `d`"
+
+
+def test_label_of_a_payment_that_comes_later_waits_for_it(tmp_path: Path) -> None:
+    items: list[Item] = [payment("a", 0), label("b", 1), label("nobody", 1), payment("b", 2), label("a", 3)]
+    items.append(payment("z", 400))
+    _, counts = replayed(items, tmp_path, label_wait=Duration(3600.0))
+    assert counts.learned == 2
+    assert counts.rejected == 1
+    assert counts.why == "label 1: no decision on this transaction came while its label waited"
+
+
+def test_model_scores_from_the_next_multiple_of_publish_every_on(tmp_path: Path) -> None:
+    source = open_replay_source("simulated:12000", schema=None, label_delay=3 * 86400.0, seed=4)
+    items = list(source.items)
+    day = 86400.0
+    found, counts = replayed(items, tmp_path, publish_every=day, genuine_rate=0.2, maturity=YEAR)
+    learned = [decision for decision in found.values() if decision.model_version != "unsupervised-1"]
+    assert len({decision.model_version for decision in learned}) == counts.models - 1 > 2
+    times = [item.known_at for item in items if isinstance(item, Label)]
+    for decision in learned:
+        midnight = decision.event_time.replace(hour=0, minute=0, second=0, microsecond=0)
+        assert decision.model_version == f"default@{sum(known < midnight for known in times)}"
+
+
+def test_decisions_are_stamped_with_their_own_time(tmp_path: Path) -> None:
+    found, _ = replayed([payment("a", 0), payment("b", 7)], tmp_path)
+    assert [decision.decided_at for decision in found.values()] == [START, START + timedelta(hours=7)]
+    assert [decision.origin for decision in found.values()] == [(0, 0), (0, 1)]
+
+
+def test_second_payment_of_an_id_is_counted_and_not_written(tmp_path: Path) -> None:
+    found, counts = replayed([payment("a", 0), payment("a", 0), payment("b", 1)], tmp_path)
+    assert list(found) == ["a", "b"]
+    assert found["b"].entities["card"][1] == 1
+    assert (counts.transactions, counts.decided, counts.copies) == (3, 2, 1)
+
+
+def test_what_a_worker_would_refuse_is_counted_with_its_reason(tmp_path: Path) -> None:
+    card = payment("a", 0, card="4111111111111111")
+    found, counts = replayed([card, payment("b", 1)], tmp_path)
+    assert list(found) == ["b"]
+    assert counts.why.startswith("transaction 0: card_id is a card number")
+    assert (counts.rejected, counts.decided) == (1, 1)
+
+
+def test_decisions_are_forgotten_when_no_label_can_come(tmp_path: Path) -> None:
+    out = DecisionFile(tmp_path / "out")
+    store = ReplayStore(3, out, remembered=100.0)
+    tokens = store.claim([0])
+    for number in range(50_000):
+        store.advance(float(number))
+        store.record([(0, f"t{number}", b"{}")], tokens=tokens)
+    state = store.state()
+    assert len(state.places) < 10_000
+    assert store.lookup(["t49999", "t0"]) == [b"{}", None]
+    out.close()
+
+
+def test_due_queue_forgets_what_is_done_and_nothing_else() -> None:
+    queue = OrderedDueQueue()
+    queue.add(0, [(3.0, "c"), (1.0, "a"), (2.0, "b"), (1.0, "a")])
+    assert queue.due(0, 2.0, 10) == [(1.0, "a"), (2.0, "b")]
+    assert queue.due(0, 2.0, 1) == [(1.0, "a")]
+    queue.done(0, ["a"])
+    queue.done(0, ["a"])
+    assert queue.entries() == [(2.0, "b"), (3.0, "c")]
+    assert queue.next_due == 2.0
+
+
+# ---- checkpoints
+
+
+def plan(folder: Path, **changed: Any) -> FilePlan:
+    values: dict[str, Any] = {
+        "data": "simulated:400",
+        "out": folder / "out.jsonl",
+        "checkpoint": folder / "ck",
+    }
+    return FilePlan(**(values | changed))
+
+
+SIGNED = Settings(model_key="a key of the test, 32 characters!")  # type: ignore[arg-type] # text is a secret's value
+
+
+def interrupted(folder: Path, **changed: Any) -> None:
+    """A replay that ends half-way."""
+    left = iter(range(300))
+    done = replay_file(plan(folder, **changed), SIGNED, stop=lambda: next(left, None) is None)
+    assert not done.is_finished
+    assert done.counts.transactions > 0
+
+
+def test_interrupted_replay_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    whole = replay_file(plan(tmp_path, checkpoint=None), SIGNED)
+    expected = plan(tmp_path).out.read_bytes()
+    interrupted(tmp_path)
+    assert expected.startswith(plan(tmp_path).out.read_bytes())
+    with plan(tmp_path).out.open("ab") as file:
+        file.write(b'{"half a decis')  # written after the checkpoint, and then the machine went down
+    done = replay_file(plan(tmp_path), SIGNED)
+    assert plan(tmp_path).out.read_bytes() == expected
+    assert done.resumed_at > 0
+    assert done.counts == whole.counts
+    again = replay_file(plan(tmp_path), SIGNED)
+    assert again.resumed_at == again.counts.transactions == 400
+    assert plan(tmp_path).out.read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "settings", "named"),
+    [
+        ({"data": "simulated:401"}, {}, "`data` was simulated:400 and is simulated:401"),
+        ({"seed": 2}, {}, "`seed` was 1 and is 2"),
+        ({"publish_every": 60.0}, {}, "`publish every` was 0.0 and is 60.0"),
+        ({}, {"genuine_rate": 0.2}, "`genuine_rate` was 0.1 and is 0.2"),
+        ({}, {"policy": "cost"}, "`policy` was budget and is cost"),
+    ],
+)
+def test_checkpoint_of_another_replay_is_refused(
+    tmp_path: Path, changed: dict[str, Any], settings: dict[str, Any], named: str
+) -> None:
+    interrupted(tmp_path)
+    with pytest.raises(CheckpointError, match="is of another replay") as refused:
+        replay_file(plan(tmp_path, **changed), msgspec.structs.replace(SIGNED, **settings))
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_batch_size_may_change_on_the_way(tmp_path: Path) -> None:
+    replay_file(plan(tmp_path, checkpoint=None), SIGNED)
+    expected = plan(tmp_path).out.read_bytes()
+    interrupted(tmp_path)
+    replay_file(plan(tmp_path), msgspec.structs.replace(SIGNED, batch_size=3))
+    assert plan(tmp_path).out.read_bytes() == expected
+
+
+def test_checkpoint_that_was_touched_or_signed_by_others_is_refused(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    path = tmp_path / "ck" / "replay.checkpoint"
+    raw = path.read_bytes()
+    for place in (0, 20, 60, len(raw) - 1):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        with pytest.raises(CheckpointError, match="is damaged, or was signed with another model key"):
+            replay_file(plan(tmp_path), SIGNED)
+    path.write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Checkpoints(tmp_path / "ck", b"k" * 32, {}).read()
+
+
+def test_output_that_is_not_the_checkpoints_is_refused(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    out = plan(tmp_path).out
+    raw = out.read_bytes()
+    for other in (raw[:-10], raw.replace(b"approve", b"decline", 1)):
+        out.write_bytes(other)
+        with pytest.raises(OutputChangedError, match="is not the output that the checkpoint goes on with"):
+            replay_file(plan(tmp_path), SIGNED)
+        assert out.read_bytes() == other, "it was left alone"
+    out.unlink()
+    with pytest.raises(OutputChangedError):
+        replay_file(plan(tmp_path), SIGNED)
+
+
+@pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
+def test_command_that_is_ended_goes_on_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal_sent: signal.Signals
+) -> None:
+    monkeypatch.setenv("RIVERWATCH_STATE_DIR", str(tmp_path))  # where the key is kept
+    arguments = ["simulated:9000", "--out", str(tmp_path / "a"), "--checkpoint", str(tmp_path / "ck")]
+    command = [sys.executable, "-m", "stream.cli", "replay", *arguments, "--checkpoint-every", "50ms"]
+    ended = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ck" / "replay.checkpoint").exists():
+        assert ended.poll() is None, "it ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    ended.send_signal(signal_sent)
+    _, said = ended.communicate(timeout=60)
+    if signal_sent == signal.SIGINT:
+        assert ended.returncode == 130
+        assert said.startswith("interrupted: the decisions so far are in ")
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("went on after ")
+    replay_file(FilePlan(data="simulated:9000", out=tmp_path / "b"), Settings())
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+# ---- the command
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(riverwatch, ["replay", *map(str, arguments)])
+
+
+MAP = """
+[columns]
+transaction_id = "id"
+event_time = "time"
+card_id = "card"
+merchant_id = "shop"
+amount = "amount"
+is_fraud = "fraud"
+[defaults]
+currency = "EUR"
+"""
+HEADER = "id,time,card,shop,amount,fraud\n"
+
+
+def test_file_is_replayed_as_it_would_be_published(tmp_path: Path) -> None:
+    data, schema, out = (tmp_path / name for name in ("d.csv", "MAP.toml", "out.jsonl"))
+    schema.write_text(MAP)
+    rows = ["1,2026-01-05T10:00:00,c,m,10.00,1", "2,2026-01-05T09:59:00,c,m,12.00,0", "3,never,c,m,1.00,0"]
+    data.write_text(HEADER + "\n".join([*rows, "4,2026-01-20T10:00:00,c,m,11.00,0"]))
+    done = run(data, "--schema", schema, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "1 rows discarded: event_time" in done.output
+    assert "3 transactions = 3 decided + 0 copies + 0 rejected" in done.output
+    assert "1 labels (0 of silence)" in done.output
+    lines = [json.loads(line) for line in out.read_bytes().splitlines()]
+    assert [line["transaction_id"] for line in lines] == ["2", "1", "4"], "in the order of their time"
+    assert lines[2]["entities"]["card"] == ["c", 2, 1], "the fraud was known by then"
+
+
+@pytest.mark.parametrize(
+    ("rows", "schema", "said"),
+    [
+        (None, MAP, "d.csv: there is no such file"),
+        ("", MAP, "d.csv"),
+        (HEADER, MAP, "it holds not one transaction: the data are empty"),
+        (HEADER + "1,x,c,m,1,0", MAP, "it holds not one transaction: 1 rows discarded: event_time"),
+        ("id,time,card,shop\n", MAP, "has no column `amount`"),
+        (HEADER, MAP.replace("merchant_id", "merchantid"), "merchantid"),
+        (HEADER, None, "say what its columns mean: --schema MAP.toml"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(
+    tmp_path: Path, rows: str | None, schema: str | None, said: str
+) -> None:
+    data, mapping = tmp_path / "d.csv", tmp_path / "MAP.toml"
+    if rows is not None:
+        data.write_text(rows)
+    mapping.write_text(schema or "")
+    extra = ["--schema", mapping] if schema else []
+    done = run(data, *extra, "--out", tmp_path / "out.jsonl")
+    assert done.exit_code == 1, done.output
+    assert said in done.output
+    assert done.output.startswith("Error: ")
+    assert len(done.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["simulated:0", "--out", "x"], 1, "write simulated:N"),
+        (["simulated:5", "--out", "x", "--model", "defualt"], 1, "model 'defualt' is unknown"),
+        (["simulated:5", "--out", "nowhere/x"], 1, "--out nowhere/x: No such file or directory"),
+        (["simulated:5"], 2, "--out FILE: say where the decisions go"),
+        ([], 2, "name DATA, or --topics"),
+        (["simulated:5", "--topics", "--out", "x"], 2, "DATA or --topics, not both"),
+        (["simulated:5", "--explain", "t", "--out", "x"], 2, "--explain and --json go with --topics"),
+        (["simulated:5", "--out", "x", "--publish-every", "soon"], 2, "'soon' is no duration"),
+    ],
+)
+def test_wrong_use_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.exit_code == code, done.output
+    assert said in done.output
