@@ -33,6 +33,7 @@ test: .venv/.dev ## all tests
 
 faults: .venv/.dev ## over a million events under faults, some ten minutes (SEED=7, ARGS=...)
 	@$(RUN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@$(RUN)/python -m tests.faults.load
 
 lint: .venv/.dev
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check .

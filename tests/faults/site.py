@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,9 +144,9 @@ class Site:
         for done in admin.incremental_alter_configs([wanted]).values():
             done.result(10)
 
-    def open(self, shape: Shape, rate: float) -> None:
+    def open(self, shape: Shape, rate: float, *, slots: Sequence[Slot] = ()) -> None:
         """Start the workers, and the traffic when they are there."""
-        self.slots = [
+        self.slots = list(slots) or [
             Slot("score-a", "score", is_static=True, proxied=True),
             Slot("score-b", "score"),
             Slot("score-c", "score"),

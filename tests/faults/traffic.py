@@ -109,7 +109,6 @@ class Traffic:
         self._settings = settings
         self.shape = shape
         self._decided = decided
-        self._most_behind = most_behind
         self._producer = Producer(
             {
                 **confluent(settings),
@@ -122,6 +121,7 @@ class Traffic:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
         self.rate = rate
+        self.most_behind = most_behind
         self.hot = False
         self.payments = self.labels = 0
         self.odd = 0
@@ -164,7 +164,7 @@ class Traffic:
             due = min(due + (now - before) * self.rate, 10 * self.rate * _TICK)
             before = now
             while due >= 1 and not self._ended.is_set():
-                if self.payments - self._decided() > self._most_behind:
+                if self.payments - self._decided() > self.most_behind:
                     due = 0.0
                     break
                 self._one()
