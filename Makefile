@@ -31,7 +31,7 @@ demo: .venv/.run ## the whole system on this machine, about two minutes
 test: .venv/.dev ## all tests
 	@$(RUN)/python -m pytest
 
-faults: .venv/.dev ## over a million events under faults, some ten minutes (SEED=7, ARGS=...)
+faults: .venv/.dev ## a million events under faults, some 20 minutes (SEED=7, ARGS=...)
 	@$(RUN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(ARGS)
 	@$(RUN)/python -m tests.faults.load
 

@@ -267,10 +267,10 @@ class Faults:
             self._site.traffic.hot = False
 
     def unknown_labels(self, _: Step, chance: Random) -> None:
-        """A flood of labels of payments that nobody made: a tenth as many as there are payments."""
+        """A flood of labels of payments that nobody made: 100,000 in the long run."""
         traffic = self._site.traffic
         at = traffic.shape.time(traffic.payments)
-        for number in range(traffic.shape.events // 13):
+        for number in range(traffic.shape.events // 20):
             label = Label(
                 transaction_id=f"flood{_name(chance)}{number}", is_fraud=True, known_at=at, source="flood"
             )

@@ -91,7 +91,7 @@ class Site:
     def __init__(self, folder: Path, *, fsync: Literal["always", "everysec"] = "always") -> None:
         self.folder = folder
         self.kafka = ApacheKafka(folder)
-        self.redis = LocalRedis(folder, appendonly=True, appendfsync=fsync)
+        self.redis = LocalRedis(folder, appendonly=True, appendfsync=fsync, ready_within=120.0)
         self.proxy = Proxy(self.redis.port)
         self.tally = Tally()
         self.slots: list[Slot] = []
