@@ -218,15 +218,22 @@ class ModelFollower:
         for reason in refused:
             self._refuse(reason)
         if newest is not None:
-            self._swap(newest)
+            self._use(newest)
         self._ready.set()
         return True
 
     def _take(self, value: bytes) -> None:
         try:
-            self._swap(opened(value, self._settings.signing_key()))
+            self._use(opened(value, self._settings.signing_key()))
         except SnapshotRefused as refusal:
             self._refuse(refusal.reason)
+
+    def _use(self, published: Published) -> None:
+        try:
+            self._swap(published)
+        except Exception as error:  # noqa: BLE001 - other code made it; whatever it raises, scoring goes on
+            what = f"{type(error).__name__}: {error}"
+            self._refuse(f"model {published.manifest.version} cannot be used here ({what})")
 
     def _refuse(self, reason: str) -> None:
         self.refused += 1

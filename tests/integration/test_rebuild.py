@@ -19,7 +19,7 @@ from stream.rebuild import rebuild
 from stream.wiring import feature_spec, redis_client
 
 if TYPE_CHECKING:
-    from conftest import Installation
+    from tests.integration.conftest import Installation
 
 pytestmark = pytest.mark.guarantee
 
