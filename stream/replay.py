@@ -40,7 +40,7 @@ from stream.settings import Settings
 from stream.workers.score import limits_of, policy_of
 
 SCORES, ALERTS, DEAD, LABELS = "scores", "alerts", "dead-letters", "labels"
-FOLLOWED = 500  # transactions at most until maturity looks at them
+FOLLOWED = 500  # transactions at most until maturity looks at them, and what is old is forgotten
 RARELY = (50_000, 20, 100)  # allocations and generations between two looks of the garbage collector
 TOLD = 1024  # items between two calls of the progress
 
@@ -323,15 +323,17 @@ class Replay:
         self._earliest = min(time, self._earliest)
         # Maturity looks when something may have fallen due: a matter of the items alone, not of batches.
         ripe = self._watermark >= min(self._queue.next_due, self._earliest + self._horizon)
-        if ripe or (offset + 1) % FOLLOWED == 0:
+        is_round = (offset + 1) % FOLLOWED == 0
+        if ripe or is_round:
             self._decide()
             self._follow()
+            if is_round:
+                self._store.advance(self._watermark)
         elif len(self._pending) >= self._settings.batch_size:
             self._decide()
 
     def _decide(self) -> None:
         if self._pending:
-            self._store.advance(self._watermark)
             found = self._pipeline.process(self._pending)
             self.counts.decided += found.decided
             self._pending = []

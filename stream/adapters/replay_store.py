@@ -22,7 +22,6 @@ from stream.ports import LabelTouch, Standing
 _SIZE = 24  # bits of a decision's length: 16 MiB
 _MASK = (1 << _SIZE) - 1
 _BUFFER = 1 << 18  # bytes that wait to be written
-_CHUNK = 4096  # transactions that are forgotten together
 _PIECE = 1 << 22  # bytes read at once to check a file
 
 
@@ -141,15 +140,19 @@ class ReplayStore(MemoryStore):
         self._out = out
         self._remembered = remembered
         self._places: dict[str, int] = {}
-        self._ages: deque[tuple[float, int]] = deque()  # by which time so many were recorded, in order
-        self._now = float("-inf")
+        self._ages: deque[tuple[float, int]] = deque()  # by which event time so many more were recorded
         if state is not None:
             self._restore(state)
 
     def advance(self, now: float) -> None:
-        """Event time has come so far, seconds: forget what labels come for no more."""
-        self._now = max(now, self._now)
-        while self._ages and self._ages[0][0] < self._now - self._remembered:
+        """Event time has come so far, seconds: forget what labels come for no more.
+
+        What was recorded since the last call is forgotten together.
+        """
+        fresh = len(self._places) - sum(count for _, count in self._ages)
+        if fresh:
+            self._ages.append((now, fresh))
+        while self._ages and self._ages[0][0] < now - self._remembered:
             _, count = self._ages.popleft()
             for name in list(islice(self._places, count)):
                 del self._places[name]
@@ -173,10 +176,6 @@ class ReplayStore(MemoryStore):
                 continue
             self._places[name] = self._out.append(raw.partition(b"\n")[0])
             self._counts["decided"] += 1
-            if self._ages and self._ages[-1][1] < _CHUNK:
-                self._ages[-1] = (self._now, self._ages[-1][1] + 1)
-            else:
-                self._ages.append((self._now, 1))
             recorded.append(raw)
         return recorded
 
