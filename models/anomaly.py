@@ -17,8 +17,10 @@ from river import base
 from models.calibration import sigmoid
 
 PRIOR = -6.0  # log-odds of fraud when nothing is unusual: 1 in 400
-TAIL_SHARE = 0.17  # share of events with evidence at all, and
-TAIL_MEAN = 0.78  # the mean of it, log-odds: thresholds rest on this until scores are learned
+TAIL_SHARE = 0.37  # thresholds rest on a tail that falls exponentially from here,
+TAIL_MEAN = 1.0  # by so many log-odds: rather long, for too many alerts cost trust from the first day
+
+REASONS = 5  # contributions that an assessment tells, unless more are asked for
 
 Evidence = Callable[[float], float]
 
@@ -66,6 +68,17 @@ RULES: dict[str, Evidence] = {
 }
 
 
+def strongest(contributions: dict[str, float], most: int | None = None) -> list[tuple[str, float]]:
+    """The strongest contributions first, of the same strength by name; all of them, or `most`."""
+    found = list(contributions.items())
+    if most is not None and len(found) > most:
+        # To sort all of them by strength and name would take longer than a score.
+        least = sorted(map(abs, contributions.values()))[-most]
+        found = [item for item in found if abs(item[1]) >= least]
+    found.sort(key=lambda item: (-abs(item[1]), item[0]))
+    return found[:most]
+
+
 @functools.lru_cache(maxsize=4096)
 def _rule(name: Any) -> str | None:
     key = ".".join(str(name).split(".", 2)[:2])  # River names features by any hashable
@@ -99,16 +112,24 @@ class UnsupervisedModel(base.AnomalyDetector):
 
     def explain_one(self, x: Mapping[Any, Any]) -> list[tuple[str, float]]:
         """Contributions in log-odds by feature, strongest first; with `bias` they add up to `log_odds`."""
-        strongest: dict[str, tuple[str, float]] = {}
+        pieces: dict[str, tuple[str, float]] = {}
         for name, value in x.items():
             rule = _rule(name)
             if rule is not None:
                 evidence = RULES[rule](value)
                 # One statistic under several half-lives is one piece of evidence.
-                if evidence > 0.0 and evidence > strongest.get(rule, ("", 0.0))[1]:
-                    strongest[rule] = (name, evidence)
-        return sorted(strongest.values(), key=lambda item: (-item[1], item[0]))
+                if evidence > 0.0 and evidence > pieces.get(rule, ("", 0.0))[1]:
+                    pieces[rule] = (name, evidence)
+        return strongest(dict(pieces.values()))
+
+    def assess_one(self, x: Mapping[Any, Any], most: int = REASONS) -> tuple[float, list[tuple[str, float]]]:
+        """What `score_one` and the first of `explain_one` say."""
+        contributions = self.explain_one(x)
+        return sigmoid(PRIOR + sum(value for _, value in contributions)), contributions[:most]
 
     def threshold(self, share: float) -> float:
-        """The score above which roughly (within a factor of about three) a share of all transactions lies."""
+        """The score above which at most a share of all transactions lies, as a cautious guess.
+
+        It cannot know how unusual honest life is: where many travel or change devices, several times as many.
+        """
         return sigmoid(PRIOR + TAIL_MEAN * max(math.log(TAIL_SHARE / share), 0.0))

@@ -29,7 +29,10 @@ FIRST_BINS = 4  # early bins are placed by early data: most wait for more
 MORE_BINS = 1.5  # at each growth
 MIN_SIDE = 8.0  # examples on each side of an edge
 MIN_GAIN = 4.0  # of an edge, in log-likelihood: less is chance
-WORTH = 1.02  # times what they tell now must new bins tell: a move blurs what was learned
+WORTH = 1.0  # times what they tell now must new bins tell: a move blurs what was learned
+SHARP = 16  # cells split at a growth because the classes lie apart in them
+SHARP_CELLS = 32  # so many more than CELLS, at most
+MIN_APART = 4.0  # log-likelihood that such a split must promise
 TINY = 1e-9  # count of an empty cell
 COARSE_SPREAD = 0.001
 SPREAD = 0.005  # of the examples: what an edge that halves them is worth though it tells no classes apart
@@ -38,11 +41,17 @@ Row = Mapping[str, float]
 
 
 class Move(NamedTuple):
-    """New edges of a feature; for each new bin the old ones it is made of, with their shares in it."""
+    """New edges of a feature, and what becomes of its bins.
+
+    Attributes:
+        parts: for each new bin the old ones that it is made of, with their shares in it.
+        splits: the same, with the share of the old bin that went into the new one.
+    """
 
     feature: str
     edges: list[float]
     parts: list[dict[int, float]] | None  # None: the feature had no bins
+    splits: list[dict[int, float]]
 
 
 class Growth(NamedTuple):
@@ -64,22 +73,90 @@ class _Cells:
         self.edges: list[float] = []
         self.frauds = [0.0]
         self.genuine = [0.0]
+        self.fraud_sums = [0.0]
+        self.genuine_sums = [0.0]
 
     def count(self, value: float, y: bool) -> None:
-        (self.frauds if y else self.genuine)[bisect_right(self.edges, value)] += 1.0
+        at = bisect_right(self.edges, value)
+        if y:
+            self.frauds[at] += 1.0
+            self.fraud_sums[at] += value
+        else:
+            self.genuine[at] += 1.0
+            self.genuine_sums[at] += value
 
-    def shares(self, old: list[float], new: list[float]) -> list[dict[int, float]]:
-        """For each new bin, the old bins it is made of and their shares in it, by what was counted."""
+    def sharpen(self) -> None:
+        """Split cells in which the classes lie apart: the means of their values tell (a score test)."""
+        for _ in range(SHARP):
+            best, place = 0.0, -1
+            for at in range(1, len(self.frauds) - 1):
+                gain = self._apart(at)
+                if gain > best:
+                    best, place = gain, at
+            if best < MIN_APART:
+                return
+            if len(self.frauds) >= CELLS + SHARP_CELLS:
+                pair = min(range(len(self.edges)), key=self._loss)
+                if pair in (place, place - 1) or self._loss(pair) * 2.0 > best:
+                    return
+                self._merge(pair)
+                place -= pair < place
+            low, high = self.edges[place - 1], self.edges[place]
+            mean = (
+                self.fraud_sums[place] / self.frauds[place] + self.genuine_sums[place] / self.genuine[place]
+            ) / 2.0
+            quarter = (high - low) / 4.0
+            edge = min(max(2.0 * mean - (low + high) / 2.0, low + quarter / 2), high - quarter / 2)
+            if not low < edge < high:
+                return
+            self._split(place, edge, low, high)
+
+    def _apart(self, at: int) -> float:
+        frauds, genuine = self.frauds[at], self.genuine[at]
+        if frauds < MIN_SIDE or genuine < MIN_SIDE:
+            return 0.0
+        width = self.edges[at] - self.edges[at - 1]
+        apart = (self.fraud_sums[at] / frauds - self.genuine_sums[at] / genuine) / width
+        return 6.0 * apart * apart * frauds * genuine / (frauds + genuine)
+
+    def _loss(self, at: int) -> float:
+        """What merging a cell with the next one would lose, in log-likelihood."""
+        a, b = self.frauds[at], self.frauds[at + 1]
+        m, n = a + self.genuine[at], b + self.genuine[at + 1]
+        return _likelihood(a, m) + _likelihood(b, n) - _likelihood(a + b, m + n)
+
+    def _merge(self, pair: int) -> None:
+        del self.edges[pair]
+        for counts in (self.frauds, self.genuine, self.fraud_sums, self.genuine_sums):
+            counts[pair : pair + 2] = [counts[pair] + counts[pair + 1]]
+
+    def _split(self, at: int, edge: float, low: float, high: float) -> None:
+        """Split a cell; each class is shared so that the mean of its values stays."""
+        left, right = (low + edge) / 2.0, (edge + high) / 2.0
+        self.edges.insert(at, edge)
+        for counts, sums in ((self.frauds, self.fraud_sums), (self.genuine, self.genuine_sums)):
+            count, total = counts[at], sums[at]
+            share = min(max((right - total / count) / (right - left), 0.0), 1.0) if count else 0.5
+            counts[at : at + 1] = [count * share, count * (1.0 - share)]
+            sums[at : at + 1] = [count * share * left, count * (1.0 - share) * right]
+
+    def move(self, name: str, old: list[float], new: list[float]) -> Move:
+        """From old edges to new ones; shares by what was counted."""
         result: list[dict[int, float]] = [{} for _ in range(len(new) + 1)]
         for low, fraud, genuine in zip((-math.inf, *self.edges), self.frauds, self.genuine, strict=True):
             part = result[bisect_right(new, low)]
             at = bisect_right(old, low)
             part[at] = part.get(at, 0.0) + fraud + genuine + TINY
+        totals = [0.0] * (len(old) + 1)
         for part in result:
-            total = sum(part.values())
-            for at in part:
-                part[at] /= total
-        return result
+            for at, mass in part.items():
+                totals[at] += mass
+        return Move(
+            name,
+            new,
+            [{at: mass / sum(part.values()) for at, mass in part.items()} for part in result],
+            [{at: mass / totals[at] for at, mass in part.items()} for part in result],
+        )
 
     def refine(self, values: list[tuple[float, float]]) -> None:
         """Split the heaviest cells of a weighted sample (value, weight; rising), merge the lightest."""
@@ -93,12 +170,14 @@ class _Cells:
             if ripe[at] <= 0.0:
                 return
             if len(ripe) >= CELLS:
-                pair = min(range(len(self.edges)), key=lambda i: masses[i] + masses[i + 1])
+                pairs = [i for i in range(len(self.edges)) if self._loss(i) <= MIN_GAIN]
+                if not pairs:
+                    return
+                pair = min(pairs, key=lambda i: masses[i] + masses[i + 1])
                 if masses[pair] + masses[pair + 1] > ripe[at] / 2.0:
                     return
-                del self.edges[pair]
-                for counts in (self.frauds, self.genuine, masses):
-                    counts[pair : pair + 2] = [counts[pair] + counts[pair + 1]]
+                self._merge(pair)
+                masses[pair : pair + 2] = [masses[pair] + masses[pair + 1]]
                 parts[pair : pair + 2] = [parts[pair] + parts[pair + 1]]
                 ripe[pair : pair + 2] = [0.0]  # merged now, not split again before the next time
                 at -= pair < at
@@ -106,8 +185,11 @@ class _Cells:
             halves = [[item for item in parts[at] if (item[0] < edge) is low] for low in (True, False)]
             share = _mass(halves[0]) / masses[at]
             self.edges.insert(at, edge)
-            for counts in (self.frauds, self.genuine):
-                counts[at : at + 1] = [counts[at] * share, counts[at] * (1.0 - share)]
+            left, right = (sum(value for value, _ in half) / len(half) for half in halves)
+            for counts, sums in ((self.frauds, self.fraud_sums), (self.genuine, self.genuine_sums)):
+                low, high = counts[at] * share, counts[at] * (1.0 - share)
+                counts[at : at + 1] = [low, high]
+                sums[at : at + 1] = [low * left, high * right]
             parts[at : at + 1] = halves
             masses[at : at + 1] = [_mass(half) for half in halves]
             ripe[at : at + 1] = [_ripe(half) for half in halves]
@@ -193,6 +275,7 @@ class Binner:
             if cells is None:
                 cells = self._cells[name] = _Cells()
             cells.refine(self._balanced(name))
+            cells.sharpen()
             if first:
                 for y, rows in enumerate(self._rows):
                     for row in rows:
@@ -208,7 +291,7 @@ class Binner:
                 new = _bins(cells, most, SPREAD if known is self.edges else COARSE_SPREAD)
                 if old is None or _worth(new, cells) > WORTH * _worth(old, cells) + MIN_GAIN:
                     known[name] = new
-                    moves.append(Move(name, new, None if old is None else cells.shares(old, new)))
+                    moves.append(Move(name, new, None, []) if old is None else cells.move(name, old, new))
         return growth
 
     def _balanced(self, name: str) -> list[tuple[float, float]]:

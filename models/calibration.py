@@ -54,12 +54,17 @@ class Calibration:
         """Whether enough scores were seen."""
         return self._learned >= FIRST_FIT
 
+    @property
+    def learned(self) -> int:
+        """Scores learned from."""
+        return self._learned
+
     def log_odds(self, z: float) -> float:
         """The calibrated log-odds of a raw score."""
         return self.slope * z + self.shift
 
-    def learn(self, z: float, y: bool) -> None:
-        """Learn from a raw score, made before its example was learned, and its label."""
+    def learn(self, z: float, y: bool) -> bool:
+        """Learn from a raw score, made before its example was learned, and its label; True if fitted anew."""
         cell = _cell(z)
         (self._frauds if y else self._genuine)[cell] += self._weight
         # A young model changes fast: what it said at first tells little of what it says now.
@@ -70,8 +75,10 @@ class Calibration:
             self._genuine = [value / self._weight for value in self._genuine]
             self._weight = 1.0
         self._learned += 1
-        if self._learned == FIRST_FIT or self._learned % REFIT == 0:
-            self._fit()
+        if self._learned != FIRST_FIT and self._learned % REFIT:
+            return False
+        self._fit()
+        return True
 
     def quantile(self, share: float) -> float:
         """The raw score above which a share (0 to 1) of all examples lies; infinite before the first."""

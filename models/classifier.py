@@ -5,14 +5,13 @@ Every input is an indicator, so a weight is a contribution in log-odds that can 
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from river import base, linear_model, optim, utils
 
-from models.anomaly import UnsupervisedModel
+from models.anomaly import REASONS, UnsupervisedModel, strongest
 from models.binning import Binner, Growth, is_category
 from models.calibration import Calibration, sigmoid
 from models.feature_spec import DEFAULT_SPEC, FeatureSpec
@@ -20,20 +19,24 @@ from models.reasons import reason_text
 
 __all__ = ["FraudModel", "UnknownModelError", "build_model", "reason_text"]
 
-LEARNING_RATE = 0.3
+LEARNING_RATE = 0.15
 L2 = 0.0
 BITS = 6  # of a bin's number
 MASK = (1 << BITS) - 1
-WIDTH = 1 << 3 * BITS  # of the numbers of one cross: of at most three features
+SHIFT = 3 * BITS
+WIDTH = 1 << SHIFT  # of the numbers of one cross: of at most three features
 BIAS = -1  # an input that is always there, in place of River's intercept: its rate falls as the others'
 MOST_NAMES = 4096  # categorical inputs beyond this are not learned: memory stays bounded
 REFRESH = 1024  # examples between looks at what is usual
+SEASONED = 3_000  # examples to calibrate by after which its scores are what they will be
+MATURE = 10_000  # examples after which bins are moved on good evidence
 USUAL = 64  # genuine examples to look at
 
 Features = Mapping[Any, Any]  # of names to finite numbers; River's own type is as wide
 
 
 Heirs = dict[int, list[tuple[int, float]]]
+_Heritage = dict[Any, tuple[Heirs, Heirs]]  # of weights, and of sums over examples
 
 
 BEFORE = UnsupervisedModel()
@@ -93,6 +96,7 @@ class FraudModel(base.Classifier):
         self._tables: dict[str, _Table] = {}
         self._coarse: dict[str, list[float]] = {}
         self._norms: dict[str, float] = {}
+        self._starts: dict[str, float] = {}
 
     def inputs_of(self, x: Features) -> dict[int, float]:
         """The indicators of the linear model: what they stand for is in `_names`."""
@@ -132,7 +136,8 @@ class FraudModel(base.Classifier):
         self.learned += 1
         if self._tables:
             inputs = self.inputs_of(x)
-            self.calibration.learn(self._raw(inputs), y)
+            if self.calibration.learn(self._raw(inputs), y):
+                self._start()
             self.linear.learn_one(inputs, y)
             for name in x:
                 if name not in self._tables and is_category(name) and len(self._names) < MOST_NAMES:
@@ -145,13 +150,13 @@ class FraudModel(base.Classifier):
                 # Frauds are known long before anyone counts as genuine: begin with some of both.
                 for row, is_fraud in self.binner.remembered():
                     self.linear.learn_one(self.inputs_of(row), is_fraud)
-                self._norms = self._usual()
+                self._set_usual()
         elif self._tables and self.learned % REFRESH == 0:
-            self._norms = self._usual()
+            self._set_usual()
 
     def _move(self, growth: Growth) -> None:
         """Take new edges, and let every new bin start from the mean weight of what it is made of."""
-        fine: dict[int, Heirs] = {}
+        fine: _Heritage = {}
         for move in growth.fine:
             table = self._tables.get(move.feature)
             if table is None:
@@ -159,15 +164,18 @@ class FraudModel(base.Classifier):
                 continue
             self._tables[move.feature] = table._replace(edges=move.edges)
             if move.parts is not None:
-                fine[table.base] = _heirs(move.parts, 0)
-        coarse: dict[str, Heirs] = {}
+                fine[table.base] = _heirs(move.parts, 0), _heirs(move.splits, 0)
+        coarse: _Heritage = {}
         for move in growth.coarse:
             self._coarse[move.feature] = move.edges
             if move.parts is not None:
-                coarse[move.feature] = _heirs(move.parts, 1) | {0: [(0, 1.0)]}
+                missing: Heirs = {0: [(0, 1.0)]}
+                coarse[move.feature] = _heirs(move.parts, 1) | missing, _heirs(move.splits, 1) | missing
         optimizer = self.linear.optimizer
-        weights = self._moved(self.linear.weights, fine, coarse)
-        squares = self._moved(optimizer.g2, fine, coarse)
+        weights = self._moved(self.linear.weights, fine, coarse, 0)
+        # A sum over examples goes where the examples went, so that what is new and small learns fast; while
+        # bins move often and on little evidence, slowness is what keeps them from learning chance.
+        squares = self._moved(optimizer.g2, fine, coarse, 1 if self.learned >= MATURE else 0)
         self.linear._weights = utils.VectorDict(weights)  # noqa: SLF001 - River sets weights only at the start
         optimizer.g2.clear()
         optimizer.g2.update(squares)
@@ -177,7 +185,7 @@ class FraudModel(base.Classifier):
         self._names.append((name,))
 
     def _moved(
-        self, values: Mapping[int, float], fine: dict[int, Heirs], coarse: dict[str, Heirs]
+        self, values: Mapping[int, float], fine: _Heritage, coarse: _Heritage, way: int
     ) -> dict[int, float]:
         """Values of inputs, spread over the inputs that take their place."""
         result: dict[int, float] = {}
@@ -189,12 +197,12 @@ class FraudModel(base.Classifier):
             base = key - place
             heirs: list[tuple[int, float]] = [(0, 1.0)]
             if number >= len(self._crosses):
-                heirs = fine[base].get(place, []) if base in fine else [(place, 1.0)]
+                heirs = fine[base][way].get(place, []) if base in fine else [(place, 1.0)]
             else:
                 names = self._names[number]
                 for at, name in enumerate(names):
                     index = place >> BITS * (len(names) - 1 - at) & MASK
-                    own = coarse[name].get(index, []) if name in coarse else [(index, 1.0)]
+                    own = coarse[name][way].get(index, []) if name in coarse else [(index, 1.0)]
                     heirs = [(left << BITS | right, a * b) for left, a in heirs for right, b in own]
             for heir, share in heirs:
                 result[base + heir] = result.get(base + heir, 0.0) + value * share
@@ -219,49 +227,86 @@ class FraudModel(base.Classifier):
         """Contributions by feature, strongest first; with `bias` they add up to `log_odds`."""
         if not self.ready:
             return BEFORE.explain_one(x)
+        return strongest(self._contributions(self.inputs_of(x)))
+
+    def assess_one(self, x: Features, most: int = REASONS) -> tuple[float, list[tuple[str, float]]]:
+        """What `score_one` and the first of `explain_one` say, to the bit, for little more than a score.
+
+        Args:
+            x: features as served.
+            most: contributions wanted, > 0.
+        """
+        if not self.ready:
+            return BEFORE.assess_one(x, most)
+        inputs = self.inputs_of(x)
+        score = sigmoid(self.calibration.log_odds(self._raw(inputs)))
+        return score, strongest(self._contributions(inputs), most)
+
+    def _contributions(self, inputs: dict[int, float]) -> dict[str, float]:
+        """Contributions by feature, against those of a usual genuine payment; a cross is shared evenly."""
         slope = self.calibration.slope
-        contributions = {name: -norm * slope for name, norm in self._norms.items()}
-        for name, part in self._parts(x).items():
-            contributions[name] = contributions.get(name, 0.0) + part * slope
-        return sorted(contributions.items(), key=lambda item: (-abs(item[1]), item[0]))
+        contributions = self._starts.copy()
+        weight_of = self.linear._weights.get  # noqa: SLF001 - the public ones are a copy of all
+        names_of, get = self._names, contributions.get
+        for key in inputs:
+            if key == BIAS:
+                continue
+            names = names_of[key >> SHIFT]
+            weight = weight_of(key, 0.0) * slope
+            if len(names) == 1:
+                name = names[0]
+                contributions[name] = get(name, 0.0) + weight
+            else:
+                weight /= len(names)
+                for name in names:
+                    contributions[name] = get(name, 0.0) + weight
+        return contributions
 
     @property
     def bias(self) -> float:
         """The log-odds of a usual genuine transaction: where contributions start from."""
         if not self.ready:
             return BEFORE.bias
-        return self.calibration.log_odds(self.linear.weights.get(BIAS, 0.0) + sum(self._norms.values()))
+        bias = self.linear._weights.get(BIAS, 0.0)  # noqa: SLF001 - the public ones are a copy of all
+        return self.calibration.log_odds(bias + sum(self._norms.values()))
 
     def _parts(self, x: Features) -> dict[str, float]:
-        """The weights that speak, by feature; a cross counts half for each of its two."""
-        weights = self.linear.weights
+        """The weights that speak, by feature; a cross is shared evenly among its features."""
+        weights = self.linear._weights  # noqa: SLF001 - the public ones are a copy of all
         parts: dict[str, float] = {}
         for key in self.inputs_of(x):
             if key == BIAS:
                 continue
-            names = self._names[key // WIDTH]
+            names = self._names[key >> SHIFT]
             weight = weights.get(key, 0.0) / len(names)
             for name in names:
                 parts[name] = parts.get(name, 0.0) + weight
         return parts
 
-    def _usual(self) -> dict[str, float]:
-        """What the features of a genuine transaction say on average."""
+    def _set_usual(self) -> None:
+        """Work out what the features of a genuine transaction say on average: where contributions start."""
         rows = self.binner.genuine[:USUAL]
         sums: dict[str, float] = {}
         for row in rows:
             for name, part in self._parts(row).items():
                 sums[name] = sums.get(name, 0.0) + part / len(rows)
-        return sums
+        self._norms = sums
+        self._start()
+
+    def _start(self) -> None:
+        slope = self.calibration.slope
+        self._starts = {name: -norm * slope for name, norm in self._norms.items()}
 
     def threshold(self, share: float) -> float:
-        """The score above which a share (0 to 1) of all transactions lies."""
-        z = self.calibration.quantile(share)
-        return (
-            BEFORE.threshold(share)
-            if math.isinf(z) or not self.ready
-            else sigmoid(self.calibration.log_odds(z))
-        )
+        """The score above which a share (0 to 1) of all transactions lies; a young model promises less.
+
+        The first genuine examples are weeks old: they know no label history, and what has one by now scores
+        higher than any of them. So at first a smaller share is asked for, down to a tenth.
+        """
+        if not self.ready:
+            return BEFORE.threshold(share)
+        z = self.calibration.quantile(share * min(self.calibration.learned / SEASONED, 1.0))
+        return sigmoid(self.calibration.log_odds(z))
 
 
 def _heirs(parts: list[dict[int, float]], first: int) -> Heirs:

@@ -71,7 +71,7 @@ class FeatureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache
     )
     crosses: tuple[tuple[str, ...], ...] = (
         ("merchant.fraud_run", "merchant.run_age", "card.ratio.30d"),
-        ("merchant.fraud_run", "merchant.run_age"),
+        ("merchant.run_age", "merchant.since_genuine"),
         ("merchant.since_first_fraud", "merchant.since_last_fraud"),
         ("card.outliers.7d", "card.ratio.30d", "amount"),
         ("card.outliers.30d", "card.ratio.30d"),

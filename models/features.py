@@ -91,6 +91,13 @@ class _Kind(NamedTuple):
     since_first: str
     since_last: str
     tempo: str
+    fraud_run: str
+    recent_frauds: str
+    since_first_fraud: str
+    since_last_fraud: str
+    since_genuine: str
+    run_age: str
+    fraud_age: str
 
 
 class _Plan(NamedTuple):
@@ -123,6 +130,13 @@ def _kind(entity: EntitySpec, spec: FeatureSpec) -> _Kind:
         since_first=f"{kind}.since_first",
         since_last=f"{kind}.since_last",
         tempo=f"{kind}.tempo",
+        fraud_run=f"{kind}.fraud_run",
+        recent_frauds=f"{kind}.recent_frauds",
+        since_first_fraud=f"{kind}.since_first_fraud",
+        since_last_fraud=f"{kind}.since_last_fraud",
+        since_genuine=f"{kind}.since_genuine",
+        run_age=f"{kind}.run_age",
+        fraud_age=f"{kind}.fraud_age",
     )
 
 
@@ -221,17 +235,17 @@ def _activity(x: Features, kind: _Kind, profile: Profile, decays: list[float], t
 
 
 def _labels(x: Features, kind: _Kind, labels: LabelProfile, now: tuple[Weight, ...], time: float) -> None:
-    name = kind.name
-    x[f"{name}.fraud_run"] = float(labels.run)
+    x[kind.fraud_run] = float(labels.run)
     if not labels.last_fraud:
         return  # no fraud was ever confirmed
-    x[f"{name}.recent_frauds"] = sum(labels.history)
-    x[f"{name}.since_first_fraud"] = max(time - labels.first_fraud, 0.0)
-    x[f"{name}.since_last_fraud"] = max(time - labels.last_fraud, 0.0)
-    if labels.last_genuine:
-        x[f"{name}.since_genuine"] = max(time - labels.last_genuine, 0.0)
+    x[kind.recent_frauds] = sum(labels.history)
+    x[kind.since_first_fraud] = max(time - labels.first_fraud, 0.0)
+    x[kind.since_last_fraud] = max(time - labels.last_fraud, 0.0)
     if labels.run:
-        x[f"{name}.run_age"] = max(time - labels.run_since, 0.0)
+        # What began between these two moments: outside of a run the one would tell only how labels come.
+        x[kind.run_age] = max(time - labels.run_since, 0.0)
+        if labels.last_genuine:
+            x[kind.since_genuine] = max(time - labels.last_genuine, 0.0)
     if kind.frauds is None or kind.fraud_rate is None:
         return
     sums = labels.sums
@@ -243,7 +257,7 @@ def _labels(x: Features, kind: _Kind, labels: LabelProfile, now: tuple[Weight, .
     x[rate_name] = lasting / (lasting + genuine + 1.0)
     if kind.age and min(recent, lasting) > FAINT:
         # The shorter a memory, the less it holds of old frauds: the ratio of two tells their mean age.
-        x[f"{name}.fraud_age"] = max(math.log2(lasting / recent) * kind.age, 0.0)
+        x[kind.fraud_age] = max(math.log2(lasting / recent) * kind.age, 0.0)
 
 
 def _recent(x: Features, kind: _Kind, recent: tuple[bytes, ...], payment: Payment, time: float) -> None:

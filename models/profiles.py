@@ -13,7 +13,7 @@ and nothing overflows however long the stream.
 from __future__ import annotations
 
 import math
-from math import ldexp
+from math import floor, ldexp
 from typing import NamedTuple
 
 MIN_COUNT = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
@@ -45,7 +45,7 @@ def weights(time: float, half_lives: tuple[float, ...]) -> tuple[Weight, ...]:
     result = []
     for half_life in half_lives:
         age = time / half_life
-        exponent = math.floor(age)
+        exponent = floor(age)
         result.append(Weight(exponent, 2.0 ** (age - exponent)))
     return tuple(result)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from models.anomaly import UnsupervisedModel
+from stream.pipeline import MAX_REASONS
 from stream.policy import Policy, Thresholds
 
 
@@ -39,9 +40,14 @@ class ServedModel:
         review = model.threshold(policy.review_share)
         self.thresholds = Thresholds(review, max(review, model.threshold(policy.decline_share)))
         self._model = model
+        self._assess: Callable[[dict[str, float], int], tuple[float, Sequence[tuple[str, float]]]] | None = (
+            getattr(model, "assess_one", None)
+        )
 
     def score(self, features: dict[str, float]) -> tuple[float, Sequence[tuple[str, float]]]:
-        """The probability of fraud, and contributions by feature, strongest first."""
+        """The probability of fraud, and the strongest contributions by feature, the strongest first."""
+        if self._assess is not None:  # both at once, for little more than a score
+            return self._assess(features, MAX_REASONS)
         return self._model.score_one(features), self._model.explain_one(features)
 
 

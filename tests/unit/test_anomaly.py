@@ -11,7 +11,13 @@ from river.checks.anomaly import check_roc_auc
 
 from models.anomaly import RULES, UnsupervisedModel
 from models.calibration import sigmoid
+from models.feature_spec import DEFAULT_SPEC
+from models.features import entities_of, event_of, features_of
 from models.reasons import reason_text
+from producers.simulate import SimulationSpec, simulate
+from producers.world import Population
+from stream.experiment.knowledge import KnownEntities
+from stream.messages import Transaction
 
 USUAL = {
     "amount": 20.0,
@@ -93,6 +99,24 @@ def test_threshold_falls_as_the_share_grows(model: UnsupervisedModel) -> None:
     thresholds = [model.threshold(share) for share in (0.0001, 0.001, 0.01, 0.1)]
     assert thresholds == sorted(thresholds, reverse=True)
     assert all(0.0 < threshold < 1.0 for threshold in thresholds)
+
+
+def test_threshold_alerts_on_few_more_than_its_share_of_payments_it_was_not_made_for(
+    model: UnsupervisedModel,
+) -> None:
+    population = Population(cards=400, merchants=400, payments_per_day=1.0, trips=1.0)
+    spec = SimulationSpec(days=14, population=population)
+    known = KnownEntities(len(DEFAULT_SPEC.half_lives))
+    scores = []
+    for payment in simulate(spec, seed=13):
+        if isinstance(payment, Transaction):
+            entities = entities_of(payment, DEFAULT_SPEC)
+            readings = known.read_then_update(event_of(payment, DEFAULT_SPEC), entities)
+            kinds = tuple(kind for kind, _, _ in entities)
+            scores.append(model.score_one(features_of(payment, kinds, readings, DEFAULT_SPEC)))
+    for share in (0.005, 0.01, 0.05):
+        alerted = sum(score > model.threshold(share) for score in scores) / len(scores)
+        assert share / 5.0 < alerted < 1.5 * share
 
 
 def unusual_stream() -> list[tuple[dict[str, float], bool]]:

@@ -13,10 +13,10 @@ import pytest
 from river import checks
 from sklearn.metrics import average_precision_score
 
-from models.anomaly import UnsupervisedModel
+from models.anomaly import UnsupervisedModel, strongest
 from models.binning import FIRST_FRAUDS, FIRST_GENUINE, Binner
 from models.calibration import Calibration, sigmoid
-from models.classifier import FraudModel, UnknownModelError, build_model
+from models.classifier import SEASONED, FraudModel, UnknownModelError, build_model
 
 Example = tuple[dict[str, float], bool]
 RATE = 0.2
@@ -118,6 +118,51 @@ def test_contributions_and_bias_add_up_to_the_log_odds_of_the_score(model: Fraud
         assert model.score_one(x) == pytest.approx(sigmoid(total), abs=1e-12)
         strengths = [abs(value) for _, value in contributions]
         assert strengths == sorted(strengths, reverse=True)
+
+
+def test_assessment_is_the_score_and_the_first_contributions_to_the_bit(model: FraudModel) -> None:
+    for x, _ in held_out(200):
+        for most in (1, 3, 5, 50):
+            assert model.assess_one(x, most) == (model.score_one(x), model.explain_one(x)[:most])
+    assert new_model().assess_one(x) == (new_model().score_one(x), new_model().explain_one(x)[:5])
+
+
+def test_strongest_are_ordered_by_name_where_they_are_as_strong() -> None:
+    contributions = {"d": 1.0, "b": -1.0, "c": 1.0, "a": 0.5, "e": 2.0}
+    assert strongest(contributions, 3) == [("e", 2.0), ("b", -1.0), ("c", 1.0)]
+    assert strongest(contributions) == [*strongest(contributions, 3), ("d", 1.0), ("a", 0.5)]
+
+
+def test_threshold_of_a_young_model_asks_for_less_than_its_share() -> None:
+    examples = stream(1)
+    model = learn(new_model(), examples, 3_000)
+    assert model.ready
+    while model.calibration.learned < SEASONED:
+        scale = model.calibration.learned / SEASONED
+        z = model.calibration.quantile(0.01 * scale)
+        assert model.threshold(0.01) == sigmoid(model.calibration.log_odds(z))
+        assert z > model.calibration.quantile(0.01)
+        learn(model, examples, 1_000)
+    z = model.calibration.quantile(0.01)
+    assert model.threshold(0.01) == sigmoid(model.calibration.log_odds(z))
+
+
+def test_what_is_moved_into_bins_keeps_the_sum_of_what_was_counted() -> None:
+    binner = Binner(20, 8, frozenset({"amount"}), seed=1)
+    moves = []
+    for (x, y), _ in zip(stream(1), range(30_000), strict=False):
+        growth = binner.learn(x, y)
+        moves += [] if growth is None else [move for move in growth.fine if move.parts]
+    assert moves
+    for move in moves:
+        assert len(move.splits) == len(move.edges) + 1
+        for part in move.parts or ():
+            assert sum(part.values()) == pytest.approx(1.0)
+        sums: dict[int, float] = {}
+        for split in move.splits:
+            for old, share in split.items():
+                sums[old] = sums.get(old, 0.0) + share
+        assert list(sums.values()) == pytest.approx([1.0] * len(sums))
 
 
 def test_what_makes_a_fraud_is_named_first(model: FraudModel) -> None:
@@ -237,6 +282,17 @@ def test_bins_hold_the_borders_that_tell_classes_apart() -> None:
         assert min(abs(edge - 100.0) for edge in edges) < 4.0
         assert min(abs(edge - 150.0) for edge in edges) < 4.0
         assert edges == sorted(set(edges))
+
+
+def test_border_far_in_the_tail_is_found_sharply() -> None:
+    # One example in 150 lies beyond it, and the sample that places cells holds three or four of those.
+    binner = Binner(20, 8, frozenset({"amount"}), seed=1)
+    chance = random.Random(1)
+    for _ in range(60_000):
+        amount = chance.expovariate(0.05)
+        y = amount > 100.0 or chance.random() < 0.1
+        binner.learn({"amount": chance.uniform(30.0, 140.0) if y and amount <= 100.0 else amount}, y)
+    assert min(abs(edge - 100.0) for edge in binner.edges["amount"]) < 1.0
 
 
 def test_bins_stay_few_and_rows_forget() -> None:
