@@ -285,14 +285,19 @@ def test_bins_hold_the_borders_that_tell_classes_apart() -> None:
 
 
 def test_border_far_in_the_tail_is_found_sharply() -> None:
-    # One example in 150 lies beyond it, and the sample that places cells holds three or four of those.
-    binner = Binner(20, 8, frozenset({"amount"}), seed=1)
-    chance = random.Random(1)
-    for _ in range(60_000):
-        amount = chance.expovariate(0.05)
-        y = amount > 100.0 or chance.random() < 0.1
-        binner.learn({"amount": chance.uniform(30.0, 140.0) if y and amount <= 100.0 else amount}, y)
-    assert min(abs(edge - 100.0) for edge in binner.edges["amount"]) < 1.0
+    # A border lies anywhere in a cell: without looking into cells, misses of about 1 are usual.
+    misses = []
+    for seed in (1, 2, 3):
+        binner = Binner(20, 8, frozenset(), seed=1)
+        chance = random.Random(seed)
+        for _ in range(60_000):
+            amount = chance.expovariate(0.05)
+            y = amount > 80.0
+            if not y and chance.random() < 0.1:
+                amount, y = chance.uniform(30.0, 300.0), True
+            binner.learn({"amount": amount}, y)
+        misses.append(min(abs(edge - 80.0) for edge in binner.edges["amount"]))
+    assert sum(misses) / 3 < 0.7
 
 
 def test_bins_stay_few_and_rows_forget() -> None:
