@@ -10,10 +10,10 @@ import msgspec
 from models.anomaly import UnsupervisedModel
 from models.features import features_of
 from models.profiles import Reading
-from models.reasons import reason_text
 from stream.adapters.kafka_scan import Progress
 from stream.entity_view import View, profile_at, view
 from stream.messages import Action, Decision, Transaction, decision_decoder, encode, transaction_decoder
+from stream.pipeline import said
 from stream.replay_logs import Logs, RebuiltModel, offset_of
 from stream.replay_topics import made_again
 from stream.replayed_events import served_decoder
@@ -123,7 +123,7 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
         score=again.score,
         log_odds=model.log_odds(decision.features),
         bias=model.bias,
-        features=_features(decision.features, model),
+        features=_features(decision, model),
         review_from=in_use.thresholds.review,
         decline_from=in_use.thresholds.decline,
         action=again.action,
@@ -133,19 +133,21 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
     )
 
 
-def _features(features: dict[str, float], model: Any) -> list[Feature]:
+def _features(decision: Decision, model: Any) -> list[Feature]:
+    features = decision.features or {}
     contributions = dict(model.explain_one(features))
     names = [*contributions, *(name for name in features if name not in contributions)]
     return [
-        Feature(
-            name,
-            features.get(name),
-            contributions.get(name, 0.0),
-            # A norm may miss what this transaction lacks: that, too, contributes.
-            reason_text(name, features) if name in features else "is not known here",
-        )
+        Feature(name, features.get(name), contributions.get(name, 0.0), _meaning(name, features, decision))
         for name in names
     ]
+
+
+def _meaning(name: str, features: dict[str, float], decision: Decision) -> str:
+    """What a feature says; that others have it and this transaction does not contributes, too."""
+    if name in features:
+        return said(name, features, decision)  # type: ignore[arg-type] # it has the words that a payment has
+    return "is another here" if "=" in name else "is not known here"
 
 
 def _readings(logs: Logs, decision: Decision) -> tuple[Transaction, dict[str, Reading]]:

@@ -268,7 +268,7 @@ class Pipeline:
             score=score,
             action=decide(score, payment.amount_minor, payment.currency, self._policy, model.thresholds),
             reasons=[
-                Reason(code=name, text=_said(name, features, payment), contribution=value)
+                Reason(code=name, text=said(name, features, payment), contribution=value)
                 for name, value in contributions[:MAX_REASONS]
             ],
             model_version=model.version,
@@ -321,7 +321,8 @@ def _apart(
     return originals, copies
 
 
-def _said(name: str, features: Mapping[str, float], payment: Transaction) -> str:
+def said(name: str, features: Mapping[str, float], payment: Transaction) -> str:
+    """What an analyst reads for a feature of a payment."""
     field, category, _ = name.partition("=")
     # A categorical feature is one of many buckets; the payment knows the word.
     return f"{field.capitalize()} is {getattr(payment, field)}" if category else reason_text(name, features)

@@ -14,7 +14,7 @@ import msgspec
 from stream.adapters.kafka_scan import Progress
 from stream.adapters.replay_store import DecisionFile
 from stream.messages import Decision, Reason, decision_decoder, encode
-from stream.pipeline import MAX_REASONS, Scorer, _said
+from stream.pipeline import MAX_REASONS, Scorer, said
 from stream.policy import Policy, decide
 from stream.replay_logs import Logs, Places, RebuiltModel, offset_of
 from stream.replayed_events import NO_FEATURES
@@ -69,7 +69,7 @@ def made_again(decision: Decision, model: Scorer, policy: Policy) -> Decision:
     features = decision.features or {}
     score, contributions = model.score(features)
     reasons = [
-        Reason(code=name, text=_said(name, features, decision), contribution=value)  # type: ignore[arg-type] # it has the words that a payment has
+        Reason(code=name, text=said(name, features, decision), contribution=value)  # type: ignore[arg-type] # it has the words that a payment has
         for name, value in contributions[:MAX_REASONS]
     ]
     action = decide(score, decision.amount_minor, decision.currency, policy, model.thresholds)

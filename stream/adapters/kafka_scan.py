@@ -108,9 +108,21 @@ def _partitions(consumer: Consumer, client: Mapping[str, Any], topic: str, patie
 def _total(consumer: Consumer, topic: str, partitions: list[int], patience: float) -> int:
     total = 0
     for partition in partitions:
-        marks = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=patience)
+        marks = _marks(consumer, TopicPartition(topic, partition), patience)
         total += max(marks[1] - marks[0], 0) if marks else 0
     return total
+
+
+def _marks(consumer: Consumer, place: TopicPartition, patience: float) -> tuple[int, int] | None:
+    """Where a partition begins and ends; a topic just made may have no leader yet: asked again."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, timeout=patience)
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _counted(topic: str, total: int, progress: Progress | None) -> Callable[[int], None]:

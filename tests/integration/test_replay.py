@@ -253,12 +253,17 @@ def a_changed_score_is_found(system: Installation, folder: Path, decision: Decis
     assert wrong.exit_code == 1
     assert "1 differ, 1 have no model" in wrong.output
     assert f"changed by {decision.model_version}: recorded {changed.score!r}" in wrong.output
-    told = CliRunner().invoke(
-        riverwatch, ["replay", "--topics", "--explain", decision.transaction_id, "--json", *command[2:4]],
-        env=environment,
-    )  # fmt: skip
+    explained = ["replay", "--topics", "--genuine-rate", "0.6", "--explain", decision.transaction_id]
+    told = CliRunner().invoke(riverwatch, [*explained, "--json"], env=environment)
     assert told.exit_code == 0, told.output
     assert json.loads(told.stdout)["decision"] == json.loads(encode(decision))
+    shown = CliRunner().invoke(riverwatch, explained, env=environment)
+    assert shown.exit_code == 0, shown.output
+    assert f"merchant:{decision.merchant_id}" in shown.output
+    assert "the features follow from the profiles, to the bit" in shown.output
+    unknown = CliRunner().invoke(riverwatch, [*explained[:-1], "nobody"], env=environment)
+    assert unknown.exit_code == 1
+    assert unknown.output.startswith("Error: nobody: no decision on it is on ")
 
 
 def test_order_of_updates_explains_every_difference_of_several_partitions(

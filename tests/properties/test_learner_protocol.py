@@ -102,7 +102,9 @@ class LearnsTwice(Notebook):
         super().learn_one(x, y)
 
 
-def leaves_first(outbox: Any, labels: Any, topic: str, entries: Sequence[tuple[str, bytes]]) -> None:
+def leaves_first(
+    outbox: Any, labels: Any, topic: str, entries: Sequence[tuple[str, bytes]], _reached: Any = None
+) -> None:
     labels.leave([name for name, _ in entries])
     outbox.send([Message(topic, name.encode(), waited(entry)[1]) for name, entry in entries])
 
@@ -160,6 +162,6 @@ def test_the_judge_sees_a_label_that_left_before_it_was_in_the_log_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     called_in_while_kafka_is_away().teardown()
-    monkeypatch.setattr("stream.maturity.call_in", leaves_first)
+    monkeypatch.setattr("stream.learning.call_in", leaves_first)
     with pytest.raises(AssertionError, match="t0 is forgotten"):
         called_in_while_kafka_is_away().teardown()
