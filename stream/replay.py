@@ -26,48 +26,24 @@ import msgspec
 
 from models.classifier import build_model
 from models.feature_spec import FeatureSpec
-from models.profiles import Reading
 from models.snapshot import SnapshotHeader, dump, load
 from stream.adapters.replay_store import DecisionFile, OrderedDueQueue, ReplayStore, StoreState
 from stream.learning import Learner
 from stream.maturity import Maturity
-from stream.messages import Decision, Label, Transaction, encode
-from stream.pipeline import REDELIVERED, Arrival, Pipeline, Scorer, Topics
-from stream.ports import Message, Touch
+from stream.messages import Label, Transaction, encode
+from stream.pipeline import Scorer, Topics
+from stream.ports import Message
 from stream.records import Record
+from stream.replay_parts import ALERTS, DEAD, LABELS, SCORES, Counts, EventTimePipeline, Outlet
 from stream.serving import ServedModel, first_model, served
 from stream.settings import Settings
 from stream.workers.score import limits_of, policy_of
 
-SCORES, ALERTS, DEAD, LABELS = "scores", "alerts", "dead-letters", "labels"
 FOLLOWED = 500  # transactions at most until maturity looks at them, and what is old is forgotten
 RARELY = (50_000, 20, 100)  # allocations and generations between two looks of the garbage collector
 TOLD = 1024  # items between two calls of the progress
 
 Item = Transaction | Label
-
-
-class Counts(msgspec.Struct, kw_only=True):
-    """What became of the items so far: `transactions = decided + copies + rejected`.
-
-    Attributes:
-        copies: transactions whose id was decided before; not written again.
-        rejected: transactions and labels that a worker would make dead letters; `why` is of the first.
-        labels: learned from the log, those of silence included.
-        models: versions that scored; `model` is the last of them.
-    """
-
-    transactions: int = 0
-    decided: int = 0
-    copies: int = 0
-    alerts: int = 0
-    rejected: int = 0
-    why: str = ""
-    labels: int = 0
-    silent: int = 0
-    learned: int = 0
-    models: int = 0
-    model: str = ""
 
 
 class ReplayState(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,46 +69,6 @@ class ReplayState(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreState
     out_length: int
     out_crc: int
-
-
-class _EventTimePipeline(Pipeline):
-    """Stamps a decision with its transaction's own time: a batch has no moment of its own here."""
-
-    counts: Counts
-
-    def _decide(
-        self, arrival: Arrival, touch: Touch, reading: tuple[Reading, ...], model: Scorer, now: datetime
-    ) -> Decision:
-        now = arrival.transaction.event_time.astimezone(UTC)
-        if model.version != self.counts.model:
-            self.counts.models += 1
-            self.counts.model = model.version
-        return super()._decide(arrival, touch, reading, model, now)
-
-
-class _Outlet:
-    """Where messages of the replayed workers go: into each other's input, or into the counts."""
-
-    def __init__(self, counts: Counts, label: Callable[[Message], None]) -> None:
-        self.decisions: list[bytes] = []
-        self._counts = counts
-        self._label = label
-
-    def send(self, messages: Iterable[Message]) -> None:
-        """See `Outbox.send`."""
-        for message in messages:
-            if message.topic == SCORES:
-                self.decisions.append(message.value or b"")
-                self._counts.copies += message.headers == REDELIVERED
-            elif message.topic == ALERTS:
-                self._counts.alerts += message.headers != REDELIVERED
-            elif message.topic == LABELS:
-                self._label(message)
-            else:
-                self._counts.rejected += 1
-                told = dict(message.headers)
-                place = b"%b %b" % (told["topic"].removesuffix(b"s"), told["offset"])
-                self._counts.why = self._counts.why or (place + b": " + told["detail"]).decode()
 
 
 class Replay:
@@ -181,7 +117,7 @@ class Replay:
             state=state.store if state else None,
         )
         self._queue = OrderedDueQueue(state.due if state else ())
-        self._outlet = _Outlet(self.counts, self._on_label)
+        self._outlet = Outlet(self.counts, self._on_label)
         self._outlet.decisions = list(state.unfollowed) if state else []
         model: Any = (
             load(state.model, key=key)[1]
@@ -191,7 +127,7 @@ class Replay:
         if state and state.in_use is not None:
             header, copied = load(state.in_use, key=key)
             self._published = (header.version, copied)
-        self._pipeline = _EventTimePipeline(
+        self._pipeline = EventTimePipeline(
             store=self._store,
             outbox=self._outlet,
             model=self._scorer,

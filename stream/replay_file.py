@@ -22,8 +22,9 @@ from models.snapshot import RIVER
 from stream.adapters.replay_store import DecisionFile, OutputChangedError
 from stream.commands.up import model_key
 from stream.experiment.sources import SourceError
-from stream.replay import Counts, Replay
+from stream.replay import Replay
 from stream.replay_checkpoint import CheckpointError, Checkpoints
+from stream.replay_parts import Counts
 from stream.replay_source import open_replay_source
 from stream.settings import Settings
 from stream.wiring import feature_spec

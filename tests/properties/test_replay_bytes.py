@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from models.feature_spec import FeatureSpec
 from stream.adapters.replay_store import DecisionFile
 from stream.messages import Label, Transaction, decision_decoder
-from stream.replay import Counts, Replay
+from stream.replay import Replay
 from stream.replay_checkpoint import Checkpoints
+from stream.replay_parts import Counts
 from stream.settings import Duration, Settings
 
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -23,9 +23,10 @@ from stream.experiment.choose import choose_models
 from stream.experiment.engine import Engine, EngineSettings
 from stream.messages import Decision, Label, Transaction, decision_decoder
 from stream.policy import Policy
-from stream.replay import Counts, Replay
+from stream.replay import Replay
 from stream.replay_checkpoint import CheckpointError, Checkpoints
 from stream.replay_file import FilePlan, replay_file
+from stream.replay_parts import Counts
 from stream.replay_source import open_replay_source
 from stream.settings import Duration, Settings
 
