@@ -49,10 +49,12 @@ class Follower(NamedTuple):
 class Follow:
     """As fast as the consumers follow, in event-time step with them.
 
-    Two rules hold, whatever the consumers' speed:
+    Three rules hold, whatever the consumers' speed:
       no transaction is published more than `step` of event time beyond a transaction that is not yet decided
         or a label that is not yet learned;
-      no label is published before the decision of its transaction is recorded.
+      no label is published before the decision of its transaction is recorded;
+      no label is published before every transaction that precedes it is decided: none has been scored by a
+        model that life would not have had yet.
 
     Attributes:
         step: of event time, > 0. Shorter is closer to life, longer waits less often. What comes late
@@ -158,13 +160,11 @@ class _Chunk:
     """Half a step of event time, sent but not known to be followed.
 
     Attributes:
-        transactions: their ids.
-        held: labels that wait for a decision.
+        held: its labels, which wait until its transactions are decided.
         ends: of each topic, where it ended when the chunk was complete.
     """
 
     number: int
-    transactions: set[str] = field(default_factory=set)
     held: list[Label] = field(default_factory=list)
     ends: dict[str, Ends] = field(default_factory=dict)
 
@@ -172,8 +172,7 @@ class _Chunk:
 class _Steps:
     """Two chunks of half a step are open at most: while one is being followed the next is on its way.
 
-    A label of a transaction in an open chunk is held until that is decided: the wait costs it its place in
-    the line, and nobody else's.
+    The labels of a chunk are held until all its transactions are decided.
     """
 
     def __init__(self, pace: Follow, sink: Sink, followers: Followers, waiting: Waiting, tell: Tell) -> None:
@@ -194,11 +193,9 @@ class _Steps:
             self._open.append(_Chunk(number))
         chunk = self._open[-1]  # what comes late, by its time, goes with what goes now
         if isinstance(item, Transaction):
-            chunk.transactions.add(item.transaction_id)
-        elif any(item.transaction_id in each.transactions for each in self._open):
+            self._sink.send(item)
+        else:
             chunk.held.append(item)
-            return
-        self._sink.send(item)
 
     def finish(self) -> None:
         self._complete()
@@ -219,27 +216,15 @@ class _Steps:
         chunk = self._open.popleft()
         for follower in self._pace.deciders:
             self._await(follower, chunk.ends[follower.topic])
-        if self._release(chunk):
+        for label in chunk.held:
+            self._sink.send(label)
+        if chunk.held:
             self._sink.flush()
             chunk.ends |= {
                 follower.topic: self._followers.ends(follower.topic) for follower in self._pace.learners
             }
         for follower in self._pace.learners:
             self._await(follower, chunk.ends[follower.topic])
-
-    def _release(self, decided: _Chunk) -> int:
-        released = 0
-        for chunk in (decided, *self._open):
-            ready = [
-                label
-                for label in chunk.held
-                if chunk is decided or label.transaction_id in decided.transactions
-            ]
-            chunk.held = [label for label in chunk.held if label not in ready]
-            for label in ready:
-                self._sink.send(label)
-            released += len(ready)
-        return released
 
     def _await(self, follower: Follower, ends: Ends) -> None:
         fewest, since = None, self._waiting.now()
