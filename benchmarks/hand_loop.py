@@ -15,11 +15,12 @@ from confluent_kafka import Consumer, TopicPartition
 from stream.adapters.kafka_client import confluent
 from stream.adapters.kafka_models import ModelFollower
 from stream.adapters.kafka_outbox import KafkaOutbox
+from stream.in_force import limits_of, policy_of
 from stream.pipeline import Pipeline, Topics
 from stream.records import Record
 from stream.settings import load
 from stream.wiring import feature_spec, make_store, now, redis_client
-from stream.workers.score import ModelInUse, limits_of, policy_of
+from stream.workers.score import ModelInUse
 
 
 def main() -> int:

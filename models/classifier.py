@@ -14,10 +14,9 @@ from river import base, linear_model, optim, utils
 from models.anomaly import REASONS, UnsupervisedModel, strongest
 from models.binning import Binner, Growth, is_category
 from models.calibration import Calibration, sigmoid
-from models.feature_spec import DEFAULT_SPEC, FeatureSpec
 from models.reasons import reason_text
 
-__all__ = ["FraudModel", "UnknownModelError", "build_model", "reason_text"]
+__all__ = ["FraudModel", "reason_text"]
 
 LEARNING_RATE = 0.15
 L2 = 0.0
@@ -47,10 +46,6 @@ class _Table(NamedTuple):
 
     base: int
     edges: list[float]
-
-
-class UnknownModelError(ValueError):
-    """There is no model of that name."""
 
 
 class FraudModel(base.Classifier):
@@ -316,16 +311,3 @@ def _heirs(parts: list[dict[int, float]], first: int) -> Heirs:
         for old, share in part.items():
             heirs.setdefault(old + first, []).append((new + first, share))
     return heirs
-
-
-def build_model(
-    name: str = "default", *, genuine_rate: float = 0.1, seed: int = 1, spec: FeatureSpec = DEFAULT_SPEC
-) -> FraudModel:
-    """A new model by name.
-
-    Raises:
-        UnknownModelError: no such model.
-    """
-    if name != "default":
-        raise UnknownModelError(f"model {name!r} is unknown; known is 'default'")
-    return FraudModel(genuine_rate, spec.bins, spec.coarse_bins, spec.crosses, seed=seed)

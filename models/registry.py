@@ -1,99 +1,91 @@
-"""Models by name: each is built from a feature spec, a sampling rate and a seed."""
+"""Models by name: one function builds each of them, for an experiment, a worker, a replay and a verification.
+
+What a model is made of is in `models.recipes`, imported when one is built: names are known at once.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from river import anomaly, compose, forest, linear_model, optim, preprocessing, tree
-
-from models.anomaly import UnsupervisedModel
-from models.boosting import BatchBoosting
-from models.classifier import FraudModel, UnknownModelError, build_model
 from models.feature_spec import DEFAULT_SPEC, FeatureSpec
-from models.pool import Pool
-from models.wrapped import Filled, Squashed, WrappedModel
 
 
-class Recipe(NamedTuple):
-    """What a model is made with."""
-
-    genuine_rate: float
-    seed: int
-    spec: FeatureSpec
+class UnknownModelError(ValueError):
+    """There is no model of that name."""
 
 
-class _Unlearning(UnsupervisedModel):
-    """The unsupervised model where labels are offered: it does without."""
+class Known(NamedTuple):
+    """A model that there is.
 
-    def learn_one(self, x: Any, y: Any = None) -> None:
-        """Nothing."""
+    Attributes:
+        meaning: for people.
+        is_served: workers may serve it; else it is a yardstick for experiments.
+    """
 
-
-def _default(recipe: Recipe) -> FraudModel:
-    return build_model(genuine_rate=recipe.genuine_rate, seed=recipe.seed, spec=recipe.spec)
-
-
-def _wrapped(inner: Any, recipe: Recipe) -> WrappedModel:
-    return WrappedModel(inner, recipe.genuine_rate)
+    meaning: str
+    is_served: bool = True
 
 
-def _pipeline(recipe: Recipe) -> WrappedModel:
-    inner = compose.Pipeline(
-        Filled(), preprocessing.StandardScaler(), linear_model.LogisticRegression(optim.AdaGrad(0.05))
-    )
-    return _wrapped(inner, recipe)
-
-
-def _forest(recipe: Recipe) -> WrappedModel:
-    inner = forest.ARFClassifier(
-        n_models=10, max_features="sqrt", lambda_value=1, grace_period=100, seed=recipe.seed
-    )
-    return _wrapped(inner, recipe)
-
-
-def _tree(recipe: Recipe) -> WrappedModel:
-    return _wrapped(tree.HoeffdingTreeClassifier(grace_period=100, delta=1e-5), recipe)
-
-
-def _half_space(recipe: Recipe) -> WrappedModel:
-    trees = anomaly.HalfSpaceTrees(n_trees=25, height=8, window_size=500, seed=recipe.seed)
-    return _wrapped(compose.Pipeline(Filled(), preprocessing.StandardScaler(), Squashed(), trees), recipe)
-
-
-def _ensemble(recipe: Recipe) -> Pool:
-    members = {"default": _default(recipe), "hoeffding-tree": _tree(recipe), "anomaly": _Unlearning()}
-    return Pool(members, recipe.genuine_rate)
-
-
-MODELS: dict[str, tuple[Callable[[Recipe], Any], str]] = {
-    "default": (_default, "sparse logistic regression on learned bins and crosses, calibrated"),
-    "logistic": (_default, "another name of the default"),
-    "river-pipeline": (_pipeline, "River's StandardScaler and LogisticRegression on the same features"),
-    "adaptive-forest": (_forest, "River's adaptive random forest, 10 trees"),
-    "hoeffding-tree": (_tree, "River's Hoeffding tree"),
-    "half-space-trees": (_half_space, "River's half-space trees: no labels but for the calibration"),
-    "anomaly": (lambda _: _Unlearning(), "what serves before the first label: rules on each entity's norm"),
-    "ensemble": (_ensemble, "default, Hoeffding tree and anomaly score, weighted online"),
-    "batch-boosting": (
-        lambda recipe: BatchBoosting(recipe.genuine_rate, recipe.seed),
-        "gradient boosting (scikit-learn), retrained as the history grows; for comparison",
+MODELS: dict[str, Known] = {
+    "default": Known("sparse logistic regression on learned bins and crosses, calibrated"),
+    "logistic": Known("another name of the default"),
+    "river-pipeline": Known("River's StandardScaler and LogisticRegression on the same features"),
+    "adaptive-forest": Known("River's adaptive random forest, 10 trees"),
+    "hoeffding-tree": Known("River's Hoeffding tree"),
+    "half-space-trees": Known("River's half-space trees: no labels but for the calibration"),
+    "anomaly": Known("what serves before the first label: rules on each entity's norm"),
+    "ensemble": Known("default, Hoeffding tree and anomaly score, weighted online"),
+    "batch-boosting": Known(
+        "gradient boosting (scikit-learn), retrained as the history grows; for comparison", is_served=False
     ),
 }
 
 
-def make_model(
+def why_not(name: str, *, to_serve: bool = False) -> str:
+    """Why there is no such model and which is meant; empty where there is one.
+
+    Args:
+        name: what was asked for.
+        to_serve: by workers, or by what plays their work again.
+
+    >>> why_not("hoeffding-tree", to_serve=True), why_not("hoefding-tree")
+    ('', 'there is no such model; did you mean hoeffding-tree?')
+    >>> why_not("batch-boosting", to_serve=True).partition(";")[0]
+    'it is for experiments only'
+    """
+    names = [each for each, known in MODELS.items() if known.is_served or not to_serve]
+    if name in names:
+        return ""
+    there_are = f"there are {', '.join(names)}"
+    if name in MODELS:
+        return f"it is for experiments only; {there_are}"
+    if ":" in name and to_serve:
+        return (
+            "a function of your own runs in experiments only: to serve it, give it a name in "
+            f"models/registry.py and models/recipes.py; {there_are}"
+        )
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"there is no such model; {f'did you mean {near[0]}?' if near else there_are}"
+
+
+def build_model(
     name: str = "default", *, genuine_rate: float = 0.1, seed: int = 1, spec: FeatureSpec = DEFAULT_SPEC
 ) -> Any:
-    """A new model by name.
+    """A new model by name: `stream.experiment.contestant.Model`, with what it has learned in its pickle.
+
+    Args:
+        name: one of `MODELS`.
+        genuine_rate: share of the genuine transactions that is learned, > 0, at most 1.
+        seed: of a model that draws.
+        spec: of the features.
 
     Raises:
         UnknownModelError: there is none of that name.
         MissingDependencyError: it needs a package that is not installed.
     """
-    if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(MODELS)}"
-        raise UnknownModelError(f"model {name!r} is unknown; {hint} (or write module:function)")
-    return MODELS[name][0](Recipe(genuine_rate, seed, spec))
+    if why := why_not(name):
+        raise UnknownModelError(f"model {name!r}: {why}")
+    from models.recipes import RECIPES, Recipe  # noqa: PLC0415 - River's models take a second to import
+
+    return RECIPES[name](Recipe(genuine_rate, seed, spec))

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from models.classifier import build_model
 from models.feature_spec import FeatureSpec
 from models.snapshot import SnapshotRefused
 from stream.adapters.kafka_admin import check_topics, committed
@@ -24,6 +23,7 @@ from stream.adapters.kafka_reader import TopicReader
 from stream.adapters.kafka_scan import Progress, read_to_end
 from stream.adapters.redis_codec import Codec
 from stream.adapters.redis_dump import Fences, Held, RedisDump, digest_of
+from stream.in_force import limits_of, new_model
 from stream.messages import manifest_decoder
 from stream.records import Record
 from stream.replayed_events import NO_FEATURES
@@ -40,7 +40,6 @@ from stream.verify import (
     judge_models,
 )
 from stream.wiring import feature_spec, recorded_seconds, redis_client
-from stream.workers.score import limits_of
 
 ALWAYS = (float("-inf"), float("inf"))
 SAMPLE = 300  # examples whose predictions are compared
@@ -351,8 +350,7 @@ class Audit:
 
     def _learner(self, newest: Published | None) -> _Learner:
         until = 0 if newest is None else newest.manifest.next_offset
-        model = build_model(self._settings.model, genuine_rate=self._settings.genuine_rate)
-        return _Learner(model, until, self._sample.add)
+        return _Learner(new_model(self._settings, self._spec), until, self._sample.add)
 
     def _judge_model(self, newest: Published | None, learner: _Learner) -> str:
         manifest = newest.manifest if newest else None

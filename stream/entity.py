@@ -10,13 +10,13 @@ import msgspec
 from stream.adapters.kafka_client import confluent
 from stream.adapters.kafka_scan import Progress, read_to_end
 from stream.entity_view import View, entity_named, profile_at, view
+from stream.in_force import limits_of
 from stream.messages import Transaction, label_decoder, transaction_decoder
 from stream.records import Record
 from stream.replayed_events import served_decoder
 from stream.replayed_labels import ReplayedLabels
 from stream.settings import Settings
 from stream.wiring import feature_spec, make_store, now, redis_client
-from stream.workers.score import limits_of
 
 
 def as_it_stands(settings: Settings, entity: str) -> View:

@@ -12,14 +12,14 @@ from models.features import features_of
 from models.profiles import Reading
 from stream.adapters.kafka_scan import Progress
 from stream.entity_view import View, profile_at, view
+from stream.in_force import policy_of
 from stream.messages import Action, Decision, Transaction, decision_decoder, encode, transaction_decoder
 from stream.pipeline import said
-from stream.replay_logs import Logs, RebuiltModel, offset_of
+from stream.replay_logs import Logs, RebuiltModels, parse_version
 from stream.replay_topics import made_again
 from stream.replayed_events import served_decoder
 from stream.serving import first_model, served
 from stream.settings import Settings
-from stream.workers.score import policy_of
 
 
 class NotDecided(Exception):  # noqa: N818 - an answer
@@ -95,21 +95,21 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
     decision = decision_decoder.decode(raw)
     if decision.features is None:
         raise NotDecided(f"{transaction_id}: its features are neither on the topic nor in Redis")
-    offset = offset_of(decision.model_version, settings.model)
-    if offset is None or offset > logs.labels.end:
+    name, offset = parse_version(decision.model_version) or ("", logs.labels.end + 1)
+    if offset > logs.labels.end:
         raise NotDecided(
             f"{transaction_id}: was decided by {decision.model_version}, and the log of {logs.labels.end:,} "
-            f"labels gives no such model; is --model {settings.model} right?"
+            "labels gives no such model"
         )
-    learner = RebuiltModel(settings)
+    learner = RebuiltModels(settings, logs.spec, [name] if name else [])
     logs.labels.play(lambda stood: learner(stood) if stood.offset < offset else None)
     payment, readings = _readings(logs, decision)
     follows = encode(features_of(payment, tuple(readings), tuple(readings.values()), logs.spec)) == encode(
         decision.features
     )
     policy = policy_of(settings)
-    model: Any = learner.model if offset >= 0 else UnsupervisedModel()
-    in_use = served(decision.model_version, model, policy) if offset >= 0 else first_model(policy)
+    model: Any = learner.models[name] if name else UnsupervisedModel()
+    in_use = served(decision.model_version, model, policy) if name else first_model(policy)
     again = made_again(decision, in_use, policy)
     at = decision.event_time.timestamp()
     return Explanation(

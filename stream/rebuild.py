@@ -27,6 +27,7 @@ from stream.adapters.redis_restore import RedisRestore
 from stream.adapters.redis_store import layout_of
 from stream.admission import Rejected, admit_label
 from stream.decisions import recent_activity
+from stream.in_force import limits_of
 from stream.learning import JOURNAL_KEPT, NOTHING_KNOWN, SILENCE, is_chosen
 from stream.messages import Label, Time, decision_decoder, encode, transaction_decoder
 from stream.ports import EntityRef
@@ -35,7 +36,6 @@ from stream.replayed_events import NO_FEATURES, Case, ReplayedEvents, Served, Tu
 from stream.replayed_labels import Known, ReplayedLabels, Stood
 from stream.settings import Settings
 from stream.wiring import feature_spec, recorded_seconds, redis_client
-from stream.workers.score import limits_of
 
 _BATCH = 1000
 _TRIES = 5

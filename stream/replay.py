@@ -24,10 +24,10 @@ from typing import Any
 
 import msgspec
 
-from models.classifier import build_model
 from models.feature_spec import FeatureSpec
 from models.snapshot import SnapshotHeader, dump, load
 from stream.adapters.replay_store import DecisionFile, OrderedDueQueue, ReplayStore, StoreState
+from stream.in_force import limits_of, new_model, policy_of
 from stream.learning import Learner
 from stream.maturity import Maturity
 from stream.messages import Label, Transaction, encode
@@ -37,7 +37,6 @@ from stream.records import Record
 from stream.replay_parts import ALERTS, DEAD, LABELS, SCORES, Counts, EventTimePipeline, Outlet
 from stream.serving import ServedModel, first_model, served
 from stream.settings import Settings
-from stream.workers.score import limits_of, policy_of
 
 FOLLOWED = 500  # transactions at most until maturity looks at them, and what is old is forgotten
 RARELY = (50_000, 20, 100)  # allocations and generations between two looks of the garbage collector
@@ -119,11 +118,7 @@ class Replay:
         self._queue = OrderedDueQueue(state.due if state else ())
         self._outlet = Outlet(self.counts, self._on_label)
         self._outlet.decisions = list(state.unfollowed) if state else []
-        model: Any = (
-            load(state.model, key=key)[1]
-            if state
-            else build_model(settings.model, genuine_rate=settings.genuine_rate)
-        )
+        model: Any = load(state.model, key=key)[1] if state else new_model(settings, spec)
         if state and state.in_use is not None:
             header, copied = load(state.in_use, key=key)
             self._published = (header.version, copied)

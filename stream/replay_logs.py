@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from models.classifier import build_model
 from models.feature_spec import FeatureSpec
+from models.registry import why_not
 from stream.adapters.kafka_admin import check_topics
 from stream.adapters.kafka_client import confluent
 from stream.adapters.kafka_reader import TopicReader
 from stream.adapters.kafka_scan import Progress, read_to_end
 from stream.adapters.redis_dump import RedisDump
+from stream.in_force import limits_of, new_model
 from stream.ports import DependencyDown
 from stream.records import Record
 from stream.replayed_events import NO_FEATURES, Served, served_decoder
 from stream.replayed_labels import ReplayedLabels, Stood
 from stream.settings import Settings
 from stream.wiring import feature_spec, redis_client
-from stream.workers.score import limits_of
 
 _features = msgspec.json.Decoder(dict[str, float]).decode
 
@@ -128,16 +128,28 @@ class Logs:
         return read_to_end(confluent(self.settings), self.settings.topic(topic), progress=self._progress)
 
 
-class RebuiltModel:
-    """The model as the learner had it: learns what the replay of the labels says, in its order.
+class RebuiltModels:
+    """Models as the learner had them: they learn what the replay of the labels says, in its order.
 
     Args:
         settings: those that the workers run with.
+        spec: the features.
+        names: of the models; an installation may have had several, one after the other.
         before: called before the label at an offset is learned.
+
+    Attributes:
+        models: by name.
+        learned: examples that each has seen.
     """
 
-    def __init__(self, settings: Settings, before: Callable[[int], None] = lambda _offset: None) -> None:
-        self.model: Any = build_model(settings.model, genuine_rate=settings.genuine_rate)
+    def __init__(
+        self,
+        settings: Settings,
+        spec: FeatureSpec,
+        names: Iterable[str],
+        before: Callable[[int], None] = lambda _offset: None,
+    ) -> None:
+        self.models: dict[str, Any] = {name: new_model(settings, spec, name) for name in names}
         self.learned = 0
         self._before = before
 
@@ -145,20 +157,22 @@ class RebuiltModel:
         """The next label of the log."""
         self._before(stood.offset)
         if stood.features and stood.features != bytes(NO_FEATURES):
-            self.model.learn_one(_features(stood.features), stood.is_fraud)
+            features = _features(stood.features)
+            for model in self.models.values():
+                model.learn_one(features, stood.is_fraud)
             self.learned += 1
 
 
-def offset_of(version: str, name: str) -> int | None:
-    """How many labels of the log a model has seen, by its version; -1 before the first; None for another's.
+def parse_version(version: str) -> tuple[str, int] | None:
+    """A model's name and how many labels of the log it has seen; -1 before the first; None for no model's.
 
-    >>> offset_of("mine@42", "mine"), offset_of("unsupervised-1", "mine"), offset_of("default@1", "mine")
-    (42, -1, None)
+    >>> parse_version("hoeffding-tree@42"), parse_version("unsupervised-1"), parse_version("mine@42")
+    (('hoeffding-tree', 42), ('', -1), None)
     """
     if version.startswith("unsupervised-"):
-        return -1
-    own, at, offset = version.rpartition("@")
-    return int(offset) if at and own == name and offset.isdigit() else None
+        return "", -1
+    name, _, offset = version.rpartition("@")
+    return None if why_not(name, to_serve=True) or not offset.isdigit() else (name, int(offset))
 
 
 class Places:

@@ -13,14 +13,14 @@ import msgspec
 
 from stream.adapters.kafka_scan import Progress
 from stream.adapters.replay_store import DecisionFile
+from stream.in_force import policy_of
 from stream.messages import Decision, Reason, decision_decoder, encode
 from stream.pipeline import MAX_REASONS, Scorer, said
 from stream.policy import Policy, decide
-from stream.replay_logs import Logs, Places, RebuiltModel, offset_of
+from stream.replay_logs import Logs, Places, RebuiltModels, parse_version
 from stream.replayed_events import NO_FEATURES
 from stream.serving import first_model, served
 from stream.settings import Settings
-from stream.workers.score import policy_of
 
 MOST_EXAMPLES = 10
 
@@ -112,7 +112,7 @@ class _Rebuild:
         self._logs = Logs(settings, progress=progress)
         self._found = Rebuilt()
         self._versions: dict[str, Places] = {}
-        self._coming: list[tuple[int, str]] = []
+        self._coming: list[tuple[int, str, str]] = []
         self._made = 0
 
     def run(self) -> Rebuilt:
@@ -128,13 +128,14 @@ class _Rebuild:
         self._spool.flush()
         found.versions = len(self._versions)
         for version in self._versions:
-            offset = offset_of(version, self._settings.model)
-            if offset is not None and offset <= logs.labels.end:
-                self._coming.append((offset, version))
+            name, offset = parse_version(version) or ("", logs.labels.end + 1)
+            if offset <= logs.labels.end:
+                self._coming.append((offset, version, name))
             else:
                 self._give_up(version)
         self._coming.sort(reverse=True)
-        learner = RebuiltModel(self._settings, self._reached)
+        names = dict.fromkeys(name for *_, name in self._coming if name)
+        learner = RebuiltModels(self._settings, logs.spec, names, self._reached)
         self._learner = learner
         logs.labels.play(learner)
         self._reached(logs.labels.end)
@@ -145,11 +146,11 @@ class _Rebuild:
     def _reached(self, offset: int) -> None:
         """The model has learned the labels below an offset: make again what it decided."""
         while self._coming and self._coming[-1][0] <= offset:
-            next_offset, version = self._coming.pop()
+            _, version, name = self._coming.pop()
             model = (
-                first_model(self._policy)
-                if next_offset < 0
-                else served(version, self._learner.model, self._policy)
+                served(version, self._learner.models[name], self._policy)
+                if name
+                else first_model(self._policy)
             )
             for place in self._versions.pop(version).in_order():
                 self._make(self._spool.read(place), model)

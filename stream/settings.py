@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from models.registry import why_not
+
 PREFIX = "RIVERWATCH_"
 CONFIG_FILE = "riverwatch.toml"
 OTHERS = ("CONFIG", "HASH_KEY", "HASH_KEY_FILE", "CRASH_AT")  # variables that are no settings
@@ -122,7 +124,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = Duration(7 * 86400.0)
     features_in_scores: Annotated[bool, _about("emit the features as served with every decision")] = True
     features_file: Annotated[str, _about("a feature specification (TOML); empty: the default one")] = ""
-    model: Annotated[str, _about("the model's name")] = "default"
+    model: Annotated[
+        str,
+        _about(
+            "which model is learned and served, and its name on the topic models; `riverwatch experiment` "
+            "compares them"
+        ),
+    ] = "default"
+    model_seed: Annotated[int, Meta(ge=0, description="of a model that draws: that of the experiment")] = 1
     model_key: Annotated[Secret, _about("signs model snapshots; at least 32 characters")] = Secret("")
     model_key_file: Annotated[str, _about("a file that holds the model key")] = ""
     model_blob_dir: Annotated[
@@ -293,6 +302,8 @@ def load(
         raise SettingsError(
             f"decline_share = {settings.decline_share:g} ({sources['decline_share']}): it is part of "
             f"review_share = {settings.review_share:g} ({sources['review_share']}): set it no higher"
+    if why := why_not(settings.model, to_serve=True):
+        raise SettingsError(f"model = {settings.model!r} ({sources['model']}): {why}")
         )
     return Loaded(settings, sources)
 

@@ -174,8 +174,8 @@ def command_of(arguments: list[str]) -> str:
 def _list_models() -> None:
     from models.registry import MODELS  # noqa: PLC0415 - `--help` stays instant
 
-    for name, (_, meaning) in MODELS.items():
-        click.echo(f"{name:18} {meaning}")
+    for name, known in MODELS.items():
+        click.echo(f"{name:18} {known.meaning}")
 
 
 def _show(found: Experiment) -> None:

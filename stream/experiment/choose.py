@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.feature_spec import FeatureSpec
-from models.registry import make_model
+from models.registry import UnknownModelError, build_model, why_not
 from models.wrapped import WrappedModel
 from stream.experiment.contestant import Contestant
 from stream.policy import Policy
@@ -42,11 +42,12 @@ def choose_models(
         raise ModelChoiceError(f"--model {twice[0]}: it is asked for twice; once is enough")
     result = []
     for name in names:
-        model = (
-            own_model(name, genuine_rate=genuine_rate)
-            if ":" in name
-            else make_model(name, genuine_rate=genuine_rate, seed=seed, spec=spec)
-        )
+        if ":" in name:
+            model = own_model(name, genuine_rate=genuine_rate)
+        elif why := why_not(name):
+            raise UnknownModelError(f"--model {name}: {why} (or write module:function)")
+        else:
+            model = build_model(name, genuine_rate=genuine_rate, seed=seed, spec=spec)
         result.append(Contestant(name, model, policy))
     return result
 

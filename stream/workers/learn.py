@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
-from models.classifier import build_model
 from models.feature_spec import FeatureSpec
 from models.snapshot import SnapshotHeader, dump
 from stream.adapters.kafka_admin import committed
@@ -20,6 +19,7 @@ from stream.adapters.kafka_client import faust_credentials
 from stream.adapters.kafka_models import ModelTopic, publish
 from stream.adapters.kafka_reader import TopicReader
 from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
+from stream.in_force import limits_of, new_model
 from stream.learning import Learner
 from stream.maturity import DueQueue, Maturity
 from stream.messages import ModelManifest
@@ -27,7 +27,6 @@ from stream.ports import Clock, DecisionLog, LabelsBehind, LabelStore, Outbox
 from stream.presence import Presence
 from stream.records import Record
 from stream.settings import Settings
-from stream.workers.score import limits_of
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger("riverwatch.learn")
@@ -76,7 +75,7 @@ class LearnWorker:
         manifest = newest.manifest if newest else None
         knowledge = manifest.event_time.timestamp() if manifest and manifest.event_time else None
         self._learner = Learner(
-            model=newest.model if newest else build_model(settings.model, genuine_rate=settings.genuine_rate),
+            model=newest.model if newest else new_model(settings, self._spec),
             next_offset=manifest.next_offset if manifest else 0,
             learned=manifest.learned if manifest else 0,
             knowledge_time=knowledge,

@@ -12,13 +12,13 @@ from models.matured import MaturedSettings
 from stream.adapters.kafka_client import faust_credentials
 from stream.admission import admit_label
 from stream.faust_batches import BatchTopic, create_batch_app
+from stream.in_force import limits_of
 from stream.messages import DriftSignal, Label, decision_decoder, encode
 from stream.monitoring import SEGMENTS, Monitor, MonitorSettings
 from stream.ports import Clock, Message, Outbox
 from stream.presence import Presence
 from stream.records import Record
 from stream.settings import Settings
-from stream.workers.score import limits_of
 from stream.workers.waiting import waiting_visibly
 
 

@@ -15,8 +15,8 @@ from stream.adapters.emitted import emitted_since
 from stream.adapters.kafka_admin import committed
 from stream.adapters.kafka_client import faust_credentials
 from stream.adapters.kafka_models import ModelFollower, Published
-from stream.admission import Limits
 from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
+from stream.in_force import limits_of, policy_of
 from stream.pipeline import Pipeline, Topics
 from stream.policy import Policy
 from stream.ports import Clock, FeatureStore, Outbox, StaleOwner, StoreBehind
@@ -74,22 +74,6 @@ class ModelInUse:
         self.current = served(published.manifest.version, published.model, self._policy)
         if before.startswith("unsupervised") and self.current.version != before:
             logger.info("the first learned model is in use: %s", self.current.version)
-
-
-def policy_of(settings: Settings) -> Policy:
-    """The policy that settings describe."""
-    return Policy(
-        settings.policy,
-        settings.review_share,
-        settings.decline_share,
-        settings.review_cost,
-        settings.decline_cost,
-    )
-
-
-def limits_of(settings: Settings) -> Limits:
-    """What settings take for believable."""
-    return Limits(settings.max_event_bytes, settings.future_tolerance, settings.card_numbers == "refuse")
 
 
 def create_app(

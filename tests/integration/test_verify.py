@@ -25,6 +25,7 @@ from stream.adapters.kafka_models import opened
 from stream.adapters.kafka_outbox import KafkaOutbox
 from stream.audit import Audit, Report
 from stream.entity import as_it_stands, as_it_was
+from stream.in_force import limits_of, policy_of
 from stream.messages import Decision, Label, Transaction, decision_decoder, encode, manifest_decoder
 from stream.pipeline import Pipeline, Topics
 from stream.ports import Message
@@ -34,7 +35,6 @@ from stream.records import Record
 from stream.serving import first_model
 from stream.wiring import feature_spec, make_store, nothing, now, redis_client
 from stream.workers.learn import LearnPorts, LearnWorker
-from stream.workers.score import limits_of, policy_of
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Installation

@@ -16,7 +16,8 @@ from sklearn.metrics import average_precision_score
 from models.anomaly import UnsupervisedModel, strongest
 from models.binning import FIRST_FRAUDS, FIRST_GENUINE, Binner
 from models.calibration import Calibration, sigmoid
-from models.classifier import SEASONED, FraudModel, UnknownModelError, build_model
+from models.classifier import SEASONED, FraudModel
+from models.registry import UnknownModelError, build_model
 
 Example = tuple[dict[str, float], bool]
 RATE = 0.2

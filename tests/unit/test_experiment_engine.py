@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.classifier import build_model
 from models.evaluate import average_precision
 from models.feature_spec import DEFAULT_SPEC
 from models.features import entities_of, event_of, features_of, knowledge_of
+from models.registry import build_model
 from producers.simulate import DEMO, simulate_with_truth
 from stream.adapters.memory import MemoryStore
 from stream.experiment.contestant import Contestant, ModelFailedError

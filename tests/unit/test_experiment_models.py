@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from river import anomaly, tree
 
-from models.classifier import UnknownModelError
 from models.evaluate import average_precision, expected_calibration_error
 from models.feature_spec import DEFAULT_SPEC, EntitySpec, FeatureSpec, SpecError
 from models.glossary import MEANINGS, check_crosses, features_listed
 from models.pool import Pool
-from models.registry import MODELS, make_model
+from models.registry import MODELS, UnknownModelError, build_model
 from models.wrapped import Filled, WrappedModel
 from stream.experiment.choose import ModelChoiceError, choose_models, own_model
 from stream.experiment.feature_cost import prices
@@ -40,7 +39,7 @@ def events(count: int = 8000, seed: int = 1) -> list[tuple[dict[str, float], boo
 
 def trained(name: str, count: int = 8000) -> tuple[Any, list[float], list[bool]]:
     """A model after events of which all frauds and the chosen genuine are learned; its later scores."""
-    model = make_model(name, genuine_rate=RATE, seed=1)
+    model = build_model(name, genuine_rate=RATE, seed=1)
     scores, labels = [], []
     every = 5 if name == "batch-boosting" else 1  # one row at a time it is slow
     for place, (x, y) in enumerate(events(count)):
@@ -88,12 +87,12 @@ def test_batch_model_without_scikit_learn_says_how_to_get_it(monkeypatch: pytest
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match="pip install scikit-learn"):
-        make_model("batch-boosting")
+        build_model("batch-boosting")
 
 
 def test_unknown_model_is_told_with_the_nearest() -> None:
     with pytest.raises(UnknownModelError, match="did you mean hoeffding-tree"):
-        make_model("hoefding-tree")
+        build_model("hoefding-tree")
 
 
 def test_pool_comes_to_trust_the_member_that_is_right() -> None:
@@ -143,9 +142,9 @@ def test_function_of_ones_own_is_wrapped_unless_it_is_a_whole_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_models_here.py").write_text(
-        "from river import tree\nfrom models.registry import make_model\n"
+        "from river import tree\nfrom models.registry import build_model\n"
         "def plain(): return tree.HoeffdingTreeClassifier()\n"
-        "def whole(): return make_model('default')\n"
+        "def whole(): return build_model('default')\n"
         "def failing(): raise RuntimeError('no weights')\n"
     )
     monkeypatch.chdir(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from river import compose, linear_model, optim, preprocessing
 
 from models import snapshot
-from models.classifier import build_model
+from models.registry import build_model
 from models.snapshot import SnapshotHeader, SnapshotRefused, dump, load
 
 KEY = bytes(range(32))
