@@ -122,7 +122,7 @@ def call_in(
         [Message(topic, name.encode(), waited(entry)[1], (waited_header(entry),)) for name, entry in entries]
     )
     reached("called-in")
-    labels.leave(list(dict.fromkeys(name for name, _ in entries)))
+    labels.leave(entries)
 
 
 def call_in_waiting(

@@ -148,7 +148,7 @@ class Maturity:
             )
             self._outbox.send([self._in_vain(name, entry, why) for name, entry in lost])
             self._reached("given-up")
-            self._labels.leave([name for name, _ in lost])
+            self._labels.leave(lost)
         return len(lost)
 
     def _in_vain(self, name: str, entry: bytes, why: Rejected) -> Message:

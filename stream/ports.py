@@ -203,8 +203,11 @@ class LabelStore(Protocol):
         """The waiting label of each transaction, if there is one."""
         ...
 
-    def leave(self, transaction_ids: Sequence[str]) -> None:
-        """Take transactions out of the waiting room (their label is in the log again, or expired)."""
+    def leave(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """Let labels (transaction_id, as `waiting` or `expired` gave it) leave the waiting room.
+
+        They are in the log again, or expired. One that changed since it was read, stays.
+        """
         ...
 
     def expired(self, before: float, limit: int) -> list[tuple[str, bytes]]:

@@ -225,10 +225,11 @@ class MemoryStore:
         found = [self._room.get(transaction_id) for transaction_id in transaction_ids]
         return [None if entry is None else entry[1] for entry in found]
 
-    def leave(self, transaction_ids: Sequence[str]) -> None:
+    def leave(self, entries: Sequence[tuple[str, bytes]]) -> None:
         """See `LabelStore.leave`."""
-        for transaction_id in transaction_ids:
-            self._room.pop(transaction_id, None)
+        for transaction_id, entry in entries:
+            if self._room.get(transaction_id, (0.0, None))[1] == entry:
+                del self._room[transaction_id]
 
     def expired(self, before: float, limit: int) -> list[tuple[str, bytes]]:
         """See `LabelStore.expired`; labels known at the same time come in the order of their ids."""

@@ -96,6 +96,7 @@ class RedisLabels:
         args: list[bytes | str] = [str(passed), str(offset)]
         shards = range(self._shards.count)
         self._run("pass", [Call(shard, [self._shards.key(shard, "labels")], args) for shard in shards])
+        self._shards.settle()  # what is learned now is not forgotten by a failover
 
     def _run(self, script: str, calls: Sequence[Call]) -> list[Any]:
         try:
@@ -155,15 +156,15 @@ class RedisLabels:
                 results[place] = label
         return results
 
-    def leave(self, transaction_ids: Sequence[str]) -> None:
-        """See `LabelStore.leave`."""
-        commands = []
-        for shard, places in enumerate(self._shards.spread(transaction_ids)):
+    def leave(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """See `LabelStore.leave`: in one script, for a label that leaves by halves would be due for ever."""
+        key = self._shards.key
+        calls = []
+        for shard, places in enumerate(self._shards.spread([name for name, _ in entries])):
             if places:
-                ids = [transaction_ids[place] for place in places]
-                commands.append((shard, ["HDEL", self._shards.key(shard, "room"), *ids]))
-                commands.append((shard, ["ZREM", self._shards.key(shard, "room-times"), *ids]))
-        self._shards.commands(commands)
+                args = [part for place in places for part in entries[place]]
+                calls.append(Call(shard, [key(shard, "room"), key(shard, "room-times")], args))
+        self._shards.run("leave", calls)
 
     def expired(self, before: float, limit: int) -> list[tuple[str, bytes]]:
         """See `LabelStore.expired`; labels known at the same time come in the order of their ids."""

@@ -129,12 +129,23 @@ def test_a_label_without_decision_waits_and_informs_nobody(store: Store) -> None
     assert known(store) == [after()] * 3
     assert store.apply_labels([label(0)], learned=0) == ["waiting"]  # as it stood
     assert store.apply_labels([label(1)], learned=0) == ["new"]  # the same label, in the log again
-    store.leave(["t1", "t9"])
+    store.leave([("t1", b"label 0"), ("t9", b"label 0")])
     assert store.waiting(["t1"]) == [None]
     assert store.apply_labels([label(0)], learned=0) == ["waiting"]
     assert store.waiting(["t1"]) == [None]  # a redelivered label does not come back into the room
     assert store.waiting([]) == []
     store.leave([])
+
+
+def test_a_label_that_changed_since_it_was_read_goes_on_waiting(store: Store) -> None:
+    store.apply_labels([label(0, decided=False, known_at=10.0)], learned=0)
+    read = store.expired(11.0, 10)
+    store.apply_labels([label(1, decided=False, known_at=10.5, fraud=False)], learned=0)
+    store.leave(read)
+    assert store.waiting(["t1"]) == [b"label 1"]
+    assert store.expired(11.0, 10) == [("t1", b"label 1")]
+    store.leave([("t1", b"label 1")])
+    assert store.expired(11.0, 10) == []
 
 
 def test_the_latest_knowledge_waits(store: Store) -> None:
@@ -198,7 +209,7 @@ def test_waiting_labels_expire_oldest_first(store: Store) -> None:
     assert store.expired(1.7e9 + 0.2, 2) == everything[:2]
     assert store.expired(5.0, 10) == everything[:1]
     assert store.expired(5.0, 0) == []
-    store.leave(["a", "d"])
+    store.leave([("a", b"label 0"), ("d", b"label 3")])
     assert store.expired(1e12, 1) == [("c", b"label 2")]
 
 

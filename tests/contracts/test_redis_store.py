@@ -105,6 +105,35 @@ def test_labels_that_only_some_shards_saw_are_completed_by_calling_again(
         assert store.label_profile(kind, key) == oracle.label_profile(kind, key)
 
 
+def test_a_label_leaves_the_waiting_room_and_its_times_in_one_step(redis_url: str) -> None:
+    store = open_store(redis_url)
+    store.apply_labels([label(n)._replace(knowledge=None, raw=b"%d {}" % n) for n in range(12)], learned=0)
+    shards, entries = store._shards, [(f"t{n}", b"%d {}" % n) for n in range(12)]
+    store._shards = LosingAnswers(shards, {"leave": {0, 2}})
+    with pytest.raises(DependencyDown):
+        store.leave(entries)
+    room, times = (
+        {name for shard in range(4) for name in read(shards.key(shard, kind))}
+        for read, kind in (
+            (shards._client.hkeys, "room"),
+            (lambda key: shards._client.zrange(key, 0, -1), "room-times"),
+        )
+    )
+    assert room == times == {name.encode() for name, _ in entries if shards.of(name) in {1, 3}}
+    store._shards = shards
+    store.leave(entries)
+    assert store.expired(1e12, 100) == []
+
+
+def test_a_time_that_a_lost_moment_left_without_its_label_is_not_due(redis_url: str) -> None:
+    store = open_store(redis_url)
+    store.apply_labels([label(n)._replace(knowledge=None, raw=b"%d {}" % n) for n in range(2)], learned=0)
+    shards = store._shards
+    shards._client.hdel(shards.key(shards.of("t0"), "room"), "t0")
+    for _ in range(2):
+        assert store.expired(1e12, 100) == [("t1", b"1 {}")]
+
+
 def test_a_shard_that_lost_its_last_moments_is_behind_and_redelivery_makes_it_right(redis_url: str) -> None:
     store, oracle = open_store(redis_url), MemoryStore(HALF_LIVES)
     tokens = store.claim([0])

@@ -74,9 +74,9 @@ class Labels(MemoryStore):
         self._lost("apply_labels", "after")
         return found
 
-    def leave(self, transaction_ids: Sequence[str]) -> None:
+    def leave(self, entries: Sequence[tuple[str, bytes]]) -> None:
         self._lost("leave", "before")
-        super().leave(transaction_ids)
+        super().leave(entries)
         self._lost("leave", "after")
 
     def decisions(self, transaction_ids: Sequence[str]) -> list[bytes | None]:

@@ -105,7 +105,7 @@ class LearnsTwice(Notebook):
 def leaves_first(
     outbox: Any, labels: Any, topic: str, entries: Sequence[tuple[str, bytes]], _reached: Any = None
 ) -> None:
-    labels.leave([name for name, _ in entries])
+    labels.leave(entries)
     outbox.send([Message(topic, name.encode(), waited(entry)[1]) for name, entry in entries])
 
 

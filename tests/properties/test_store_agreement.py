@@ -222,9 +222,13 @@ class Agreement(RuleBasedStateMachine):
         if publish and part:
             self.learned = max(self.learned, part[-1].offset)
 
-    @rule(ids=st.lists(st.sampled_from(TRANSACTIONS), max_size=3), before=st.sampled_from([15.0, 20.5, 3e9]))
-    def tidy_the_waiting_room(self, ids: list[str], before: float) -> None:
-        self.agreed(lambda store: (store.expired(before, 3), store.leave(ids), store.waiting(TRANSACTIONS)))
+    @rule(ids=st.sets(st.sampled_from(TRANSACTIONS), max_size=3), before=st.sampled_from([15.0, 20.5, 3e9]))
+    def tidy_the_waiting_room(self, ids: set[str], before: float) -> None:
+        self.agreed(lambda store: store.expired(before, 3))
+        waiting = self.agreed(lambda store: store.waiting(TRANSACTIONS))
+        leaving = [(name, entry or b"another") for name, entry in zip(TRANSACTIONS, waiting, strict=True)]
+        self.agreed(lambda store: store.leave([each for each in leaving if each[0] in ids]))
+        self.agreed(lambda store: store.waiting(TRANSACTIONS))
 
     @invariant()
     def agree_on_progress(self) -> None:
