@@ -14,6 +14,7 @@ from typing import Any
 from river import base
 
 from models.calibration import Calibration, sigmoid
+from models.wrapped import SEASONED
 
 SHARE = 0.002  # of the weight, shared out at each example
 RATE = 0.5  # of learning: 1 would be Bayes' rule, less does not believe a single example as much
@@ -36,6 +37,16 @@ class Pool(base.Classifier):
         self.calibration.shift = 0.0
         self.learned = 0
         self.frauds = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough was learned for its thresholds to be known."""
+        return self.calibration.fitted and 0 < self.frauds < self.learned
+
+    @property
+    def bias(self) -> float:
+        """The members' log-odds of a usual genuine transaction, each by its weight."""
+        return float(sum(weight * self.members[name].bias for name, weight in self.weights.items()))
 
     def _raw(self, x: Mapping[Any, Any]) -> float:
         p = sum(weight * self.members[name].score_one(x) for name, weight in self.weights.items())
@@ -83,6 +94,6 @@ class Pool(base.Classifier):
         return sorted(sums.items(), key=lambda item: (-abs(item[1]), item[0]))
 
     def threshold(self, share: float) -> float:
-        """The score above which a share (0 to 1) of all transactions lies; 1 before the first example."""
-        z = self.calibration.quantile(share)
+        """As `models.wrapped.WrappedModel.threshold`."""
+        z = self.calibration.quantile(share * min(self.calibration.learned / SEASONED, 1.0))
         return 1.0 if math.isinf(z) else sigmoid(self.calibration.log_odds(z))

@@ -37,15 +37,24 @@ _DEFLATE = 1  # fast: what a model remembers of examples is mostly repetition
 ALLOWED: tuple[tuple[str, str], ...] = (
     ("builtins", "float"),
     ("builtins", "int"),
+    ("builtins", "tuple"),
     ("collections", "Counter"),
     ("collections", "OrderedDict"),
     ("collections", "defaultdict"),
     ("collections", "deque"),
+    ("functools", "partial"),  # calls what is on this list, and can be given nothing else
     ("msgspec._utils", "rebuild"),  # calls a struct with its fields by name
     ("random", "Random"),
+    ("river._river_rust.drift", "AdaptiveWindowing"),
     ("river._river_rust.vectordict", "VectorDict"),
+    ("river.anomaly.hst", "HalfSpaceTrees"),
     ("river.compose.pipeline", "Pipeline"),
+    ("river.drift.adwin", "ADWIN"),
+    ("river.forest.adaptive_random_forest", "ARFClassifier"),
+    ("river.forest.adaptive_random_forest", "BaseTreeClassifier"),
     ("river.linear_model.log_reg", "LogisticRegression"),
+    ("river.metrics.accuracy", "Accuracy"),
+    ("river.metrics.confusion", "ConfusionMatrix"),
     ("river.optim.ada_grad", "AdaGrad"),
     ("river.optim.adam", "Adam"),
     ("river.optim.initializers", "Zeros"),
@@ -53,6 +62,16 @@ ALLOWED: tuple[tuple[str, str], ...] = (
     ("river.optim.schedulers", "Constant"),
     ("river.optim.sgd", "SGD"),
     ("river.preprocessing.scale", "StandardScaler"),
+    ("river.proba.gaussian", "Gaussian"),
+    ("river.stats.mean", "Mean"),
+    ("river.stats.var", "Var"),
+    ("river.tree.hoeffding_tree_classifier", "HoeffdingTreeClassifier"),
+    ("river.tree.nodes.arf_htc_nodes", "RandomLeafNaiveBayesAdaptive"),
+    ("river.tree.nodes.branch", "NumericBinaryBranch"),
+    ("river.tree.nodes.htc_nodes", "LeafNaiveBayesAdaptive"),
+    ("river.tree.padded", "PaddedBranch"),
+    ("river.tree.padded", "PaddedLeaf"),
+    ("river.tree.splitter.gaussian_splitter", "GaussianSplitter"),
 )
 """The classes a model may be made of, beside the classes of this package; `(module, name)`, exactly."""
 

@@ -7,14 +7,20 @@ default model, so models of any kind can be compared and served.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
+from statistics import median
 from typing import Any
 
 from river import base
 
+from models.anomaly import strongest
 from models.calibration import Calibration, sigmoid
 
 TINY = 1e-6  # a tree that has seen no fraud in a leaf is not sure for ever
+SEASONED = 3_000  # examples after which scores are what they will be
+USUAL = 64  # genuine examples that say what is usual
+REFRESH = 256  # genuine examples between looks at them
 Features = Mapping[Any, Any]
 
 
@@ -33,9 +39,16 @@ class WrappedModel(base.Classifier):
         self.calibration = Calibration(genuine_rate)
         self.learned = 0
         self.frauds = 0
+        self._genuine: deque[Features] = deque(maxlen=USUAL)
+        self._usual: dict[Any, float] = {}
         self._is_detector = not hasattr(inner, "predict_proba_one") or (
             hasattr(inner, "score_one") and isinstance(_last(inner), base.AnomalyDetector)
         )
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough was learned for its scores to be calibrated and its thresholds to be known."""
+        return self.calibration.fitted and 0 < self.frauds < self.learned
 
     def _raw(self, x: Features) -> float:
         if self._is_detector:
@@ -56,6 +69,10 @@ class WrappedModel(base.Classifier):
             self.inner.learn_one(x, y)
         self.learned += 1
         self.frauds += y
+        if not y:
+            self._genuine.append(x)
+            if (self.learned - self.frauds) % REFRESH == USUAL:
+                self._usual = usual(self._genuine)
 
     def log_odds(self, x: Features) -> float:
         """The calibrated log-odds of fraud."""
@@ -70,14 +87,52 @@ class WrappedModel(base.Classifier):
         probability = self.score_one(x)
         return {False: 1.0 - probability, True: probability}
 
-    def explain_one(self, x: Features) -> list[tuple[str, float]]:  # noqa: ARG002 - the interface
-        """Nothing: what is wrapped does not say why."""
-        return []
+    def explain_one(self, x: Features) -> list[tuple[str, float]]:
+        """By how many log-odds the score would fall, were one feature as usual; the strongest first.
+
+        What is wrapped does not say why, so it is asked once for each feature. Features that say the same
+        stand in for each other: contributions do not add up to the log-odds.
+        """
+        whole = self.log_odds(x)
+        changed = dict(x)
+        found: dict[str, float] = {}
+        for name, value in x.items():
+            if name in self._usual:
+                changed[name] = self._usual[name]
+            else:
+                del changed[name]
+            if contribution := whole - self.log_odds(changed):
+                found[name] = contribution
+            changed[name] = value
+        return strongest(found)
+
+    @property
+    def bias(self) -> float:
+        """The log-odds of a usual genuine transaction: what contributions are measured against."""
+        return self.log_odds(self._usual)
 
     def threshold(self, share: float) -> float:
-        """The score above which a share (0 to 1) of all transactions lies; 1 before the first example."""
-        z = self.calibration.quantile(share)
+        """The score above which a share (0 to 1) of all transactions lies; 1 before the first example.
+
+        A young model promises less: its calibration rests on scores that it would not give any more.
+        """
+        z = self.calibration.quantile(share * min(self.calibration.learned / SEASONED, 1.0))
         return 1.0 if math.isinf(z) else sigmoid(self.calibration.log_odds(z))
+
+
+def usual(rows: Iterable[Features]) -> dict[Any, float]:
+    """The median of each feature that at least half of the rows have.
+
+    >>> usual([{"a": 1.0, "b": 1.0}, {"a": 2.0}, {"a": 9.0}])
+    {'a': 2.0}
+    """
+    values: dict[Any, list[float]] = {}
+    count = 0
+    for row in rows:
+        count += 1
+        for name, value in row.items():
+            values.setdefault(name, []).append(value)
+    return {name: median(found) for name, found in values.items() if 2 * len(found) >= count}
 
 
 def _last(model: Any) -> Any:

@@ -331,7 +331,7 @@ class Audit:
             if record.key != self._settings.model.encode() or record.value is None:
                 continue
             try:
-                published = opened(record.value, key)
+                published = opened(record.value, key, name=self._settings.model)
             except SnapshotRefused as refusal:
                 where = f"models offset {record.offset}: {refusal.reason}"
                 self._findings.broken(6, "a model on the topic cannot be trusted; workers refuse it", where)

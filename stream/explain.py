@@ -30,7 +30,7 @@ class Feature(msgspec.Struct, frozen=True):
     """One input of the model.
 
     Attributes:
-        contribution: in log-odds; with the `bias` all of them add up to `log_odds`.
+        contribution: in log-odds; of the default model all of them and the `bias` add up to `log_odds`.
     """
 
     name: str

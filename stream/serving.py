@@ -43,12 +43,19 @@ class ServedModel:
         self._assess: Callable[[dict[str, float], int], tuple[float, Sequence[tuple[str, float]]]] | None = (
             getattr(model, "assess_one", None)
         )
+        # By cost, a score of any size may be an alert: it depends on the amount.
+        self._explained_from = self.thresholds.review if policy.kind == "budget" else 0.0
 
     def score(self, features: dict[str, float]) -> tuple[float, Sequence[tuple[str, float]]]:
-        """The probability of fraud, and the strongest contributions by feature, the strongest first."""
+        """The probability of fraud, and the strongest contributions by feature, the strongest first.
+
+        A model that cannot give both at once is asked for reasons only where the score may be an alert's:
+        they cost it a score for each feature.
+        """
         if self._assess is not None:  # both at once, for little more than a score
             return self._assess(features, MAX_REASONS)
-        return self._model.score_one(features), self._model.explain_one(features)
+        score = self._model.score_one(features)
+        return score, self._model.explain_one(features) if score >= self._explained_from else ()
 
 
 def first_model(policy: Policy) -> ServedModel:

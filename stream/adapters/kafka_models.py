@@ -60,8 +60,13 @@ def publish(outbox: Outbox, topic: str, manifest: ModelManifest, blob: bytes, bl
     outbox.send([Message(topic, manifest.name.encode(), encode(manifest))])
 
 
-def opened(value: bytes, key: bytes) -> Published:
+def opened(value: bytes, key: bytes, *, name: str) -> Published:
     """The model of a message.
+
+    Args:
+        value: of the message.
+        key: that models are signed with.
+        name: of the model: another's is not taken for it.
 
     Raises:
         SnapshotRefused: it is not to be trusted.
@@ -83,6 +88,11 @@ def opened(value: bytes, key: bytes) -> Published:
     if hashlib.sha256(blob).hexdigest() != manifest.sha256:
         raise SnapshotRefused(f"model {manifest.version}: the snapshot is not the one its manifest names")
     header, model = load(blob, key=key)
+    if header.name != name:
+        raise SnapshotRefused(
+            f"model {manifest.version}: the snapshot holds {header.name}, and these workers run {name} (the "
+            "setting model): publish each model under its own name"
+        )
     if (header.version, header.next_offset) != (manifest.version, manifest.next_offset):
         raise SnapshotRefused(
             f"the manifest says {manifest.version}, the signed snapshot {header.version}: it was changed"
@@ -123,7 +133,7 @@ class ModelTopic:
                 values = [value for value in self._range(start, high) if value is not None]
                 for value in reversed(values):
                     try:
-                        return opened(value, self._settings.signing_key()), refused
+                        return opened(value, self._settings.signing_key(), name=self._key.decode()), refused
                     except SnapshotRefused as refusal:
                         refused.append(refusal.reason)
         except KafkaException as error:
@@ -224,7 +234,7 @@ class ModelFollower:
 
     def _take(self, value: bytes) -> None:
         try:
-            self._use(opened(value, self._settings.signing_key()))
+            self._use(opened(value, self._settings.signing_key(), name=self._name))
         except SnapshotRefused as refusal:
             self._refuse(refusal.reason)
 

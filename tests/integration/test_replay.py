@@ -104,7 +104,8 @@ def lines_of(path: Path) -> dict[str, Decision]:
 
 def published(system: Installation) -> Any:
     records = system.read("models")
-    return opened(records[-1].value or b"", system.settings.signing_key()) if records else None
+    key = system.settings.signing_key()
+    return opened(records[-1].value or b"", key, name=system.settings.model) if records else None
 
 
 def settled(system: Installation) -> None:

@@ -383,7 +383,7 @@ def publish(system: Installation, model: object, key: bytes, **changed: Any) -> 
 def test_a_label_learned_twice_is_caught(finished: Run) -> None:
     system, _ = finished
     key = system.settings.signing_key()
-    model = opened(system.read("models")[-1].value or b"", key).model
+    model = opened(system.read("models")[-1].value or b"", key, name="default").model
     publish(system, model, key)
     assert not audited(system).is_broken, "the same model once more"
     record = next(record for record in system.read("scores") if b'"x9"' in (record.value or b""))
@@ -391,7 +391,7 @@ def test_a_label_learned_twice_is_caught(finished: Run) -> None:
     publish(system, model, key)
     [what] = broken(audited(system))[3]
     assert what == "a model is not the one that learns each label of the log once"
-    learned = opened(system.read("models")[-1].value or b"", key).manifest.learned
+    learned = opened(system.read("models")[-1].value or b"", key, name="default").manifest.learned
     publish(system, model, key, learned=learned + 1)
     assert (
         "a model says it has learned another number of labels than the log gives"
@@ -401,7 +401,9 @@ def test_a_label_learned_twice_is_caught(finished: Run) -> None:
 
 def test_a_forged_and_a_broken_model_are_caught(finished: Run) -> None:
     system, _ = finished
-    model = opened(system.read("models")[-1].value or b"", system.settings.signing_key()).model
+    model = opened(
+        system.read("models")[-1].value or b"", system.settings.signing_key(), name="default"
+    ).model
     publish(system, model, b"another key, another key, another key")
     system.send_raw("models", system.settings.model.encode(), b"\x00\x01")
     system.flush()
