@@ -198,13 +198,21 @@ class _Once:
             yield from batch
 
     def _learned_to(self) -> int:
-        """The first label that the newest trusted model has not learned: the learner goes on from there."""
-        topic = ModelTopic(self._settings, name=self._settings.model)
+        """The first label that the newest trusted model has not learned: the learner goes on from there.
+
+        A model that is new here learns all that is acknowledged first (`stream.late_model`).
+        """
+        settings = self._settings
+        topic = ModelTopic(settings, name=settings.model)
         try:
-            newest, _ = topic.latest()
+            newest, refused = topic.latest()
         finally:
             topic.close()
-        return newest.manifest.next_offset if newest else 0
+        if newest is not None:
+            return newest.manifest.next_offset
+        return (
+            0 if refused else committed(settings, settings.group("learn"), settings.topic("labels"), [0])[0]
+        )
 
     def _tail(self, done: Mapping[int, int]) -> dict[tuple[int, int], str | None]:
         """The events that are not acknowledged, and whose they are."""

@@ -18,8 +18,10 @@ from stream.adapters.kafka_admin import committed
 from stream.adapters.kafka_client import faust_credentials
 from stream.adapters.kafka_models import ModelTopic, publish
 from stream.adapters.kafka_reader import TopicReader
+from stream.adapters.kafka_scan import TopicUnreadableError
 from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.in_force import limits_of, new_model
+from stream.late_model import Late, learned_late
 from stream.learning import Learner
 from stream.maturity import DueQueue, Maturity
 from stream.messages import ModelManifest
@@ -58,11 +60,17 @@ class LearnWorker:
         self._key = settings.signing_key()
         self._learner: Learner | None = None
 
-    def take_over(self) -> int:
+    def take_over(self, acknowledged: int = 0) -> int:
         """Go on from the newest snapshot; returns the first label it has not learned.
+
+        Where the model has none though labels are acknowledged (it is new here), it learns from the logs.
+
+        Args:
+            acknowledged: labels below it were learned, by this model or by another.
 
         Raises:
             DependencyDown: Kafka does not answer.
+            Retry: there are snapshots, and none can be trusted.
         """
         settings, ports = self._settings, self._ports
         topic = ModelTopic(settings, name=settings.model)
@@ -73,11 +81,20 @@ class LearnWorker:
         for reason in refused:
             logger.error("MODEL REFUSED, an older one is taken: %s", reason)
         manifest = newest.manifest if newest else None
+        late = None
+        if manifest is None and acknowledged:
+            if refused:
+                raise Retry(
+                    f"labels are acknowledged to {acknowledged}, and no model on {settings.topic('models')} "
+                    "can be trusted: is RIVERWATCH_MODEL_KEY the one that signed it? Until then nothing is "
+                    "learned"
+                )
+            late = self._learned_late(acknowledged)
         knowledge = manifest.event_time.timestamp() if manifest and manifest.event_time else None
         self._learner = Learner(
-            model=newest.model if newest else new_model(settings, self._spec),
-            next_offset=manifest.next_offset if manifest else 0,
-            learned=manifest.learned if manifest else 0,
+            model=newest.model if newest else late.model if late else new_model(settings, self._spec),
+            next_offset=manifest.next_offset if manifest else acknowledged,
+            learned=manifest.learned if manifest else late.learned if late else 0,
             knowledge_time=knowledge,
             decisions=ports.decisions,
             labels=ports.labels,
@@ -90,8 +107,27 @@ class LearnWorker:
             limits=limits_of(settings),
             reached=self._reached,
         )
+        if late is not None:
+            logger.info("%s has learned from the logs", self._publish(self._learner))
         logger.info("learning from label %d on", self._learner.next_offset)
         return self._learner.next_offset
+
+    def _learned_late(self, acknowledged: int) -> Late:
+        """The model after the labels that another has learned, or this one whose snapshots are gone."""
+        settings = self._settings
+        logger.warning(
+            "labels are acknowledged to %d, and %s holds no model %s: it learns them from the logs",
+            acknowledged,
+            settings.topic("models"),
+            settings.model,
+        )
+        try:
+            late = learned_late(settings, acknowledged)
+        except TopicUnreadableError as error:
+            raise Retry(str(error)) from error
+        for remark in late.remarks:
+            logger.warning("%s: %s", settings.model, remark)
+        return late
 
     def leave(self) -> None:
         """The partition is another worker's."""
@@ -107,10 +143,7 @@ class LearnWorker:
                 counts = learner.process(records)
             except LabelsBehind as lost:
                 raise Retry(self._give_again(learner, lost)) from lost
-            try:
-                version = self._publish(learner)
-            except OSError as error:
-                raise Retry(f"the snapshot was not written: {error}") from error
+            version = self._publish(learner)
         self._ports.presence.count(counts._asdict(), model_version=version)
 
     def _give_again(self, learner: Learner, lost: LabelsBehind) -> str:
@@ -150,7 +183,10 @@ class LearnWorker:
             sha256=hashlib.sha256(blob).hexdigest(),
             size=len(blob),
         )
-        publish(self._ports.outbox, settings.topic("models"), manifest, blob, settings.model_blob_dir)
+        try:
+            publish(self._ports.outbox, settings.topic("models"), manifest, blob, settings.model_blob_dir)
+        except OSError as error:
+            raise Retry(f"the snapshot was not written: {error}") from error
         learner.published()
         self._reached("snapshot-published")
         return version
@@ -197,13 +233,8 @@ def create_app(
             worker.leave()
             return {}
         with waiting_visibly(ports.presence):
-            start = worker.take_over()
             done = committed(settings, settings.group("learn"), labels.topic, [0])[0]
-            if done and not start:
-                raise Retry(
-                    f"labels are acknowledged to {done}, and no model on {settings.topic('models')} can be "
-                    "trusted: is RIVERWATCH_MODEL_KEY the one that signed it? Until then nothing is learned"
-                )
+            start = worker.take_over(done)
         # An older snapshot than what was acknowledged (the newest was refused): learn again from there.
         return {labels: start} if start < done else {}
 
