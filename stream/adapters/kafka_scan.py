@@ -1,9 +1,9 @@
-"""Reads a whole topic, from its beginning to its end as it is met, without joining a group."""
+"""Reads a topic, whole or a range of it, without joining a group: what every look at the past is fed by."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -15,6 +15,9 @@ _WAIT = 0.1  # seconds for a batch to fill
 
 Progress = Callable[[str, int, int], None]
 """Called now and then with the topic, the messages read of it and how many it seemed to hold."""
+
+Spans = Mapping[int, tuple[int, int]]
+"""Of partitions by number: the first offset and the one after the last."""
 
 
 class TopicUnreadableError(Exception):
@@ -37,7 +40,152 @@ def read_to_end(
     Raises:
         TopicUnreadableError: no such topic, or no answer.
     """
-    consumer = Consumer(
+    consumer = _consumer(client)
+    try:
+        partitions = _partitions(consumer, client, topic, patience)
+        total = _total(consumer, topic, partitions, patience)
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+        yield from _batches(consumer, topic, set(partitions), patience, _counted(topic, total, progress))
+    except KafkaException as error:
+        raise TopicUnreadableError(_silent(client, topic, str(error.args[0]))) from error
+    finally:
+        consumer.close()
+
+
+def bounds_of(client: Mapping[str, Any], topic: str, *, patience: float = 10.0) -> dict[int, tuple[int, int]]:
+    """Where each partition of a topic begins, and where its end is met now.
+
+    The end that a broker names is read on from: the embedded one names where its last batch begins.
+
+    Args:
+        client: configuration for confluent-kafka.
+        topic: its full name.
+        patience: seconds without an answer from the brokers, > 0.
+
+    Raises:
+        TopicUnreadableError: no such topic, or no answer.
+    """
+    consumer = _consumer(client)
+    try:
+        named = {}
+        for number in _partitions(consumer, client, topic, patience):
+            low, high = _marks(consumer, TopicPartition(topic, number), patience) or (0, 0)
+            named[number] = (max(low, 0), max(high, 0))
+        ends = {number: high for number, (low, high) in named.items() if low < high}
+        last = [TopicPartition(topic, number, high - 1) for number, high in ends.items()]
+        consumer.assign(last)
+        for batch in _batches(consumer, topic, set(ends), patience, lambda _: None):
+            for record in batch:
+                ends[record.partition] = max(ends[record.partition], record.offset + 1)
+        found = {number: (low, ends.get(number, high)) for number, (low, high) in named.items()}
+    except KafkaException as error:
+        raise TopicUnreadableError(_silent(client, topic, str(error.args[0]))) from error
+    else:
+        return found
+    finally:
+        consumer.close()
+
+
+def read_spans(
+    client: Mapping[str, Any],
+    topic: str,
+    spans: Spans,
+    *,
+    patience: float = 30.0,
+    wanted: Callable[[], Collection[int]] | None = None,
+    ended: Callable[[int], None] = lambda _partition: None,
+) -> Iterator[list[Record]]:
+    """The messages of ranges of a topic, in the order of the offsets of each partition.
+
+    Args:
+        client: configuration for confluent-kafka.
+        topic: its full name.
+        spans: what to read; a partition whose log ends before its span does ends there.
+        patience: seconds without an answer from the brokers, > 0.
+        wanted: asked before each batch which partitions to go on with; the others wait, and cost no memory.
+        ended: called once with each partition, after its last message was given; a batch follows, which may
+            be empty.
+
+    Raises:
+        TopicUnreadableError: no answer.
+    """
+    at = {number: start for number, (start, end) in spans.items() if start < end}
+    for number in spans.keys() - at.keys():
+        ended(number)
+    if not at:
+        return
+    consumer = _consumer(client)
+    unread = set(at)
+    reader = _Reader(consumer, topic, spans, at, unread)
+    try:
+        consumer.assign([TopicPartition(topic, number, start) for number, start in at.items()])
+        told: set[int] = set()
+        batches = _batches(consumer, topic, unread, patience, lambda _: None, lambda: reader.turn(wanted))
+        for batch in batches:
+            yield reader.within(batch)
+            fresh = at.keys() - unread - told
+            for number in fresh:
+                ended(number)
+            told |= fresh
+            if fresh:
+                yield []  # whoever waited for this partition alone may go on
+    except KafkaException as error:
+        raise TopicUnreadableError(_silent(client, topic, str(error.args[0]))) from error
+    finally:
+        consumer.close()
+
+
+class _Reader:
+    """Keeps to the spans, and to the order: what a client skips when it is told to wait is read again."""
+
+    def __init__(
+        self, consumer: Consumer, topic: str, spans: Spans, at: dict[int, int], unread: set[int]
+    ) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._spans = spans
+        self._at = at
+        self._unread = unread
+        self._waiting: set[int] = set()
+        self._doubted: dict[int, int] = {}
+
+    def turn(self, wanted: Callable[[], Collection[int]] | None) -> None:
+        """Let those wait that are not wanted, and the others go on."""
+        if wanted is None:
+            return
+        asked = set(wanted())
+        if stop := (self._unread - asked) - self._waiting:
+            self._consumer.pause([TopicPartition(self._topic, number) for number in stop])
+        if go := self._waiting & asked & self._unread:
+            self._consumer.resume([TopicPartition(self._topic, number) for number in go])
+        self._waiting = (self._waiting | stop) - go
+
+    def within(self, batch: list[Record]) -> list[Record]:
+        """The records that come next and belong to the spans."""
+        found = []
+        again: set[int] = set()
+        for record in batch:
+            number, offset = record.partition, record.offset
+            next_offset, end = self._at[number], self._spans[number][1]
+            if number in again or offset < next_offset:
+                continue
+            if offset > next_offset and self._doubted.get(number) != next_offset:
+                # Compaction and transactions leave gaps; a client that paused may too. Look twice.
+                self._doubted[number] = next_offset
+                again.add(number)
+                self._unread.add(number)  # its end may have been met behind the gap
+                self._consumer.seek(TopicPartition(self._topic, number, next_offset))
+                continue
+            self._at[number] = offset + 1
+            if offset < end:
+                found.append(record)
+            if offset + 1 >= end:
+                self._unread.discard(number)
+        return found
+
+
+def _consumer(client: Mapping[str, Any]) -> Consumer:
+    return Consumer(
         {
             **client,
             "group.id": "riverwatch-reader",  # the client wants one; with assigned partitions none is joined
@@ -50,23 +198,20 @@ def read_to_end(
             "queued.max.messages.kbytes": 65_536,
         }
     )
-    try:
-        partitions = _partitions(consumer, client, topic, patience)
-        total = _total(consumer, topic, partitions, patience)
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-        yield from _batches(consumer, topic, set(partitions), patience, _counted(topic, total, progress))
-    except KafkaException as error:
-        raise TopicUnreadableError(_silent(client, topic, str(error.args[0]))) from error
-    finally:
-        consumer.close()
 
 
 def _batches(
-    consumer: Consumer, topic: str, unread: set[int], patience: float, count: Callable[[int], None]
+    consumer: Consumer,
+    topic: str,
+    unread: set[int],
+    patience: float,
+    count: Callable[[int], None],
+    turn: Callable[[], None] = lambda: None,
 ) -> Iterator[list[Record]]:
     heard = time.monotonic()
     while unread:
-        batch = []
+        turn()
+        batch, met = [], len(unread)
         messages = consumer.consume(_BATCH, timeout=_WAIT)
         for message in messages:
             error = message.error()
@@ -90,7 +235,7 @@ def _batches(
                 raise KafkaException(error)
         if time.monotonic() - heard > patience:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - its only name
-        if batch:
+        if batch or len(unread) < met:
             count(len(batch))
             yield batch
             heard = time.monotonic()  # the caller's own time is not the brokers' silence
