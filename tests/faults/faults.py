@@ -320,7 +320,7 @@ def forgeries(newest: bytes, key: bytes) -> list[bytes]:
         learned=manifest.learned,
         event_time=manifest.event_time,
     )
-    foreign = dump(opened(newest, key).model, key=ANOTHER_KEY, header=header)
+    foreign = dump(opened(newest, key, name=manifest.name).model, key=ANOTHER_KEY, header=header)
     newer = blob[:8] + b"\x00\x63" + blob[10:]
     return [_with(manifest, each) for each in (blob[: len(blob) // 2], bytes(flipped), foreign, newer)]
 
