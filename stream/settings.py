@@ -81,6 +81,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: Annotated[str, _about("redis://, rediss:// or unix://")] = "redis://127.0.0.1:6379/0"
     redis_cluster: Annotated[bool, _about("the URL leads to a Redis Cluster")] = False
     redis_prefix: Annotated[str, _about("put before every key's name")] = "rw"
+    redis_replicas: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=9,
+            description="nothing leaves before so many replicas of each Redis server have what it rests on: "
+            "a failover loses none of it; 0: not waited for",
+        ),
+    ] = 0
     shards: Annotated[
         int,
         Meta(
@@ -293,6 +302,8 @@ def load(
         values[name] = _convert(name, value, source)
         sources[name] = source
     settings = Settings(**values)
+    if why := why_not(settings.model, to_serve=True):
+        raise SettingsError(f"model = {settings.model!r} ({sources['model']}): {why}")
     if settings.decision_log == "disk" and not settings.features_in_scores:
         raise SettingsError(
             f"decision_log = disk ({sources['decision_log']}) is filled from the topic scores, and "
@@ -302,8 +313,6 @@ def load(
         raise SettingsError(
             f"decline_share = {settings.decline_share:g} ({sources['decline_share']}): it is part of "
             f"review_share = {settings.review_share:g} ({sources['review_share']}): set it no higher"
-    if why := why_not(settings.model, to_serve=True):
-        raise SettingsError(f"model = {settings.model!r} ({sources['model']}): {why}")
         )
     return Loaded(settings, sources)
 

@@ -64,6 +64,7 @@ def make_store(settings: Settings, spec: FeatureSpec, client: Any) -> RedisStore
         decision_ttl_seconds=recorded_seconds(settings),
         label_ttl_seconds=max(int(settings.decision_ttl), 1),
         prefix=settings.redis_prefix,
+        replicas=settings.redis_replicas,
     )
 
 
@@ -96,7 +97,7 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
     client = redis_client(settings)
     presence = Presence("learn", client, prefix=settings.redis_prefix)
     store = make_store(settings, spec, client)
-    queue = RedisDueQueue(client, prefix=settings.redis_prefix)
+    queue = RedisDueQueue(client, prefix=settings.redis_prefix, replicas=settings.redis_replicas)
     with presence, ExitStack() as stack:
         decisions: DecisionLog = store
         if settings.decision_log == "disk":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from stream.adapters.redis_replicas import Replicas
 from stream.adapters.redis_shards import passing
 
 
@@ -19,10 +20,14 @@ class RedisDueQueue:
         client: a `redis.Redis` or `redis.RedisCluster`.
         place: named in errors.
         prefix: of all keys.
+        replicas: of each server, that have what was added when `add` returns.
     """
 
-    def __init__(self, client: Any, *, place: str = "its address", prefix: str = "rw") -> None:
+    def __init__(
+        self, client: Any, *, place: str = "its address", prefix: str = "rw", replicas: int = 0
+    ) -> None:
         self._client = client
+        self._replicas = Replicas(client, replicas, place)
         self._place = place
         self._prefix = prefix
 
@@ -33,6 +38,7 @@ class RedisDueQueue:
         """Remember (time in seconds, transaction_id); again is once."""
         with passing(self._place):
             self._client.zadd(self._key(partition), {name: time for time, name in due})
+            self._replicas.have_all([f"{self._key(partition)}:settled"])
 
     def due(self, partition: int, until: float, limit: int) -> list[tuple[float, str]]:
         """What falls due up to a time, the earliest first."""

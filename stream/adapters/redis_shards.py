@@ -28,6 +28,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from stream.adapters.redis_replicas import Replicas
 from stream.ports import DependencyDown
 
 Client = redis.Redis | RedisCluster
@@ -121,9 +122,18 @@ class RedisShards:
         count: how many shards, > 0; all users of one prefix agree on it.
         prefix: of every key.
         layout: how the stored bytes are to be read; all users of one prefix agree on it.
+        replicas: of each server, that must have what was written before `settle` returns.
     """
 
-    def __init__(self, client: Client | str, count: int, prefix: str, layout: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        client: Client | str,
+        count: int,
+        prefix: str,
+        layout: Mapping[str, object],
+        *,
+        replicas: int = 0,
+    ) -> None:
         if count < 1:
             raise ValueError(f"{count} shards: at least one is needed")
         # Any, for the cluster's client is only half typed.
@@ -134,6 +144,7 @@ class RedisShards:
             )
         self.count = count
         self.place = _place(client) if isinstance(client, str) else _place_of(self._client)
+        self._replicas = Replicas(self._client, replicas, self.place)
         self._layout = json.dumps({"shards": count, **layout}).encode()
         self._agreed = False
         self._tags = [f"{prefix}:{{s{shard}}}:" for shard in range(count)]
@@ -208,6 +219,15 @@ class RedisShards:
             DependencyDown: a shard did not answer.
         """
         return self._checked(self._send(commands))
+
+    def settle(self) -> None:
+        """Return when enough replicas have all that was written before, in every shard.
+
+        Raises:
+            DependencyDown: they have not yet, or a shard did not answer.
+        """
+        with passing(self.place):
+            self._replicas.have_all(self.key(shard, "settled") for shard in range(self.count))
 
     def refuse(self, said: str) -> NoReturn:
         """Raise what a script would have made Redis say.

@@ -100,6 +100,7 @@ class RedisStore(RedisLabels):
         shards: logical shards, > 0; all users of one prefix agree on it. One is right on a single server.
         decision_ttl_seconds: how long a decision is kept, > 0.
         label_ttl_seconds: how long it is remembered what is known of a transaction, > 0.
+        replicas: of each server, that have what was written when `claim`, `record` and `pass_labels` return.
         clock: seconds; where owners' tokens begin when Redis knows of none.
         prefix: of every key.
 
@@ -115,11 +116,12 @@ class RedisStore(RedisLabels):
         decision_ttl_seconds: int,
         label_ttl_seconds: int,
         prefix: str = "rw",
+        replicas: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if decision_ttl_seconds < 1 or label_ttl_seconds < 1:
             raise ValueError("decisions and labels must live at least one second")
-        shards_ = RedisShards(client_or_url, shards, prefix, layout_of(half_lives))
+        shards_ = RedisShards(client_or_url, shards, prefix, layout_of(half_lives), replicas=replicas)
         super().__init__(shards_, Codec(len(half_lives)), label_ttl_seconds)
         self._ttl = str(decision_ttl_seconds)
         self._clock = clock
@@ -142,6 +144,7 @@ class RedisStore(RedisLabels):
             raised = self._claim(range(1, self._shards.count), tokens, issue=False)
             highest = {p: max(each[p] for each in (tokens, *raised)) for p in tokens}
             if highest == tokens:
+                self._shards.settle()
                 return tokens
             tokens = highest  # the first shard forgot, or another worker claims at this moment: go above it
 
@@ -284,6 +287,7 @@ class RedisStore(RedisLabels):
             for place, other in zip(places, answer[1], strict=True):
                 if other is not None:
                     results[place] = other
+        self._shards.settle()  # what is emitted now is not forgotten by a failover
         return results
 
     def counts(self) -> dict[str, int]:

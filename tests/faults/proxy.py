@@ -1,4 +1,4 @@
-"""A TCP proxy that is slow, or cuts connections in the middle of a reply, when it is told to."""
+"""A TCP proxy that is slow, loses what is answered, or cuts a reply in the middle, when it is told to."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ class Proxy:
     Attributes:
         port: where clients connect.
         delay: seconds that each piece of a reply is held back.
+        deaf: what the server says gets lost, and nobody is told.
     """
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
         self.delay = 0.0
+        self.deaf = False
         self.cuts = 0
         self._cut = 0
         self._target = target
@@ -60,11 +62,13 @@ class Proxy:
             return
         asked = asyncio.ensure_future(self._forward(reader, server_writer))
         answered = asyncio.ensure_future(self._answer(server_reader, writer))
-        await asyncio.wait({asked, answered}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (asked, answered):
-            task.cancel()
-        for each in (writer, server_writer):
-            each.close()
+        try:
+            await asyncio.wait({asked, answered}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (asked, answered):
+                task.cancel()
+            for each in (writer, server_writer):
+                each.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -75,6 +79,8 @@ class Proxy:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while piece := await reader.read(65_536):
+                if self.deaf:
+                    continue
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 if self._cut and len(piece) > 1:
