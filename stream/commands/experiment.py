@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stream.commands.experiment_topics import again, with_topics
 from stream.commands.quality import Day
 from stream.settings import seconds
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stream.experiment.results import Experiment, Measures
+    from stream.experiment.topic_range import TopicRange
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(dir_okay=False, writable=True, path_type=Path)
@@ -35,7 +37,7 @@ class Span(click.ParamType):
 
 
 @click.command()
-@click.argument("data")
+@click.argument("data", required=False)
 @click.option(
     "--schema", type=FILE, help="What the columns of a file mean (TOML); docs/producing.md shows one."
 )
@@ -97,8 +99,10 @@ class Span(click.ParamType):
 )
 @click.option("--json", "json_file", type=OUT, help="Write the result as JSON.")
 @click.option("--report", "report_file", type=OUT, help="Write a page (HTML) that opens anywhere.")
+@with_topics
 def experiment(
     data: str,
+    topics: TopicRange | None,
     schema: Path | None,
     models: tuple[str, ...],
     features: Path | None,
@@ -117,7 +121,8 @@ def experiment(
 ) -> None:
     """Predict, wait for the label, learn: over the DATA of the past, as it would have been.
 
-    DATA is a parquet or CSV file, or simulated:N for N transactions of a simulated world.
+    DATA is a parquet or CSV file, or simulated:N for N transactions of a simulated world. With --topics:
+    the payments and labels of an installation's own topics, all that Kafka holds or a range of it.
     """
     if "list" in models:
         _list_models()
@@ -130,6 +135,7 @@ def experiment(
 
     plan = Plan(
         data=data,
+        topics=topics,
         schema=schema,
         models=models,
         features=features,
@@ -152,7 +158,7 @@ def experiment(
     if json_file is not None:
         json_file.write_bytes(as_json(found))
     if report_file is not None:
-        report_file.write_text(as_html(found, command_of(sys.argv)), encoding="utf-8")
+        report_file.write_text(as_html(found, command_of(again(sys.argv, topics))), encoding="utf-8")
     _show(found)
     for what in (json_file, report_file):
         if what is not None:

@@ -28,7 +28,11 @@ from stream.experiment.injections import (
 )
 from stream.experiment.recovery import injected_of
 from stream.experiment.results import Experiment
-from stream.experiment.sources import Source, SourceError, open_source
+from stream.experiment.silent_engine import SilentEngine
+from stream.experiment.sources import DELAY, Source, SourceError, open_source
+from stream.experiment.topic_range import TopicRange
+from stream.experiment.topic_results import account_with, span_until, told_of
+from stream.experiment.topic_source import TopicSource
 from stream.policy import Policy
 
 Progress = Callable[[str, int, int | None, float], None]  # stage, done, in all, event time
@@ -38,7 +42,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to do.
 
     Attributes:
-        data: a file, or `simulated:N`.
+        data: a file, or `simulated:N`; of topics their name.
+        topics: the range of them that is read instead; None for other data.
         schema: MAP.toml of a file.
         models: names, or `module:function`.
         features: a feature spec (TOML); None: the default one.
@@ -53,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     data: str
+    topics: TopicRange | None = None
     schema: Path | None = None
     models: tuple[str, ...] = ("default",)
     features: Path | None = None
@@ -88,7 +94,7 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
             raise KeyboardInterrupt
     frauds = frozenset[str]()
     if needs_frauds(injections):
-        frauds = frauds_of(_source(plan).items)
+        frauds = frauds_of(_source(plan, spec).items)
         if not frauds:
             raise InjectionError(f"--inject {plan.inject[0]!r}: no fraud is known in {plan.data}")
     injector = Injector(injections, frauds)
@@ -116,8 +122,11 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
     if not rows.size:
         raise SourceError(
             f"{plan.data}: no transaction has a label that became known; nothing can be measured"
+            + (" (silence counts after --maturity)" if plan.topics is not None else "")
         )
     start, end = span_of(engine, plan.evaluate_from, plan.evaluate_to, source.label_delay)
+    if isinstance(engine, SilentEngine):
+        start, end = span_until(engine, (start, end), begins=plan.evaluate_from, data=plan.data)
     results = {}
     for contestant in engine.contestants:
         if contestant.is_frozen:
@@ -133,7 +142,7 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
         is_partial=stopped,
         evaluated_from=day_name(start),
         evaluated_to=day_name(end),
-        account=account_of(engine, source.cleaning),
+        account=account_with(account_of(engine, source.cleaning), source.topics, engine),
         models=results,
         alarms=alarms_of(engine),
         injected=injected,
@@ -161,7 +170,12 @@ def _spec(path: Path | None) -> FeatureSpec:
     return spec
 
 
-def _source(plan: Plan) -> Source:
+def _source(plan: Plan, spec: FeatureSpec) -> Source:
+    if plan.topics is not None:
+        found = TopicSource(plan.topics, spec)
+        return Source(
+            plan.data, found.items(), plan.topics.records, None, DELAY.total_seconds(), topics=found
+        )
     return open_source(plan.data, schema=plan.schema, label_delay=plan.label_delay, seed=plan.seed)
 
 
@@ -174,11 +188,12 @@ def _pass(
     progress: Progress,
 ) -> tuple[Engine, Source, bool]:
     """One pass over the data; whether it was interrupted."""
-    source = _source(plan)
+    source = _source(plan, spec)
     contestants = choose_models(
         plan.models, genuine_rate=plan.genuine_rate, seed=plan.seed, spec=spec, policy=plan.policy
     )
-    engine = Engine(
+    topics = source.topics
+    engine = (Engine if topics is None else SilentEngine)(
         contestants,
         EngineSettings(
             spec=spec,
@@ -188,15 +203,22 @@ def _pass(
         ),
     )
     items = source.items if injector is None else injector(source.items)
+    stopped = False
     try:
-        engine.run(items, progress=lambda done, at: progress(stage, done, source.rows, at))
+        engine.run(
+            items,
+            progress=lambda done, at: progress(stage, topics.done if topics else done, source.rows, at),
+        )
     except KeyboardInterrupt:
-        return engine, source, True
-    return engine, source, False
+        stopped = True
+    if isinstance(engine, SilentEngine) and topics is not None:
+        engine.correct(topics.corrected)
+    return engine, source, stopped
 
 
 def _why_none(source: Source) -> str:
-    lines = source.cleaning.lines()[1:3] if source.cleaning is not None else []
+    told = source.topics or source.cleaning
+    lines = told.lines()[1:3] if told is not None else []
     return f": {'; '.join(lines)}" if lines else ": the data are empty"
 
 
@@ -216,5 +238,6 @@ def _settings(plan: Plan, spec: FeatureSpec, source: Source) -> dict[str, Any]:
         "seed": plan.seed,
         "bootstrap_rounds": plan.rounds,
         "inject": plan.inject,
+        **({} if plan.topics is None else told_of(plan.topics)),
         "features": msgspec.to_builtins(spec),
     }

@@ -1,4 +1,7 @@
-"""Where an experiment's transactions and labels come from: a file, or a simulated world."""
+"""Where an experiment's transactions and labels come from: a file, or a simulated world.
+
+Topics are read by `stream.experiment.topic_source`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import pyarrow.parquet as pq
@@ -17,6 +20,9 @@ from producers.dataset import read_dataset
 from producers.mapping import load_mapping
 from producers.simulate import DEMO, Truth, simulate_with_truth
 from stream.messages import Label, Transaction
+
+if TYPE_CHECKING:
+    from stream.experiment.topic_source import TopicSource
 
 SIMULATED: Final = "simulated:"
 DELAY: Final = timedelta(days=7)
@@ -35,6 +41,7 @@ class Source(NamedTuple):
         rows: how many transactions there are about; None where nobody knows before the end.
         cleaning: counts what happens to the rows of a file; None for simulated ones.
         label_delay: seconds until a label is known, where the data do not say.
+        topics: counts what happens to the messages of topics; None for other data.
     """
 
     name: str
@@ -42,6 +49,7 @@ class Source(NamedTuple):
     rows: int | None
     cleaning: Cleaning | None
     label_delay: float
+    topics: TopicSource | None = None
 
 
 def open_source(

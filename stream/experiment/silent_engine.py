@@ -1,0 +1,56 @@
+"""The pass over topics: silence teaches as a learner lets it; what was known in the end is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from models.drift import DAY
+from stream.experiment.engine import Engine
+from stream.experiment.past import Correction
+from stream.learning import SILENCE, is_chosen
+from stream.messages import Label
+
+
+class SilentEngine(Engine):
+    """An engine for labels of which some are silence.
+
+    A learner meets the silence of the chosen share alone: only that is learned and enters the profiles. That
+    the other payments count as genuine is known here for measuring, and for nothing else.
+    """
+
+    def _learn(self, label: Label) -> None:
+        name = label.transaction_id
+        if label.source != SILENCE or is_chosen(name, self.settings.genuine_rate):
+            super()._learn(label)
+            return
+        known = self._waiting.pop(name, None)
+        if known is not None:
+            self.fraud[known.row] = False
+            self.known_at[known.row] = label.known_at.timestamp()
+
+    def correct(self, corrected: Mapping[int, Correction]) -> None:
+        """Measure by what was known in the end, up to where it is known.
+
+        Of the last days only frauds are known, for silence has not counted yet. To measure those would
+        flatter every model, so the days are left out.
+
+        Args:
+            corrected: by row.
+        """
+        for row, correction in corrected.items():
+            if row < len(self.fraud):
+                self.fraud[row] = correction.is_fraud
+                self.known_at[row] = correction.known_at
+        known_until = self.known_until
+        for row, time in enumerate(self.times):
+            if time >= known_until:
+                self.fraud[row] = -1
+
+    @property
+    def known_until(self) -> float:
+        """The first day, seconds, on which there is a payment of which nothing is known; infinite without."""
+        unknown = np.frombuffer(self.fraud, dtype=np.int8) < 0
+        times = np.frombuffer(self.times)[unknown]
+        return float(times.min() // DAY * DAY) if times.size else float("inf")

@@ -1,0 +1,194 @@
+"""Labels and silence reach an experiment as they reach a learner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from models.feature_spec import DEFAULT_SPEC
+from stream.adapters.replay_store import DecisionFile
+from stream.event_order import Placed
+from stream.experiment.choose import choose_models
+from stream.experiment.engine import EngineSettings
+from stream.experiment.past import Correction, Past
+from stream.experiment.silent_engine import SilentEngine
+from stream.experiment.sources import open_source
+from stream.messages import Label, Transaction, decision_decoder
+from stream.policy import Policy
+from stream.replay import Replay
+from stream.settings import Duration, Settings
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+HOUR, DAY = 3600.0, 86400.0
+
+
+def payment(name: str, hours: float) -> Transaction:
+    return Transaction(
+        transaction_id=name,
+        event_time=START + timedelta(hours=hours),
+        card_id="c1",
+        merchant_id="m1",
+        amount_minor=1000,
+        currency="EUR",
+    )
+
+
+def label(name: str, hours: float, *, is_fraud: bool = True, source: str = "bank") -> Label:
+    known = START + timedelta(hours=hours)
+    return Label(transaction_id=name, is_fraud=is_fraud, known_at=known, source=source)
+
+
+def past_of(**changed: float) -> Past:
+    return Past(**{"maturity": 30 * DAY, "label_wait": 7 * DAY, "remembered": 90 * DAY, **changed})
+
+
+def placed(items: Iterable[Any]) -> Iterator[Placed[Any]]:
+    timed = [(getattr(each, "event_time", None) or each.known_at, each) for each in items]
+    timed.sort(key=lambda each: each[0])
+    for offset, (time, item) in enumerate(timed):
+        yield Placed(time.timestamp(), 0, offset, item)
+
+
+def order_of(past: Past, items: Sequence[msgspec.Struct]) -> list[str]:
+    """What comes, in its order: a payment's name, or a label's with its verdict."""
+    payments = [each for each in items if isinstance(each, Transaction)]
+    labels = [each for each in items if isinstance(each, Label)]
+    return [
+        each.transaction_id
+        if isinstance(each, Transaction)
+        else f"{each.transaction_id} {'fraud' if each.is_fraud else 'genuine'}"
+        for each in past.items(placed(payments), placed(labels))
+    ]
+
+
+def test_a_label_comes_before_no_payment_that_was_made_before_it_was_known() -> None:
+    items = [payment("a", 0), payment("b", 1), payment("c", 2), label("a", 1.5)]
+    assert order_of(past_of(), items) == ["a", "b", "a fraud", "c"]
+
+
+def test_a_label_that_comes_before_its_payment_waits_for_it() -> None:
+    items = [payment("a", 0), payment("b", 5), label("b", 1), payment("c", 6)]
+    assert order_of(past_of(), items) == ["a", "b", "b fraud", "c"]
+
+
+def test_of_labels_that_wait_the_latest_knowledge_counts() -> None:
+    past = past_of()
+    items = [payment("a", 0), label("b", 1), label("b", 2, is_fraud=False), payment("b", 5)]
+    assert order_of(past, items) == ["a", "b", "b genuine"]
+    assert past.counts.superseded == 1
+
+
+@pytest.mark.parametrize("hours", [1.0, 24.0 * 20])
+def test_a_label_of_a_payment_that_never_came_is_counted(hours: float) -> None:
+    past = past_of()
+    items = [payment("a", 0), label("x", 1), payment("b", hours + 24 * 8)]
+    assert order_of(past, items) == ["a", "b"]
+    assert past.counts.unknown == 1
+
+
+def test_silence_counts_with_the_payment_that_is_as_late_as_the_horizon() -> None:
+    past = past_of(maturity=DAY)
+    items = [payment("a", 0), payment("b", 23), label("b", 23.5), payment("c", 24), payment("d", 25)]
+    assert order_of(past, items) == ["a", "b", "b fraud", "c", "a genuine", "d"]
+    assert (past.counts.silent, past.counts.told) == (1, 1)
+
+
+def test_silence_overrules_nobody_and_nobody_is_overruled_twice() -> None:
+    past = past_of(maturity=DAY)
+    items = [
+        payment("a", 0),
+        payment("b", 0.5),
+        payment("c", 30),
+        label("a", 31),
+        label("a", 32),
+        label("b", 33, is_fraud=False),
+        payment("d", 40),
+        label("a", 35, is_fraud=False),
+    ]
+    assert order_of(past, items) == ["a", "b", "c", "a genuine", "b genuine", "d"]
+    last = (START + timedelta(hours=35)).timestamp()
+    assert past.corrected == {0: Correction(is_fraud=False, known_at=last)}
+    counts = past.counts
+    assert (counts.corrections, counts.late_frauds, counts.repeated) == (2, 1, 2)
+
+
+def test_older_knowledge_that_comes_late_changes_nothing() -> None:
+    past = past_of()
+    payments = list(placed([payment("a", 0), payment("b", 10)]))
+    newer, older = label("a", 3), label("a", 2, is_fraud=False)
+    labels = [Placed(each.known_at.timestamp(), 0, at, each) for at, each in enumerate((newer, older))]
+    found = list(past.items(payments, labels))
+    assert [each.transaction_id for each in found if isinstance(each, Label)] == ["a"]
+    assert (past.counts.superseded, past.corrected) == (1, {})
+
+
+def test_silence_in_the_log_is_not_used_but_counted_anew() -> None:
+    past = past_of(maturity=2 * DAY)
+    items = [
+        payment("a", 0),
+        label("a", 24, is_fraud=False, source="maturity"),
+        payment("b", 30),
+        payment("c", 48),
+    ]
+    assert order_of(past, items) == ["a", "b", "c", "a genuine"]
+    assert past.counts.logged_silence == 1
+
+
+def test_a_payment_that_comes_again_is_given_once() -> None:
+    past = past_of()
+    items = [payment("a", 0), payment("a", 0), payment("b", 1), payment("a", 2)]
+    assert order_of(past, items) == ["a", "b"]
+    assert (past.counts.copies, past.counts.first_copy) == (2, "a")
+
+
+def test_payments_outside_of_the_limits_are_left_out_and_tell_how_late_it_is() -> None:
+    start = START.timestamp()
+    past = past_of(start=start + HOUR, end=start + 3 * HOUR, maturity=DAY)
+    never_read = payment("z", 999)
+    items = [payment(str(h), h) for h in range(6)] + [label("4", 8), payment("y", 50), never_read]
+    assert order_of(past, items) == ["1", "2", "1 genuine", "2 genuine"]
+    assert (past.counts.outside, past.counts.unknown) == (5, 1)
+
+
+def test_silence_teaches_as_it_teaches_the_learner(tmp_path: Path) -> None:
+    """A replay of the learner and an experiment learn the same and score to the bit, but on the day of the
+    change-over: an experiment asks less often whether the model is ready.
+    """
+    source = open_source("simulated:9000", schema=None, label_delay=2 * DAY, seed=4)
+    items = [each for each in source.items if isinstance(each, Transaction) or each.is_fraud]
+    settings = Settings(maturity=Duration(5 * DAY), genuine_rate=0.2)
+    out = DecisionFile(tmp_path / "out.jsonl")
+    replay = Replay(settings, DEFAULT_SPEC, out)
+    assert replay.run(items)
+    out.close()
+    told = [decision_decoder.decode(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+
+    contestants = choose_models(("default",), genuine_rate=0.2, seed=1, spec=DEFAULT_SPEC, policy=Policy())
+    engine = SilentEngine(contestants, EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.2))
+    past = past_of(maturity=5 * DAY)
+    payments = placed(each for each in items if isinstance(each, Transaction))
+    engine.run(past.items(payments, placed(each for each in items if isinstance(each, Label))))
+
+    assert contestants[0].learned == replay.counts.learned > 500
+    assert past.counts.silent > replay.counts.silent, "of the others it is known for measuring"
+    ready = next(each.event_time for each in told if each.model_version != "unsupervised-1")
+    pairs = zip(contestants[0].scores, told, strict=True)
+    differing = [decision.event_time for score, decision in pairs if score != decision.score]
+    assert all(ready <= time < ready + timedelta(days=1) for time in differing)
+
+
+def test_days_of_which_only_frauds_are_known_are_not_measured() -> None:
+    contestants = choose_models(("anomaly",), genuine_rate=0.5, seed=1, spec=DEFAULT_SPEC, policy=Policy())
+    engine = SilentEngine(contestants, EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5))
+    past = past_of(maturity=2 * DAY)
+    payments = placed(payment(f"p{hours}", hours) for hours in range(24 * 5))
+    engine.run(past.items(payments, placed([label("p3", 30), label("p100", 119), label("p5", 200)])))
+    engine.correct(past.corrected)
+    assert engine.known_until == (START + timedelta(days=3)).timestamp()
+    assert list(engine.fraud[:6]) == [0, 0, 0, 1, 0, 1], "`p5` was reported after silence had counted"
+    assert set(engine.fraud[72:]) == {-1}, "`p100` too: its day is not known whole"
