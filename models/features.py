@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import math
 import zlib
+from collections.abc import Callable
 from math import ldexp
 from typing import NamedTuple
 
-from models.feature_spec import DAY, HOUR, EntitySpec, FeatureSpec, half_life_name
+from models.feature_spec import DAY, HOUR, EntitySpec, FeatureSpec, Statistic, half_life_name
 from models.notes import CARD, DEVICE, HEAD, NO_DIGEST, Note, merchant_tag, pack_note, parse_note
 from models.payment import Payment
 from models.profiles import (
@@ -20,7 +21,6 @@ from models.profiles import (
     LabelProfile,
     Profile,
     Reading,
-    Weight,
     mean_and_deviation,
     weights,
 )
@@ -67,7 +67,7 @@ def event_of(payment: Payment, spec: FeatureSpec) -> Event:
     time = payment.event_time.timestamp()
     amount = amount_of(payment)
     note = pack_note(payment, time)
-    return Event(time, amount, math.log1p(amount), _weights(time, spec.half_lives), note)
+    return Event(time, amount, math.log1p(amount), weights(time, spec.half_lives), note)
 
 
 def knowledge_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -> Knowledge:
@@ -76,72 +76,86 @@ def knowledge_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -
     return Knowledge(event_time_seconds, weighed, is_fraud, corrects=False)
 
 
-class _Kind(NamedTuple):
-    """How one kind of entity becomes features: names, and which half-life they are of, worked out once."""
+class _Norm(NamedTuple):
+    """The half-life a norm is of, and what its features are called."""
 
-    name: str
-    statistics: frozenset[str]
-    counts: tuple[tuple[int, str], ...]
-    norms: tuple[tuple[int, str, str], ...]  # z and ratio
-    outliers: tuple[tuple[int, str], ...]
-    frauds: tuple[int, str] | None  # of the first half-life of labels
-    fraud_rate: tuple[int, str] | None  # of the last
-    span: float  # the longest half-life in units of the shortest
-    age: float  # of the frauds: seconds for each halving of the ratio of the two
+    place: int
+    z: str
+    ratio: str
+
+
+class _Labels(NamedTuple):
+    """What the features of an entity's labels are called, and which half-lives they are of."""
+
+    run: str
+    recent: str
     since_first: str
     since_last: str
-    tempo: str
-    fraud_run: str
-    recent_frauds: str
-    since_first_fraud: str
-    since_last_fraud: str
-    since_genuine: str
     run_age: str
-    fraud_age: str
+    since_genuine: str
+    frauds: tuple[int, str] | None  # of the first half-life of labels
+    rate: tuple[int, str] | None  # of the last
+    age: tuple[float, str]  # seconds for each halving of the ratio of the two; 0 with one half-life
+
+
+class _Kind(NamedTuple):
+    """How one kind of entity becomes features, worked out once: empty or None is what is not wanted of it."""
+
+    norms: tuple[_Norm, ...]
+    outliers: tuple[tuple[int, str], ...]
+    counts: tuple[tuple[int, str], ...]
+    since: tuple[str, str] | None  # first, last
+    tempo: str | None
+    labels: _Labels | None
+    recent: Callable[[Features, tuple[bytes, ...], Payment, float], None] | None
 
 
 class _Plan(NamedTuple):
     entities: tuple[tuple[str, tuple[str, ...], int], ...]
     kinds: dict[str, _Kind]
+    span: float  # the longest half-life in units of the shortest
 
 
 def _kind(entity: EntitySpec, spec: FeatureSpec) -> _Kind:
-    kind = entity.kind
+    kind, wanted = entity.kind, frozenset(entity.statistics)
 
-    def places(half_lives: tuple[float, ...]) -> list[tuple[int, str]]:
+    def places(statistic: Statistic, half_lives: tuple[float, ...]) -> list[tuple[int, str]]:
+        if statistic not in wanted:
+            return []
         return [(spec.half_lives.index(half_life), half_life_name(half_life)) for half_life in half_lives]
 
-    of_labels = places(spec.label_half_lives)
-    age = 0.0
-    if len(of_labels) > 1:
-        age = 1.0 / (1.0 / spec.label_half_lives[0] - 1.0 / spec.label_half_lives[-1])
+    def named(statistic: Statistic, name: str, half_lives: tuple[float, ...]) -> tuple[tuple[int, str], ...]:
+        return tuple((place, f"{kind}.{name}.{of}") for place, of in places(statistic, half_lives))
+
     return _Kind(
-        name=kind,
-        statistics=frozenset(entity.statistics),
-        counts=tuple((i, f"{kind}.count.{name}") for i, name in places(spec.count_half_lives)),
         norms=tuple(
-            (i, f"{kind}.z.{name}", f"{kind}.ratio.{name}") for i, name in places(spec.norm_half_lives)
+            _Norm(place, f"{kind}.z.{of}", f"{kind}.ratio.{of}")
+            for place, of in places("norm", spec.norm_half_lives)
         ),
-        outliers=tuple((i, f"{kind}.outliers.{name}") for i, name in places(spec.outlier_half_lives)),
-        frauds=(of_labels[0][0], f"{kind}.frauds.{of_labels[0][1]}") if of_labels else None,
-        fraud_rate=(of_labels[-1][0], f"{kind}.fraud_rate.{of_labels[-1][1]}") if of_labels else None,
-        span=spec.half_lives[-1] / spec.half_lives[0],
-        age=age,
-        since_first=f"{kind}.since_first",
-        since_last=f"{kind}.since_last",
-        tempo=f"{kind}.tempo",
-        fraud_run=f"{kind}.fraud_run",
-        recent_frauds=f"{kind}.recent_frauds",
-        since_first_fraud=f"{kind}.since_first_fraud",
-        since_last_fraud=f"{kind}.since_last_fraud",
-        since_genuine=f"{kind}.since_genuine",
-        run_age=f"{kind}.run_age",
-        fraud_age=f"{kind}.fraud_age",
+        outliers=named("norm", "outliers", spec.outlier_half_lives),
+        counts=named("activity", "count", spec.count_half_lives),
+        since=(f"{kind}.since_first", f"{kind}.since_last") if "activity" in wanted else None,
+        tempo=f"{kind}.tempo" if "tempo" in wanted else None,
+        labels=_labels_of(kind, spec) if "labels" in wanted else None,
+        recent=_recent(kind, wanted) if wanted & {"novelty", "cards", "travel"} else None,
     )
 
 
-# An event asks twice: for its own update and for its features.
-_weights = functools.lru_cache(maxsize=8192)(weights)
+def _labels_of(kind: str, spec: FeatureSpec) -> _Labels:
+    half_lives = spec.label_half_lives
+    ends = [(spec.half_lives.index(each), half_life_name(each)) for each in half_lives]
+    age = 1.0 / (1.0 / half_lives[0] - 1.0 / half_lives[-1]) if len(half_lives) > 1 else 0.0
+    return _Labels(
+        run=f"{kind}.fraud_run",
+        recent=f"{kind}.recent_frauds",
+        since_first=f"{kind}.since_first_fraud",
+        since_last=f"{kind}.since_last_fraud",
+        run_age=f"{kind}.run_age",
+        since_genuine=f"{kind}.since_genuine",
+        frauds=(ends[0][0], f"{kind}.frauds.{ends[0][1]}") if ends else None,
+        rate=(ends[-1][0], f"{kind}.fraud_rate.{ends[-1][1]}") if ends else None,
+        age=(age, f"{kind}.fraud_age"),
+    )
 
 
 @functools.lru_cache(maxsize=16)
@@ -149,16 +163,18 @@ def _plan(spec: FeatureSpec) -> _Plan:
     return _Plan(
         tuple((entity.kind, entity.fields, entity.keep) for entity in spec.entities),
         {entity.kind: _kind(entity, spec) for entity in spec.entities},
+        spec.half_lives[-1] / spec.half_lives[0],
     )
 
 
 def features_of(
-    payment: Payment, kinds: tuple[str, ...], readings: tuple[Reading, ...], spec: FeatureSpec
+    payment: Payment, event: Event, kinds: tuple[str, ...], readings: tuple[Reading, ...], spec: FeatureSpec
 ) -> Features:
     """The features of a payment, given what was known of its entities before it.
 
     Args:
-        payment: the event.
+        payment: what happened.
+        event: the same as `event_of` gives it.
         kinds: of the entities read, as `entities_of` gave them.
         readings: of each, in the same order.
         spec: what to compute.
@@ -166,131 +182,139 @@ def features_of(
     Returns:
         Named finite numbers in a fixed order; what cannot be known is missing.
     """
-    time = payment.event_time.timestamp()
-    amount = amount_of(payment)
-    log_amount = math.log1p(amount)
-    now = _weights(time, spec.half_lives)
+    time = event.time
+    now = [(exponent, 1.0 / mantissa) for exponent, mantissa in event.weights]
+    _, known, span = _plan(spec)
     x: Features = {
-        "amount": amount,
+        "amount": event.amount,
         "hour": time % DAY / HOUR,
         "weekday": (time // DAY + 3.0) % 7.0,  # 1 January 1970 was a Thursday
     }
-    known = _plan(spec).kinds
     for name, (profile, labels) in zip(kinds, readings, strict=True):
         kind = known[name]
-        wanted = kind.statistics
         if profile.updates:
-            decays = _decays(profile.sums, WIDTH, now)
-            if "norm" in wanted:
-                _norm(x, kind, profile.sums, decays, log_amount)
-            if "activity" in wanted:
-                _activity(x, kind, profile, decays, time)
-            if "tempo" in wanted:
-                # Events of late against what the longest half-life makes usual: 1 is as usual.
-                usual = profile.sums[1 - WIDTH] * decays[-1] / kind.span
-                x[kind.tempo] = (profile.sums[1] * decays[0] + 1.0) / (usual + 1.0)
-            if profile.recent:
-                _recent(x, kind, profile.recent, payment, time)
-        if labels.updates and "labels" in wanted:
-            _labels(x, kind, labels, now, time)
-    for name, value in (
+            _events(x, kind, profile, event, now, span)
+            if kind.recent is not None and profile.recent:
+                kind.recent(x, profile.recent, payment, time)
+        told = kind.labels
+        if told is not None and labels.updates:
+            x[told.run] = float(labels.run)
+            if labels.last_fraud:
+                _frauds(x, told, labels, now, time)
+    for field, value in (
         ("country", payment.country),
         ("category", payment.category),
         ("channel", payment.channel),
     ):
         if value:
-            x[f"{name}={zlib.crc32(value.encode()) % spec.categories}"] = 1.0
+            x[f"{field}={zlib.crc32(value.encode()) % spec.categories}"] = 1.0
     return x
 
 
-def _decays(sums: tuple[float, ...], width: int, now: tuple[Weight, ...]) -> list[float]:
-    """What turns the sums of each half-life into their values at this moment (as `at_moment`)."""
-    decays = []
-    at = 0
-    for exponent, mantissa in now:
-        shift = int(sums[at]) - exponent
-        decays.append(ldexp(1.0 / mantissa, shift) if shift < 0 else 1.0 / mantissa)
-        at += width
-    return decays
-
-
-def _norm(x: Features, kind: _Kind, sums: tuple[float, ...], decays: list[float], log_amount: float) -> None:
-    for i, name in kind.outliers:
-        x[name] = sums[i * WIDTH + 5] * decays[i]
-    for i, z_name, ratio_name in kind.norms:
-        at = i * WIDTH
+def _events(
+    x: Features, kind: _Kind, profile: Profile, event: Event, now: list[tuple[int, float]], span: float
+) -> None:
+    """Of an entity that had events before."""
+    # Unpacked: reading a named tuple field by field takes twice as long, and this is the engine of replays.
+    norms, outliers, counts, since, tempo, _, _ = kind
+    _, first, last, sums, _ = profile
+    decays = _decays(sums[::WIDTH], now)
+    for place, called in outliers:
+        x[called] = sums[place * WIDTH + 5] * decays[place]
+    for place, z, ratio in norms:
+        at = place * WIDTH
         count = sums[at + 1]
-        if count * decays[i] >= MIN_COUNT:
+        if count * decays[place] >= MIN_COUNT:
             mean, deviation = mean_and_deviation(count, sums[at + 3], sums[at + 4])
-            x[z_name] = (log_amount - mean) / deviation
-            x[ratio_name] = math.exp(log_amount - mean)
+            x[z] = (event.log_amount - mean) / deviation
+            x[ratio] = math.exp(event.log_amount - mean)
+    for place, called in counts:
+        x[called] = sums[place * WIDTH + 1] * decays[place]
+    if since is not None:
+        time = event.time
+        x[since[0]] = time - first if time > first else 0.0
+        x[since[1]] = time - last if time > last else 0.0
+    if tempo is not None:
+        # Events of late against what the longest half-life makes usual: 1 is as usual.
+        x[tempo] = (sums[1] * decays[0] + 1.0) / (sums[1 - WIDTH] * decays[-1] / span + 1.0)
 
 
-def _activity(x: Features, kind: _Kind, profile: Profile, decays: list[float], time: float) -> None:
-    sums = profile.sums
-    for i, name in kind.counts:
-        x[name] = sums[i * WIDTH + 1] * decays[i]
-    x[kind.since_first] = max(time - profile.first, 0.0)
-    x[kind.since_last] = max(time - profile.last, 0.0)
+def _decays(scales: tuple[float, ...], now: list[tuple[int, float]]) -> list[float]:
+    """What turns the sums of each half-life into their values at this moment (as `at_moment`).
+
+    Args:
+        scales: the exponents that the sums are kept at.
+        now: exponent and inverse mantissa of the weight of this moment.
+    """
+    return [
+        ldexp(inverse, int(scale) - exponent) if scale < exponent else inverse
+        for scale, (exponent, inverse) in zip(scales, now, strict=True)
+    ]
 
 
-def _labels(x: Features, kind: _Kind, labels: LabelProfile, now: tuple[Weight, ...], time: float) -> None:
-    x[kind.fraud_run] = float(labels.run)
-    if not labels.last_fraud:
-        return  # no fraud was ever confirmed
-    x[kind.recent_frauds] = sum(labels.history)
-    x[kind.since_first_fraud] = max(time - labels.first_fraud, 0.0)
-    x[kind.since_last_fraud] = max(time - labels.last_fraud, 0.0)
+def _frauds(
+    x: Features, told: _Labels, labels: LabelProfile, now: list[tuple[int, float]], time: float
+) -> None:
+    """Of an entity of which a fraud was confirmed once."""
+    x[told.recent] = sum(labels.history)
+    x[told.since_first] = max(time - labels.first_fraud, 0.0)
+    x[told.since_last] = max(time - labels.last_fraud, 0.0)
     if labels.run:
         # What began between these two moments: outside of a run the one would tell only how labels come.
-        x[kind.run_age] = max(time - labels.run_since, 0.0)
+        x[told.run_age] = max(time - labels.run_since, 0.0)
         if labels.last_genuine:
-            x[kind.since_genuine] = max(time - labels.last_genuine, 0.0)
-    if kind.frauds is None or kind.fraud_rate is None:
+            x[told.since_genuine] = max(time - labels.last_genuine, 0.0)
+    if told.frauds is None or told.rate is None:
         return
     sums = labels.sums
-    decays = _decays(sums, LABEL_WIDTH, now)
-    place, frauds_name = kind.frauds
-    recent = x[frauds_name] = sums[place * LABEL_WIDTH + 1] * decays[place]
-    place, rate_name = kind.fraud_rate
+    decays = _decays(sums[::LABEL_WIDTH], now)
+    place, called = told.frauds
+    recent = x[called] = sums[place * LABEL_WIDTH + 1] * decays[place]
+    place, called = told.rate
     lasting, genuine = (sums[place * LABEL_WIDTH + part] * decays[place] for part in (1, 2))
-    x[rate_name] = lasting / (lasting + genuine + 1.0)
-    if kind.age and min(recent, lasting) > FAINT:
+    x[called] = lasting / (lasting + genuine + 1.0)
+    age, called = told.age
+    if age and min(recent, lasting) > FAINT:
         # The shorter a memory, the less it holds of old frauds: the ratio of two tells their mean age.
-        x[kind.fraud_age] = max(math.log2(lasting / recent) * kind.age, 0.0)
+        x[called] = max(math.log2(lasting / recent) * age, 0.0)
 
 
-def _recent(x: Features, kind: _Kind, recent: tuple[bytes, ...], payment: Payment, time: float) -> None:
-    if "novelty" in kind.statistics:
-        _novelty(x, kind, recent, payment)
-    if "cards" in kind.statistics:
-        x[f"{kind.name}.cards"] = float(len({note[CARD] for note in recent}))
-    if "travel" in kind.statistics:
-        _travel(x, kind, recent[0], payment, time)
+def _recent(
+    kind: str, wanted: frozenset[str]
+) -> Callable[[Features, tuple[bytes, ...], Payment, float], None]:
+    """What the notes of an entity's last events give; there is at least one."""
+    has_novelty, has_cards, has_travel = (name in wanted for name in ("novelty", "cards", "travel"))
+    merchant_visits, device_visits = f"{kind}.merchant_visits", f"{kind}.device_visits"
+    cards = f"{kind}.cards"
+
+    def recent_of(x: Features, recent: tuple[bytes, ...], payment: Payment, time: float) -> None:
+        if has_novelty:
+            tag = merchant_tag(payment.merchant_id)
+            end = HEAD + len(tag)
+            x[merchant_visits] = float([note[HEAD:end] for note in recent].count(tag))
+            if payment.device_id:
+                device = (zlib.crc32(payment.device_id.encode()) or 1).to_bytes(4, "little")
+                known = [note[DEVICE] for note in recent if note[DEVICE] != NO_DIGEST]
+                if known:
+                    x[device_visits] = float(known.count(device))
+        if has_cards:
+            x[cards] = float(len({note[CARD] for note in recent}))
+        if has_travel and (payment.country is not None or payment.latitude is not None):
+            _travel(x, kind, recent[0], payment, time)
+
+    return recent_of
 
 
-def _novelty(x: Features, kind: _Kind, recent: tuple[bytes, ...], payment: Payment) -> None:
-    tag = merchant_tag(payment.merchant_id)
-    x[f"{kind.name}.merchant_visits"] = float(len([1 for note in recent if note.startswith(tag, HEAD)]))
-    if payment.device_id:
-        device = (zlib.crc32(payment.device_id.encode()) or 1).to_bytes(4, "little")
-        known = [note[DEVICE] for note in recent if note[DEVICE] != NO_DIGEST]
-        if known:
-            x[f"{kind.name}.device_visits"] = float(known.count(device))
-
-
-def _travel(x: Features, kind: _Kind, note: bytes, payment: Payment, time: float) -> None:
-    if payment.country is None and payment.latitude is None:
-        return
+def _travel(x: Features, kind: str, note: bytes, payment: Payment, time: float) -> None:
     last = parse_note(note)
     if payment.country and last.country:
-        x[f"{kind.name}.country_change"] = 0.0 if payment.country == last.country else 1.0
+        x[f"{kind}.country_change"] = 0.0 if payment.country == last.country else 1.0
     if payment.latitude is None or payment.longitude is None or math.isnan(last.latitude):
         return
     distance = great_circle(payment.latitude, payment.longitude, last.latitude, last.longitude)
-    x[f"{kind.name}.distance"] = distance
+    x[f"{kind}.distance"] = distance
     # A minute is the least time between two places: clocks of terminals differ.
-    x[f"{kind.name}.speed"] = distance / (max(abs(time - last.time), MINUTE) / HOUR)
+    x[f"{kind}.speed"] = distance / (max(abs(time - last.time), MINUTE) / HOUR)
 
 
 def great_circle(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:

@@ -114,7 +114,8 @@ def readings_of(spec: FeatureSpec, events: int = EVENTS) -> tuple[tuple[str, ...
 
 def example_features(spec: FeatureSpec) -> Features:
     """Every feature of a spec, for the example."""
-    return features_of(example(EVENTS), *readings_of(spec), spec)
+    payment = example(EVENTS)
+    return features_of(payment, event_of(payment, spec), *readings_of(spec), spec)
 
 
 def features_listed(spec: FeatureSpec) -> list[Listed]:

@@ -12,8 +12,7 @@ and nothing overflows however long the stream.
 
 from __future__ import annotations
 
-import math
-from math import floor, ldexp
+from math import floor, ldexp, sqrt
 from typing import NamedTuple
 
 MIN_COUNT = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
@@ -97,7 +96,7 @@ def mean_and_deviation(count: float, total: float, squares: float) -> tuple[floa
     variance = squares / count - mean * mean
     if variance < FLOOR * FLOOR:
         return mean, FLOOR
-    return mean, math.sqrt(variance)
+    return mean, sqrt(variance)
 
 
 def updated(profile: Profile, event: Event, keep: int) -> Profile:
@@ -108,7 +107,7 @@ def updated(profile: Profile, event: Event, keep: int) -> Profile:
         event: late ones (before `profile.last`) weigh what their own time gives them.
         keep: how many notes are kept, >= 0.
     """
-    # Plain comparisons, not min and max: a third of the time, and this is the engine of replays.
+    # Plain comparisons and no calls that can be spared: this is the engine of replays.
     updates, first, last, sums, recent = profile
     time, amount, log_amount, event_weights, note = event
     new: list[float] = []
@@ -116,40 +115,40 @@ def updated(profile: Profile, event: Event, keep: int) -> Profile:
     for exponent, mantissa in event_weights:
         scale, count, total, logs, squares, outliers = sums[at : at + WIDTH]
         at += WIDTH
-        shift = int(scale) - exponent
         weight = mantissa
-        value = log_amount
-        is_outlier = False
-        # A norm must rest on enough events, counted at this moment (a late event does not look back).
-        present = count / mantissa
-        if shift < 0:
-            present = ldexp(present, shift)
-        if present >= MIN_COUNT:
-            mean, deviation = mean_and_deviation(count, logs, squares)
-            is_outlier = value > mean + OUTLIER * deviation
-            high, low = mean + CLIP * deviation, mean - CLIP * deviation
-            if value > high:
-                value = high
-            elif value < low:
-                value = low
         if updates == 0:
             scale = float(exponent)
-        elif shift < 0:
+        elif scale < exponent:
+            shift = int(scale) - exponent
             count = ldexp(count, shift)
             total = ldexp(total, shift)
             logs = ldexp(logs, shift)
             squares = ldexp(squares, shift)
             outliers = ldexp(outliers, shift)
             scale = float(exponent)
-        elif shift > 0:
-            weight = ldexp(mantissa, -shift)
+        elif scale > exponent:
+            weight = ldexp(mantissa, exponent - int(scale))
+        value = log_amount
+        # A norm must rest on enough events, counted at this moment (a late event does not look back).
+        if count / mantissa >= MIN_COUNT:
+            mean = logs / count
+            variance = squares / count - mean * mean
+            deviation = FLOOR if variance < FLOOR * FLOOR else sqrt(variance)
+            if value > mean + OUTLIER * deviation:
+                outliers += weight
+            high, low = mean + CLIP * deviation, mean - CLIP * deviation
+            if value > high:
+                value = high
+            elif value < low:
+                value = low
+        weighted = weight * value
         new += (
             scale,
             count + weight,
             total + weight * amount,
-            logs + weight * value,
-            squares + weight * value * value,
-            outliers + weight if is_outlier else outliers,
+            logs + weighted,
+            squares + weighted * value,
+            outliers,
         )
     if updates == 0:
         first = last = time
@@ -209,51 +208,48 @@ def no_labels(half_lives: int) -> LabelProfile:
 
 def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:
     """The label profile after a label. First and last times keep what was once believed of them."""
-    fraud = 1 if knowledge.is_fraud else 0
-    undone = 1 if knowledge.corrects else 0
+    updates, frauds, genuine, first, last, last_genuine, history, run, run_since, sums = profile
+    time, label_weights, is_fraud, corrects = knowledge
     new: list[float] = []
     at = 0
-    for exponent, mantissa in knowledge.weights:
-        scale, frauds, genuine = profile.sums[at : at + LABEL_WIDTH]
+    for exponent, mantissa in label_weights:
+        scale, fraud_sum, genuine_sum = sums[at : at + LABEL_WIDTH]
         at += LABEL_WIDTH
         weight = mantissa
-        if profile.updates == 0:
+        if updates == 0:
             scale = float(exponent)
-        elif exponent > scale:
+        elif scale < exponent:
             shift = int(scale) - exponent
-            frauds = math.ldexp(frauds, shift)
-            genuine = math.ldexp(genuine, shift)
+            fraud_sum = ldexp(fraud_sum, shift)
+            genuine_sum = ldexp(genuine_sum, shift)
             scale = float(exponent)
-        elif exponent < scale:
-            weight = math.ldexp(mantissa, exponent - int(scale))
-        if fraud:
-            frauds += weight
-            genuine -= weight * undone
+        elif scale > exponent:
+            weight = ldexp(mantissa, exponent - int(scale))
+        # What is taken back: a difference of sums can fall below zero by rounding, never by meaning.
+        if is_fraud:
+            fraud_sum += weight
+            if corrects:
+                genuine_sum = max(genuine_sum - weight, 0.0)
         else:
-            genuine += weight
-            frauds -= weight * undone
-        # A difference of sums can fall below zero by rounding, never by meaning.
-        new += (scale, max(frauds, 0.0), max(genuine, 0.0))
-    time = knowledge.time
-    first, last, last_genuine = profile.first_fraud, profile.last_fraud, profile.last_genuine
-    run_since = 0.0
-    if fraud:
+            genuine_sum += weight
+            if corrects:
+                fraud_sum = max(fraud_sum - weight, 0.0)
+        new += (scale, fraud_sum, genuine_sum)
+    if is_fraud:
+        frauds += 1
+        genuine -= corrects
         first = time if first == 0.0 else min(first, time)
         last = max(last, time)
-        run_since = min(profile.run_since, time) if profile.run else time
+        run_since = min(run_since, time) if run else time
+        run += 1
     else:
+        genuine += 1
+        frauds -= corrects
         last_genuine = max(last_genuine, time)
+        run, run_since = 0, 0.0
+    recent = (float(is_fraud), *history)[:HISTORY]
     return LabelProfile(
-        profile.updates + 1,
-        profile.frauds + fraud - undone * (1 - fraud),
-        profile.genuine + (1 - fraud) - undone * fraud,
-        first,
-        last,
-        last_genuine,
-        (float(fraud), *profile.history)[:HISTORY],
-        profile.run + 1 if fraud else 0,
-        run_since,
-        tuple(new),
+        updates + 1, frauds, genuine, first, last, last_genuine, recent, run, run_since, tuple(new)
     )
 
 
@@ -272,4 +268,4 @@ def at_moment(value: float, scale: float, now: Weight) -> float:
     >>> at_moment(8.0, 3.0, Weight(4, 1.0))
     4.0
     """
-    return math.ldexp(value / now.mantissa, min(int(scale) - now.exponent, 0))
+    return ldexp(value / now.mantissa, min(int(scale) - now.exponent, 0))

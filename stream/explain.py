@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from models.anomaly import UnsupervisedModel
-from models.features import features_of
+from models.features import event_of, features_of
 from models.profiles import Reading
 from stream.adapters.kafka_scan import Progress
 from stream.entity_view import View, profile_at, view
@@ -104,9 +104,9 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
     learner = RebuiltModels(settings, logs.spec, [name] if name else [])
     logs.labels.play(lambda stood: learner(stood) if stood.offset < offset else None)
     payment, readings = _readings(logs, decision)
-    follows = encode(features_of(payment, tuple(readings), tuple(readings.values()), logs.spec)) == encode(
-        decision.features
-    )
+    event = event_of(payment, logs.spec)
+    features = features_of(payment, event, tuple(readings), tuple(readings.values()), logs.spec)
+    follows = encode(features) == encode(decision.features)
     policy = policy_of(settings)
     model: Any = learner.models[name] if name else UnsupervisedModel()
     in_use = served(decision.model_version, model, policy) if name else first_model(policy)

@@ -253,7 +253,7 @@ class Pipeline:
     ) -> Decision:
         payment = arrival.transaction
         kinds = tuple(entity.kind for entity in touch.entities)
-        features = features_of(payment, kinds, reading, self._spec)
+        features = features_of(payment, touch.event, kinds, reading, self._spec)
         score, contributions = model.score(features)
         return Decision(
             transaction_id=payment.transaction_id,

@@ -409,7 +409,7 @@ class _Once:
         if (
             case.decision.features == NO_FEATURES and complete
         ):  # they are kept off the topic, and follow from it
-            features = features_of(case.payment, case.kinds, tuple(readings), self._spec)
+            features = features_of(case.payment, case.event, case.kinds, tuple(readings), self._spec)
             value = encode(msgspec.structs.replace(decision_decoder.decode(value), features=features))
         if case.decision.action != "approve":
             refs = [EntityRef(kind, "", 0) for kind in case.kinds]

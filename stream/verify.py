@@ -351,7 +351,7 @@ class EventJudge:
             self._unread += 1
         elif start <= case.came < end:
             self.features += 1
-            served = encode(features_of(case.payment, case.kinds, readings, self._spec))
+            served = encode(features_of(case.payment, case.event, case.kinds, readings, self._spec))
             if served != bytes(case.decision.features):
                 self._findings.broken(
                     2, "the features it was decided with are not those of its profiles", name

@@ -170,7 +170,7 @@ class Engine:
         if event.time >= self._freeze_at:
             self._freeze()
         readings = self.entities.read_then_update(event, entities)
-        x = features_of(payment, tuple([kind for kind, _, _ in entities]), readings, spec)
+        x = features_of(payment, event, tuple([kind for kind, _, _ in entities]), readings, spec)
         for contestant in self.contestants:
             contestant.score(x, name)
 

@@ -64,8 +64,9 @@ def prices(spec: FeatureSpec) -> Prices:
 
 def _features(spec: FeatureSpec) -> float:
     payment = example(EVENTS)
+    event = event_of(payment, spec)
     kinds, readings = readings_of(spec)
-    return _timed(lambda: features_of(payment, kinds, readings, spec))
+    return _timed(lambda: features_of(payment, event, kinds, readings, spec))
 
 
 def _update(spec: FeatureSpec, place: int) -> float:

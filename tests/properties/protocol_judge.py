@@ -95,7 +95,9 @@ def judge(case: Case) -> None:
         name = decision["transaction_id"]
         paid = case.good[decision["origin"][0], decision["origin"][1]]
         kinds = tuple(decision["entities"])
-        features = features_of(paid, kinds, tuple(readings[name, kind] for kind in kinds), SPEC)
+        features = features_of(
+            paid, event_of(paid, SPEC), kinds, tuple(readings[name, kind] for kind in kinds), SPEC
+        )
         assert features == decision["features"], f"{name} was not served what was known before it"
         assert list(features) == list(decision["features"])
         assert verdict(decision["model_version"], features) == decision["score"]

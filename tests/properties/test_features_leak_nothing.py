@@ -67,7 +67,7 @@ def replay(stream: list[Paid], delay: float = DELAY) -> Scored:
         entities = entities_of(payment, SPEC)
         keys = [entity[:2] for entity in entities]
         readings = tuple(Reading(profiles.get(key, EMPTY), labels.get(key, UNLABELLED)) for key in keys)
-        x = features_of(payment, tuple(kind for kind, _ in keys), readings, SPEC)
+        x = features_of(payment, event_of(payment, SPEC), tuple(kind for kind, _ in keys), readings, SPEC)
         for (kind, name, keep), reading in zip(entities, readings, strict=True):
             profiles[kind, name] = updated(reading.profile, event, keep)
         scored.features.append(x)

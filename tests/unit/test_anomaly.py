@@ -113,7 +113,11 @@ def test_threshold_alerts_on_few_more_than_its_share_of_payments_it_was_not_made
             entities = entities_of(payment, DEFAULT_SPEC)
             readings = known.read_then_update(event_of(payment, DEFAULT_SPEC), entities)
             kinds = tuple(kind for kind, _, _ in entities)
-            scores.append(model.score_one(features_of(payment, kinds, readings, DEFAULT_SPEC)))
+            scores.append(
+                model.score_one(
+                    features_of(payment, event_of(payment, DEFAULT_SPEC), kinds, readings, DEFAULT_SPEC)
+                )
+            )
     for share in (0.005, 0.01, 0.05):
         alerted = sum(score > model.threshold(share) for score in scores) / len(scores)
         assert share / 5.0 < alerted < 1.5 * share

@@ -141,7 +141,7 @@ def _by_the_store(items: Sequence[Transaction | Label]) -> Iterator[dict[str, fl
             )
             assert reading is not None
             seen[item.transaction_id] = event.time, refs
-            yield features_of(item, tuple(ref.kind for ref in refs), reading, spec)
+            yield features_of(item, event_of(item, spec), tuple(ref.kind for ref in refs), reading, spec)
         else:
             happened, refs = seen[item.transaction_id]
             known = knowledge_of(happened, item.is_fraud, spec)

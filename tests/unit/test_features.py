@@ -48,7 +48,9 @@ class Bank:
             Reading(self.profiles.get(key, empty(width)), self.labels.get(key, no_labels(width)))
             for key in keys
         )
-        return features_of(payment, tuple(kind for kind, _ in keys), readings, self.spec)
+        return features_of(
+            payment, event_of(payment, self.spec), tuple(kind for kind, _ in keys), readings, self.spec
+        )
 
     def add(self, payment: Transaction) -> dict[str, float]:
         x = self.read(payment)
