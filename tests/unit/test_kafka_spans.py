@@ -1,0 +1,67 @@
+"""Ranges of a topic: each record once, and a gap in offsets is looked at twice before it is believed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from stream.adapters.kafka_scan import _Reader
+from stream.records import Record
+
+
+class Client:
+    """Notes where it is told to go."""
+
+    def __init__(self) -> None:
+        self.sought: list[tuple[int, int]] = []
+
+    def seek(self, place: TopicPartition) -> None:
+        self.sought.append((place.partition, place.offset))
+
+
+def records(*places: tuple[int, int]) -> list[Record]:
+    return [Record("t", partition, offset, 0, None, b"x") for partition, offset in places]
+
+
+def reader_of(spans: dict[int, tuple[int, int]]) -> tuple[_Reader, Client, set[int]]:
+    client: Any = Client()
+    unread = set(spans)
+    return _Reader(client, "t", spans, {n: start for n, (start, _) in spans.items()}, unread), client, unread
+
+
+def given(reader: _Reader, *places: tuple[int, int]) -> list[tuple[int, int]]:
+    return [(each.partition, each.offset) for each in reader.within(records(*places))]
+
+
+def test_a_gap_is_read_again_and_what_it_hid_is_given() -> None:
+    reader, client, _ = reader_of({0: (0, 9), 1: (0, 9)})
+    assert given(reader, (0, 0), (0, 3), (0, 4), (1, 0)) == [(0, 0), (1, 0)]
+    assert client.sought == [(0, 1)]
+    assert given(reader, (0, 1), (0, 2), (0, 3)) == [(0, 1), (0, 2), (0, 3)]
+
+
+def test_a_gap_that_is_there_again_is_believed() -> None:
+    reader, client, _ = reader_of({0: (0, 9)})
+    assert given(reader, (0, 4)) == []
+    assert given(reader, (0, 4), (0, 5)) == [(0, 4), (0, 5)]
+    assert client.sought == [(0, 0)]
+
+
+def test_what_was_given_is_not_given_again() -> None:
+    reader, _, _ = reader_of({0: (2, 9)})
+    assert given(reader, (0, 1), (0, 2), (0, 3)) == [(0, 2), (0, 3)]
+    assert given(reader, (0, 2), (0, 3), (0, 4)) == [(0, 4)]
+
+
+def test_a_span_ends_before_its_end_and_with_it_its_partition() -> None:
+    reader, _, unread = reader_of({0: (0, 2), 1: (0, 9)})
+    assert given(reader, (0, 0), (0, 1), (0, 2), (1, 0)) == [(0, 0), (0, 1), (1, 0)]
+    assert unread == {1}
+
+
+def test_a_gap_before_the_end_keeps_its_partition_open() -> None:
+    reader, _, unread = reader_of({0: (0, 9)})
+    unread.discard(0)  # the end of the partition was met in the batch
+    assert given(reader, (0, 5)) == []
+    assert unread == {0}
