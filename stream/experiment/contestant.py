@@ -67,6 +67,8 @@ class Contestant:
         scores: one for each transaction.
         alerted: whether each score reached the threshold that held when it was made.
         effects: of features, sampled from labelled transactions.
+        own_from: the place of the first transaction that the model itself scored; None while the anomaly
+            score serves in its stead.
         cpu: nanoseconds spent scoring (estimated from a sample) and learning.
     """
 
@@ -78,6 +80,7 @@ class Contestant:
         self.alerted = bytearray()
         self.effects = Effects()
         self.learned = 0
+        self.own_from: int | None = None
         self._policy = policy
         self._cpu = 0
         self._calls = 0
@@ -96,6 +99,8 @@ class Contestant:
         self.settle()
         now = served(_OWN, self.model, self._policy)
         self._is_first = now.version != _OWN
+        if self.own_from is None and not self._is_first:
+            self.own_from = len(self.scores)
         self._score = (lambda x: now.score(x)[0]) if self._is_first else self.model.score_one
         self._threshold = now.thresholds.review
 
@@ -160,6 +165,11 @@ class Contestant:
         other.scores = array("d", [float("nan")]) * len(self.scores)
         other.alerted = bytearray(len(self.alerted))
         return other
+
+    @property
+    def budget(self) -> float:
+        """The share of transactions that may raise an alert."""
+        return self._policy.review_share
 
     @property
     def cpu(self) -> int:

@@ -26,10 +26,10 @@ from stream.experiment.assess import (
 )
 from stream.experiment.contestant import Contestant
 from stream.experiment.engine import Engine
+from stream.experiment.first_days import first_days
 from stream.experiment.results import Account, DriftAlarm, Effect, Measures, ModelResult, Week
 
 WARM_UP = 28 * DAY
-FIRST_DAYS = 28
 MOST_EFFECTS = 40
 AMOUNT_PARTS = ("lowest fourth", "second fourth", "third fourth", "highest fourth")
 
@@ -110,6 +110,9 @@ def model_result(
     over = np.concatenate([window(table, start - WEEK, start, rules).rows, kept])
     precisions = [week.average_precision for week in weeks if week.frauds]
     cost, own = _cost(engine, contestant, first, end + WEEK)
+    anomaly = np.ones(rows.size, dtype=np.bool_)
+    if contestant.own_from is not None:
+        anomaly = rows < contestant.own_from
     return ModelResult(
         **_fields(overall),
         mean_weekly_average_precision=float(np.mean(precisions)) if precisions else NAN,
@@ -120,7 +123,7 @@ def model_result(
         segments=tuple(segments(table, scores, kept, rules)),
         days=tuple(over_days(table, scores, over, max(start - WEEK, first), end)),
         first_days=tuple(
-            over_days(table, scores, np.arange(table.time.size), first, first + FIRST_DAYS * DAY, DAY)
+            first_days(table, scores, anomaly, first, name=contestant.name, budget=contestant.budget)
         ),
         precision_recall=tuple(precision_recall_curve(table.is_fraud[kept], scores.score[kept])),
         calibration=tuple(calibration_curve(table.is_fraud[kept], scores.score[kept])),

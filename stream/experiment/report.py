@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 
 from stream.experiment.charts import ASIDE, Axis, Series, line_chart, linear
+from stream.experiment.report_first_days import first_days
 from stream.experiment.report_parts import (
     cards,
     comparison,
@@ -66,6 +67,7 @@ def as_html(found: Experiment, command: str) -> str:
             injected(found.injected) if found.injected else "",
             _curves(found),
             _section("Week by week", weeks(found.models)),
+            first_days(found.models),
             segments(found.models),
             effects(found.models),
             drift(found),

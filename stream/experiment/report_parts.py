@@ -118,38 +118,21 @@ def weeks(models: Models) -> str:
 
 
 def over_time(models: Models) -> str:
-    """Average precision over seven days, and day by day at the beginning of the data."""
+    """Average precision over seven days."""
     names = sorted({day.day for one in models.values() for day in one.days})
     place = {name: float(at) for at, name in enumerate(names)}
     series = [
         Series(name, [(place[day.day], day.average_precision) for day in one.days], at)
         for at, (name, one) in enumerate(models.items())
     ]
-    charts = ""
-    if len(names) > 1:
-        charts = line_chart(
-            "Quality over time",
-            days("last of seven days", names),
-            linear("average precision", [0.0, 1.0]),
-            series,
-        )
-    first = [one for one in models.values() if one.first_days]
-    if first:
-        dates = [day.day for day in first[0].first_days]
-        charts += line_chart(
-            "The first 28 days of the data",
-            days("day", dates),
-            linear("average precision of the day", [0.0, 1.0]),
-            [
-                Series(
-                    name,
-                    [(float(at), day.average_precision) for at, day in enumerate(one.first_days)],
-                    place_,
-                )
-                for place_, (name, one) in enumerate(models.items())
-            ],
-        )
-    return charts
+    if len(names) <= 1:
+        return ""
+    return line_chart(
+        "Quality over time",
+        days("last of seven days", names),
+        linear("average precision", [0.0, 1.0]),
+        series,
+    )
 
 
 def segments(models: Models) -> str:

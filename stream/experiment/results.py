@@ -93,6 +93,28 @@ class Day(Frozen, frozen=True, kw_only=True):
     average_precision: float
 
 
+class FirstDay(Frozen, frozen=True, kw_only=True):
+    """One of the first days of the data, as it was served: from the anomaly score to the model.
+
+    Attributes:
+        served: what scored most of the day: `anomaly`, or the model by its name.
+        anomaly_share: of the day's transactions, those that the anomaly score served.
+        transactions: whose label became known.
+        of_budget: alerts, as a multiple of those that the budget allows.
+    """
+
+    day: str
+    served: str
+    anomaly_share: float
+    transactions: int
+    frauds: int
+    average_precision: float
+    roc_auc: float
+    alerts: int
+    alert_share: float
+    of_budget: float
+
+
 class Effect(Frozen, frozen=True, kw_only=True):
     """What a feature contributes to the log-odds, on average over sampled transactions."""
 
@@ -109,7 +131,7 @@ class ModelResult(Measures, frozen=True, kw_only=True):
         microseconds_per_event: CPU: reading, features and profiles, and this model's scores and learning.
         model_microseconds: of them, the model's own.
         learned: examples.
-        first_days: average precision of each of the first 28 days of the data.
+        first_days: the first 28 days of the data, one by one.
     """
 
     mean_weekly_average_precision: float
@@ -119,7 +141,7 @@ class ModelResult(Measures, frozen=True, kw_only=True):
     weeks: tuple[Week, ...]
     segments: tuple[Segment, ...]
     days: tuple[Day, ...]
-    first_days: tuple[Day, ...]
+    first_days: tuple[FirstDay, ...]
     precision_recall: tuple[CurvePoint, ...]
     calibration: tuple[CalibrationPoint, ...]
     effects: tuple[Effect, ...]
