@@ -158,7 +158,7 @@ class TopicSource:
             fields = {name: getattr(told, name) for name in _TOLD}
             return msgspec.convert(keys | fields, Transaction)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-            return Rejected("no_decision", str(error))
+            return Rejected("invalid", str(error))
 
     def lines(self) -> list[str]:
         """What became of messages, payments and labels, for people."""

@@ -322,7 +322,7 @@ def test_decisions_give_the_figures_of_their_payments(
     decided = of_topics(topics, features=spec, events="scores")
     assert figures(decided) == figures(of_topics(topics, features=spec))
     assert decided.account.duplicates == DAYS * A_DAY / 5
-    assert any("1 messages discarded: no_decision" in line for line in decided.account.lines)
+    assert any("1 messages discarded: invalid" in line for line in decided.account.lines)
 
 
 def test_decisions_that_do_not_tell_what_features_need_are_refused(make: Make) -> None:
