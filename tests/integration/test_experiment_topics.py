@@ -262,6 +262,16 @@ def test_times_choose_the_payments_that_a_file_of_them_holds(
     assert figures(found) == figures(conduct(Plan(data=str(part[0]), schema=part[1], **PLAIN)))
 
 
+def test_a_change_put_into_topics_is_that_put_into_the_file(make: Make, file: tuple[Path, Path]) -> None:
+    topics = make()
+    topics.publish(items_of(file))
+    changed = {**PLAIN, "inject": ("frauds.amount*0.3 @ 2026-01-13",)}
+    found, wanted = of_topics(topics, **changed), conduct(Plan(data=str(file[0]), schema=file[1], **changed))
+    assert (figures(found), found.injected) == (figures(wanted), wanted.injected)
+    assert found.injected is not None
+    assert found.injected.changed > 3
+
+
 def test_payments_that_nobody_reported_are_measured_as_genuine_where_silence_has_counted(
     make: Make, file: tuple[Path, Path]
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from models.feature_spec import DEFAULT_SPEC
 from stream.adapters.replay_store import DecisionFile
 from stream.event_order import Placed
+from stream.experiment import past
 from stream.experiment.choose import choose_models
 from stream.experiment.engine import EngineSettings
 from stream.experiment.past import Correction, Past
@@ -54,7 +55,7 @@ def placed(items: Iterable[Any]) -> Iterator[Placed[Any]]:
         yield Placed(time.timestamp(), 0, offset, item)
 
 
-def order_of(past: Past, items: Sequence[msgspec.Struct]) -> list[str]:
+def order_of(source: Past, items: Sequence[msgspec.Struct]) -> list[str]:
     """What comes, in its order: a payment's name, or a label's with its verdict."""
     payments = [each for each in items if isinstance(each, Transaction)]
     labels = [each for each in items if isinstance(each, Label)]
@@ -62,7 +63,7 @@ def order_of(past: Past, items: Sequence[msgspec.Struct]) -> list[str]:
         each.transaction_id
         if isinstance(each, Transaction)
         else f"{each.transaction_id} {'fraud' if each.is_fraud else 'genuine'}"
-        for each in past.items(placed(payments), placed(labels))
+        for each in source.items(placed(payments), placed(labels))
     ]
 
 
@@ -77,29 +78,29 @@ def test_a_label_that_comes_before_its_payment_waits_for_it() -> None:
 
 
 def test_of_labels_that_wait_the_latest_knowledge_counts() -> None:
-    past = past_of()
+    found = past_of()
     items = [payment("a", 0), label("b", 1), label("b", 2, is_fraud=False), payment("b", 5)]
-    assert order_of(past, items) == ["a", "b", "b genuine"]
-    assert past.counts.superseded == 1
+    assert order_of(found, items) == ["a", "b", "b genuine"]
+    assert found.counts.superseded == 1
 
 
 @pytest.mark.parametrize("hours", [1.0, 24.0 * 20])
 def test_a_label_of_a_payment_that_never_came_is_counted(hours: float) -> None:
-    past = past_of()
+    found = past_of()
     items = [payment("a", 0), label("x", 1), payment("b", hours + 24 * 8)]
-    assert order_of(past, items) == ["a", "b"]
-    assert past.counts.unknown == 1
+    assert order_of(found, items) == ["a", "b"]
+    assert found.counts.unknown == 1
 
 
 def test_silence_counts_with_the_payment_that_is_as_late_as_the_horizon() -> None:
-    past = past_of(maturity=DAY)
+    found = past_of(maturity=DAY)
     items = [payment("a", 0), payment("b", 23), label("b", 23.5), payment("c", 24), payment("d", 25)]
-    assert order_of(past, items) == ["a", "b", "b fraud", "c", "a genuine", "d"]
-    assert (past.counts.silent, past.counts.told) == (1, 1)
+    assert order_of(found, items) == ["a", "b", "b fraud", "c", "a genuine", "d"]
+    assert (found.counts.silent, found.counts.told) == (1, 1)
 
 
 def test_silence_overrules_nobody_and_nobody_is_overruled_twice() -> None:
-    past = past_of(maturity=DAY)
+    found = past_of(maturity=DAY)
     items = [
         payment("a", 0),
         payment("b", 0.5),
@@ -110,49 +111,63 @@ def test_silence_overrules_nobody_and_nobody_is_overruled_twice() -> None:
         payment("d", 40),
         label("a", 35, is_fraud=False),
     ]
-    assert order_of(past, items) == ["a", "b", "c", "a genuine", "b genuine", "d"]
+    assert order_of(found, items) == ["a", "b", "c", "a genuine", "b genuine", "d"]
     last = (START + timedelta(hours=35)).timestamp()
-    assert past.corrected == {0: Correction(is_fraud=False, known_at=last)}
-    counts = past.counts
+    assert found.corrected == {0: Correction(is_fraud=False, known_at=last)}
+    counts = found.counts
     assert (counts.corrections, counts.late_frauds, counts.repeated) == (2, 1, 2)
 
 
 def test_older_knowledge_that_comes_late_changes_nothing() -> None:
-    past = past_of()
+    found = past_of()
     payments = list(placed([payment("a", 0), payment("b", 10)]))
     newer, older = label("a", 3), label("a", 2, is_fraud=False)
     labels = [Placed(each.known_at.timestamp(), 0, at, each) for at, each in enumerate((newer, older))]
-    found = list(past.items(payments, labels))
-    assert [each.transaction_id for each in found if isinstance(each, Label)] == ["a"]
-    assert (past.counts.superseded, past.corrected) == (1, {})
+    items = list(found.items(payments, labels))
+    assert [each.transaction_id for each in items if isinstance(each, Label)] == ["a"]
+    assert (found.counts.superseded, found.corrected) == (1, {})
 
 
 def test_silence_in_the_log_is_not_used_but_counted_anew() -> None:
-    past = past_of(maturity=2 * DAY)
+    found = past_of(maturity=2 * DAY)
     items = [
         payment("a", 0),
         label("a", 24, is_fraud=False, source="maturity"),
         payment("b", 30),
         payment("c", 48),
     ]
-    assert order_of(past, items) == ["a", "b", "c", "a genuine"]
-    assert past.counts.logged_silence == 1
+    assert order_of(found, items) == ["a", "b", "c", "a genuine"]
+    assert found.counts.logged_silence == 1
 
 
 def test_a_payment_that_comes_again_is_given_once() -> None:
-    past = past_of()
+    found = past_of()
     items = [payment("a", 0), payment("a", 0), payment("b", 1), payment("a", 2)]
-    assert order_of(past, items) == ["a", "b"]
-    assert (past.counts.copies, past.counts.first_copy) == (2, "a")
+    assert order_of(found, items) == ["a", "b"]
+    assert (found.counts.copies, found.counts.first_copy) == (2, "a")
+
+
+def test_what_is_so_old_that_labels_come_no_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(past, "LEAST_REMEMBERED", 2)
+    found = past_of(remembered=2 * HOUR)
+    items = [*(payment(name, hours) for hours, name in enumerate("abcde")), label("a", 4.5), payment("f", 5)]
+    assert order_of(found, items) == [*"abcdef"]
+    assert found.counts.unknown == 1
+
+
+def test_no_copy_is_forgotten_that_the_engine_may_still_know() -> None:
+    """Else rows would not be those of the engine, and a correction would meet another payment."""
+    found = past_of(remembered=HOUR)
+    assert order_of(found, [payment("a", 0), payment("b", 9), payment("a", 10)]) == ["a", "b"]
 
 
 def test_payments_outside_of_the_limits_are_left_out_and_tell_how_late_it_is() -> None:
     start = START.timestamp()
-    past = past_of(start=start + HOUR, end=start + 3 * HOUR, maturity=DAY)
+    found = past_of(start=start + HOUR, end=start + 3 * HOUR, maturity=DAY)
     never_read = payment("z", 999)
     items = [payment(str(h), h) for h in range(6)] + [label("4", 8), payment("y", 50), never_read]
-    assert order_of(past, items) == ["1", "2", "1 genuine", "2 genuine"]
-    assert (past.counts.outside, past.counts.unknown) == (5, 1)
+    assert order_of(found, items) == ["1", "2", "1 genuine", "2 genuine"]
+    assert (found.counts.outside, found.counts.unknown) == (5, 1)
 
 
 def test_silence_teaches_as_it_teaches_the_learner(tmp_path: Path) -> None:
@@ -170,12 +185,12 @@ def test_silence_teaches_as_it_teaches_the_learner(tmp_path: Path) -> None:
 
     contestants = choose_models(("default",), genuine_rate=0.2, seed=1, spec=DEFAULT_SPEC, policy=Policy())
     engine = SilentEngine(contestants, EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.2))
-    past = past_of(maturity=5 * DAY)
+    found = past_of(maturity=5 * DAY)
     payments = placed(each for each in items if isinstance(each, Transaction))
-    engine.run(past.items(payments, placed(each for each in items if isinstance(each, Label))))
+    engine.run(found.items(payments, placed(each for each in items if isinstance(each, Label))))
 
     assert contestants[0].learned == replay.counts.learned > 500
-    assert past.counts.silent > replay.counts.silent, "of the others it is known for measuring"
+    assert found.counts.silent > replay.counts.silent, "of the others it is known for measuring"
     ready = next(each.event_time for each in told if each.model_version != "unsupervised-1")
     pairs = zip(contestants[0].scores, told, strict=True)
     differing = [decision.event_time for score, decision in pairs if score != decision.score]
@@ -185,10 +200,10 @@ def test_silence_teaches_as_it_teaches_the_learner(tmp_path: Path) -> None:
 def test_days_of_which_only_frauds_are_known_are_not_measured() -> None:
     contestants = choose_models(("anomaly",), genuine_rate=0.5, seed=1, spec=DEFAULT_SPEC, policy=Policy())
     engine = SilentEngine(contestants, EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5))
-    past = past_of(maturity=2 * DAY)
+    found = past_of(maturity=2 * DAY)
     payments = placed(payment(f"p{hours}", hours) for hours in range(24 * 5))
-    engine.run(past.items(payments, placed([label("p3", 30), label("p100", 119), label("p5", 200)])))
-    engine.correct(past.corrected)
+    engine.run(found.items(payments, placed([label("p3", 30), label("p100", 119), label("p5", 200)])))
+    engine.correct(found.corrected)
     assert engine.known_until == (START + timedelta(days=3)).timestamp()
     assert list(engine.fraud[:6]) == [0, 0, 0, 1, 0, 1], "`p5` was reported after silence had counted"
     assert set(engine.fraud[72:]) == {-1}, "`p100` too: its day is not known whole"
