@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 import re
+from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,13 +16,17 @@ from producers.card_numbers import are_card_numbers, looks_like_card_number
 from producers.cleaning import Cleaning
 from producers.mapping import REQUIRED, FileMapping, nearest
 from producers.tables import Batch, DatasetError, column_names, read_batches
-from producers.values import Unreadable, holds, reader
+from producers.values import Reader, Unreadable, holds, reader
 from stream.admission import EARLIEST, LATEST
 from stream.currencies import EXPONENTS, minor_units
 from stream.messages import Label, Transaction
 
 MOST_WAITING: Final = 100_000
 """Rows that are held for sorting at most, however long the window is."""
+RECURRING: Final = 0.7
+"""Share of new values in a batch from which a column is taken for one whose values do not recur."""
+MOST_KNOWN: Final = 200_000
+"""Values of a column that are remembered at most."""
 _LABEL_FIELDS: Final = ("is_fraud", "known_at")
 _NEVER_EMPTY: Final = frozenset({*REQUIRED, "amount", "amount_minor"})
 _PLACE: Final = re.compile(r"(.*?)(?: - at `\$\.(\w+).*`)?", re.DOTALL)
@@ -42,6 +47,17 @@ class _Row(NamedTuple):
     number: int
     transaction: Transaction
     label: Label | None
+
+
+class _Known(NamedTuple):
+    """A label where it becomes known; of the same time in order of the file."""
+
+    time: datetime
+    number: int
+    label: Label
+
+
+_Timed = TypeVar("_Timed", _Row, _Known)
 
 
 def read_dataset(
@@ -108,42 +124,60 @@ def _rows(
 
 def _ordered(rows: Iterator[_Row], mapping: FileMapping, cleaning: Cleaning) -> Iterator[_Row]:
     window = mapping.times.window
-    waiting: list[_Row] = []
+    waiting: deque[_Row] = deque()
+    overtaken: list[_Row] = []
     latest = gone = None
     for row in rows:
-        if latest is None or row.time >= latest:
-            latest = row.time
+        time = row[0]
+        if latest is None or time >= latest:
+            latest = time
+            waiting.append(row)
         else:
             cleaning.out_of_order.add(row.number)
-            cleaning.furthest = max(cleaning.furthest, latest - row.time)
-        if gone is not None and row.time < gone:
-            cleaning.late += 1
-            yield row
-            continue
-        heapq.heappush(waiting, row)
-        while latest - waiting[0].time >= window or len(waiting) > MOST_WAITING:
-            first = heapq.heappop(waiting)
-            gone = first.time
+            cleaning.furthest = max(cleaning.furthest, latest - time)
+            if gone is not None and time < gone:
+                cleaning.late += 1
+                yield row
+                continue
+            heapq.heappush(overtaken, row)
+        due = latest - window
+        while _has(waiting, overtaken, due) or len(waiting) + len(overtaken) > MOST_WAITING:
+            first = _next(waiting, overtaken)
+            gone = first[0]
             yield first
-            if not waiting:
-                break
-    while waiting:
-        yield heapq.heappop(waiting)
+    while waiting or overtaken:
+        yield _next(waiting, overtaken)
 
 
 def _merged(rows: Iterator[_Row], cleaning: Cleaning) -> Iterator[Transaction | Label]:
-    coming: list[tuple[datetime, int, Label]] = []
-    for row in rows:
-        while coming and coming[0][0] <= row.time:
+    coming: deque[_Known] = deque()
+    overtaken: list[_Known] = []
+    for time, number, transaction, label in rows:
+        while _has(coming, overtaken, time):
             cleaning.labels += 1
-            yield heapq.heappop(coming)[2]
+            yield _next(coming, overtaken)[2]
         cleaning.transactions += 1
-        yield row.transaction
-        if row.label is not None:
-            heapq.heappush(coming, (row.label.known_at, row.number, row.label))
-    while coming:
+        yield transaction
+        if label is not None:
+            known = _Known(label.known_at, number, label)
+            if not coming or coming[-1][0] <= known[0]:
+                coming.append(known)
+            else:
+                heapq.heappush(overtaken, known)
+    while coming or overtaken:
         cleaning.labels += 1
-        yield heapq.heappop(coming)[2]
+        yield _next(coming, overtaken)[2]
+
+
+# Most of what waits comes in order, which a queue keeps for a tenth of a heap's cost; the rest is in a heap.
+def _has(ordered: deque[_Timed], others: list[_Timed], until: datetime) -> bool:
+    """Whether something of a time is due."""
+    return bool((ordered and ordered[0][0] <= until) or (others and others[0][0] <= until))
+
+
+def _next(ordered: deque[_Timed], others: list[_Timed]) -> _Timed:
+    """The first of both, by time and number."""
+    return heapq.heappop(others) if others and (not ordered or others[0] < ordered[0]) else ordered.popleft()
 
 
 class _Cleaner:
@@ -155,6 +189,7 @@ class _Cleaner:
         self._cleaning = cleaning
         self._wanted = _wanted(mapping)
         self._readers = {field: reader(field, mapping) for field in self._wanted}
+        self._known: dict[str, dict[Any, Any] | None] = {field: {} for field in self._wanted}
         self._fill = {field: self._filling(field, value) for field, value in mapping.clean.fill.items()}
         self._conditions = [(each, holds(each, mapping)) for each in mapping.clean.discard]
         self._message_fields = [field for field in mapping.columns if field not in {*_LABEL_FIELDS, "amount"}]
@@ -205,9 +240,10 @@ class _Cleaner:
 
     def _read(self, field: str, batch: Batch) -> list[Any]:
         read, raw = self._readers[field], batch.columns[self._wanted[field]]
+        known = self._known[field]
         try:
-            values = list(map(read, raw))
-        except Unreadable:
+            values = list(map(read, raw)) if known is None else self._recall(field, known, read, raw)
+        except (Unreadable, TypeError):  # TypeError: values that cannot be looked up, as lists
             values = [_readable(read, each) for each in raw]
         if field in self._fill:
             empty = [place for place, value in enumerate(values) if value is None]
@@ -215,6 +251,20 @@ class _Cleaner:
             filled[field] = filled.get(field, 0) + len(empty)
             for place in empty:
                 values[place] = self._fill[field]
+        return values
+
+    def _recall(self, field: str, known: dict[Any, Any], read: Reader, raw: list[Any]) -> list[Any]:
+        """Values that recur (of cards, of merchants) are read once, and are then the same objects."""
+        values = []
+        news = 0
+        for each in raw:
+            value = known.get(each)
+            if value is None:
+                value = known[each] = read(each)
+                news += 1
+            values.append(value)
+        if news > len(raw) * RECURRING or len(known) > MOST_KNOWN:
+            self._known[field] = None if news > len(raw) * RECURRING else {}
         return values
 
     def _discard(self, columns: dict[str, list[Any]], numbers: Any) -> list[bool]:

@@ -88,6 +88,10 @@ def _values(column: pa.Array) -> list[Any]:
         return list(column.to_pylist())
     zone = None if column.type.tz is None else UTC
     micros = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64())
+    if zone is None and not micros.null_count:
+        times: list[Any] = micros.to_numpy().astype("datetime64[us]").tolist()
+        if set(map(type, times)) == {datetime}:  # NumPy leaves a number where a year has five digits
+            return times
     return [None if each is None else _time(each, zone) for each in micros.to_pylist()]
 
 
