@@ -19,6 +19,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
+    ClusterError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -38,11 +39,16 @@ _CODES: dict[type[Exception], str] = {
     OutOfMemoryError: "OOM",
     ReadOnlyError: "READONLY",
     BusyLoadingError: "LOADING",
+    ClusterDownError: "CLUSTERDOWN",
+    TryAgainError: "TRYAGAIN",
+    ClusterError: "TRYAGAIN",  # redis-py was sent to and fro until it gave up
 }
 _CLUSTER = (ClusterDownError, TryAgainError)  # and MasterDownError
 _PASSING = re.compile(
     r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|LOADING|BUSY|UNKILLABLE|REBUILDING)\b"
 )
+# What a script is told of a key that has gone while its slot moves; every version words it so.
+_GONE = "non local key"
 _ADVICE = {
     "OOM": "its memory is full: raise maxmemory, add nodes, or shorten the time decisions live",
     "READONLY": "it is a replica: point the setting at the primary, or wait for the failover",
@@ -50,6 +56,9 @@ _ADVICE = {
     "REBUILDING": "a rebuild is running and workers go on when it is done; if it was broken off, run "
     "`riverwatch rebuild` again",
     "LOADING": "it is still loading its data: it will answer when done",
+    "TRYAGAIN": "a slot is moving to another master: it will answer when all keys of the slot have moved; a "
+    "move that was broken off is ended by `redis-cli --cluster fix`",
+    "CLUSTERDOWN": "a master is missing, or was until a moment ago: start it (`redis-cli cluster nodes`)",
 }
 
 
@@ -96,7 +105,7 @@ def passing(place: str) -> Iterator[None]:
         yield
     except (RedisError, RedisClusterException) as error:
         found = _PASSING.search(str(error))
-        code = found[1] if found else _CODES.get(type(error))
+        code = found[1] if found else "TRYAGAIN" if _GONE in str(error) else _CODES.get(type(error))
         if isinstance(error, ResponseError) and not isinstance(error, _CLUSTER) and code is None:
             raise
         advice = _ADVICE.get(code or "", "check that it runs and is reachable from here")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import pytest
 import redis
 
-from infra.process import port_is_free
-from infra.services import LocalRedis, free_port, redis_problem
+from infra.services import redis_problem
 from stream.adapters.memory import MemoryStore
 from stream.adapters.redis_store import RedisStore
+from tests.faults.cluster import Cluster
 
 HALF_LIVES = (60.0, 3600.0)
 Store = MemoryStore | RedisStore
@@ -43,40 +41,19 @@ def store(open_store: Open) -> Store:
 
 
 @pytest.fixture(scope="session")
-def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LocalRedis]]:
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two servers that share the slots of one Redis Cluster."""
     if problem := redis_problem():
         pytest.skip(problem)
-    with ExitStack() as running:
-        nodes = []
-        for name in ("first", "second"):
-            settings = {"cluster-enabled": "yes", "cluster-node-timeout": "5000"}
-            state = tmp_path_factory.mktemp("cluster")
-            nodes.append(LocalRedis(state, _bus_port(), settings=settings, name=name))
-            nodes[-1].start()
-            running.callback(nodes[-1].stop)
-        clients = [running.enter_context(redis.Redis.from_url(node.url)) for node in nodes]
-        for client, slots in zip(clients, (range(8000), range(8000, 16384)), strict=True):
-            client.execute_command("CLUSTER", "ADDSLOTS", *slots)
-        clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
-        deadline = time.monotonic() + 30
-        while any(client.cluster("INFO")["cluster_state"] != "ok" for client in clients):
-            assert time.monotonic() < deadline, "the cluster did not form"
-            time.sleep(0.05)
-        yield nodes
+    settings = {"cluster-node-timeout": "5000"}
+    with Cluster(tmp_path_factory.mktemp("cluster"), 2, appendonly=False, settings=settings) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def redis_cluster_url(redis_cluster: list[LocalRedis]) -> str:
+def redis_cluster_url(redis_cluster: Cluster) -> str:
     """The cluster, with nothing in it."""
-    for node in redis_cluster:
-        with redis.Redis.from_url(node.url) as client:
+    for master in redis_cluster.masters:
+        with redis.Redis.from_url(master.url) as client:
             client.flushall()
-    return node.url.replace("redis://", "redis+cluster://").removesuffix("/0")
-
-
-def _bus_port() -> int:
-    """A free port whose cluster bus, 10,000 above it, is free and not one the system gives to clients."""
-    while (port := free_port()) > 22_000 or not port_is_free(port + 10_000):
-        pass
-    return port
+    return redis_cluster.url.replace("redis://", "redis+cluster://")

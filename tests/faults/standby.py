@@ -49,7 +49,7 @@ class Standby:
         self._stack.enter_context(self._link)
         self._stack.enter_context(self._replica)
         deadline = time.monotonic() + _SYNCED_WITHIN
-        while self.bytes_behind() > 0:
+        while self.bytes_behind() > 0 or self._writes_its_file():
             assert time.monotonic() < deadline, f"the replica does not follow: see {self._replica.log}"
             time.sleep(0.01)
         return self
@@ -67,6 +67,12 @@ class Standby:
         if of_replica["master_link_status"] != "up" or of_master.get("slave0", {}).get("state") != "online":
             return max(said, 1)
         return max(said - int(of_replica["slave_repl_offset"]), 0)
+
+    def _writes_its_file(self) -> bool:
+        """Before its append-only file is there it neither ends in good order nor keeps anything."""
+        with redis.Redis.from_url(self._replica.url) as replica:
+            found = replica.info("persistence")
+        return bool(found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"])
 
     def cut_off(self) -> None:
         """From now on it hears nothing, and its master does not know."""

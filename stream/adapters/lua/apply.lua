@@ -70,15 +70,6 @@ for name, place in pairs({rejected = 4, copies = 5}) do
   if count > 0 then call('HINCRBY', KEYS[1], name, count) end
 end
 
--- A chunk of the journal is what one call read for one partition; its field is the last offset it covers.
-for p = 1, partitions do
-  local gone = {}
-  for _, last in ipairs(call('HKEYS', KEYS[1 + p])) do
-    if tonumber(last) <= tonumber(trimmed[p]) then gone[#gone + 1] = last end
-  end
-  if #gone > 0 then call('HDEL', KEYS[1 + p], unpack(gone)) end
-end
-
 local function read(first)
   local values = {}
   for from = 1, entities, STEP do
@@ -230,10 +221,18 @@ for i in pairs(profiles) do
 end
 if #writes > 0 then call('MSET', unpack(writes)) end
 
+-- A chunk of the journal is what one call read for one partition; its field is the last offset it covers.
 local chunks, old = {}, {}
 for p = 1, partitions do
   old[p] = replay[p] and call('HVALS', KEYS[1 + p]) or {}
   chunks[p] = concat(parts[p])
   if #parts[p] > 0 then call('HSET', KEYS[1 + p], ARGV[6 * p + 1], chunks[p]) end
+  -- Trimmed last: a journal that is empty in between is no key, and while its slot moves to another master
+  -- the script could not write it any more.
+  local gone = {}
+  for _, last in ipairs(call('HKEYS', KEYS[1 + p])) do
+    if tonumber(last) <= tonumber(trimmed[p]) then gone[#gone + 1] = last end
+  end
+  if #gone > 0 then call('HDEL', KEYS[1 + p], unpack(gone)) end
 end
 return {1, fences, trimmed, chunks, old}

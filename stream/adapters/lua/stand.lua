@@ -11,7 +11,6 @@ if call('HGET', KEYS[1], 'rebuilding') then return redis.error_reply('REBUILDING
 local passed = call('HGET', KEYS[1], 'passed') or '-1'
 if tonumber(passed) < tonumber(ARGV[3]) then return redis.error_reply('LABELSBEHIND ' .. passed) end
 local fence = tonumber(call('HGET', KEYS[1], 'standings') or '-1')
-call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[2])
 
 local function stand(key, a)
   local transaction, fraud, known_at = ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
@@ -45,7 +44,8 @@ for n = 1, #KEYS - 4 do
   local a = 6 * n - 2
   local offset = ARGV[a]
   if tonumber(offset) <= fence then
-    local journaled = call('ZRANGEBYSCORE', KEYS[2], offset, offset)[1]
+    local kept = tonumber(offset) >= tonumber(ARGV[2])
+    local journaled = kept and call('ZRANGEBYSCORE', KEYS[2], offset, offset)[1]
     standings[n] = journaled and string.sub(journaled, -1) or 'R'
   else
     standings[n] = stand(KEYS[4 + n], a)
@@ -53,4 +53,5 @@ for n = 1, #KEYS - 4 do
     call('HSET', KEYS[1], 'standings', offset)
   end
 end
+call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[2]) -- last, as in apply.lua
 return table.concat(standings)
