@@ -12,6 +12,7 @@ from stream.records import Record
 
 _BATCH = 2000
 _WAIT = 0.1  # seconds for a batch to fill
+_PASSING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)  # a leader is being chosen
 
 Progress = Callable[[str, int, int], None]
 """Called now and then with the topic, the messages read of it and how many it seemed to hold."""
@@ -265,7 +266,8 @@ def _marks(consumer: Consumer, place: TopicPartition, patience: float) -> tuple[
         try:
             return consumer.get_watermark_offsets(place, timeout=patience)
         except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() > deadline:
+            passes = error.args[0].retriable() or error.args[0].code() in _PASSING
+            if not passes or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 

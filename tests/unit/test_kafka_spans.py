@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from confluent_kafka import TopicPartition
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from stream.adapters.kafka_scan import _Reader
+from stream.adapters.kafka_scan import _marks, _Reader
 from stream.records import Record
 
 
@@ -65,3 +66,32 @@ def test_a_gap_before_the_end_keeps_its_partition_open() -> None:
     unread.discard(0)  # the end of the partition was met in the batch
     assert given(reader, (0, 5)) == []
     assert unread == {0}
+
+
+class Leaderless:
+    """A client whose partition gets its leader with the third question."""
+
+    def __init__(self, code: int) -> None:
+        self.asked = 0
+        self._code = code
+
+    def get_watermark_offsets(self, _place: TopicPartition, timeout: float) -> tuple[int, int]:
+        assert timeout > 0
+        self.asked += 1
+        if self.asked < 3:
+            raise KafkaException(KafkaError(self._code))
+        return 0, 7
+
+
+@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
+def test_a_partition_without_a_leader_is_asked_again(code: int) -> None:
+    client: Any = Leaderless(code)
+    assert _marks(client, TopicPartition("t", 0), 5.0) == (0, 7)
+    assert client.asked == 3
+
+
+def test_what_does_not_pass_is_raised_at_once() -> None:
+    client: Any = Leaderless(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(KafkaException):
+        _marks(client, TopicPartition("t", 0), 5.0)
+    assert client.asked == 1
