@@ -46,7 +46,7 @@ def why_not(name: str, *, to_serve: bool = False) -> str:
     """Why there is no such model and which is meant; empty where there is one.
 
     Args:
-        name: what was asked for.
+        name: what was asked for: one of `MODELS`, or `module:function`, which is not imported here.
         to_serve: by workers, or by what plays their work again.
 
     >>> why_not("hoeffding-tree", to_serve=True), why_not("hoefding-tree")
@@ -55,16 +55,11 @@ def why_not(name: str, *, to_serve: bool = False) -> str:
     'it is for experiments only'
     """
     names = [each for each, known in MODELS.items() if known.is_served or not to_serve]
-    if name in names:
+    if name in names or all(name.partition(":")):
         return ""
     there_are = f"there are {', '.join(names)}"
     if name in MODELS:
         return f"it is for experiments only; {there_are}"
-    if ":" in name and to_serve:
-        return (
-            "a function of your own runs in experiments only: to serve it, give it a name in "
-            f"models/registry.py and models/recipes.py; {there_are}"
-        )
     near = difflib.get_close_matches(name, names, n=1)
     return f"there is no such model; {f'did you mean {near[0]}?' if near else there_are}"
 
@@ -75,17 +70,22 @@ def build_model(
     """A new model by name: `stream.experiment.contestant.Model`, with what it has learned in its pickle.
 
     Args:
-        name: one of `MODELS`.
+        name: one of `MODELS`, or `module:function` of the user's own (`models.own`).
         genuine_rate: share of the genuine transactions that is learned, > 0, at most 1.
         seed: of a model that draws.
         spec: of the features.
 
     Raises:
         UnknownModelError: there is none of that name.
+        OwnModelError: the function is not there, or gives no model.
         MissingDependencyError: it needs a package that is not installed.
     """
     if why := why_not(name):
         raise UnknownModelError(f"model {name!r}: {why}")
+    if ":" in name:
+        from models.own import own_model  # noqa: PLC0415 - as below
+
+        return own_model(name, genuine_rate=genuine_rate)
     from models.recipes import RECIPES, Recipe  # noqa: PLC0415 - River's models take a second to import
 
     return RECIPES[name](Recipe(genuine_rate, seed, spec))

@@ -127,8 +127,12 @@ class _ExactUnpickler(pickle.Unpickler):
         Raises:
             SnapshotRefused: it is not on the list.
         """
-        if (module_name, global_name) in self._allowed:
+        if (module_name, global_name) in ALLOWED:
             return super().find_class(module_name, global_name)
+        if (module_name, global_name) in self._allowed:
+            found = super().find_class(module_name, global_name)
+            if isinstance(found, type):  # what an installation adds are the classes of a model of its own
+                return found
         if module_name.startswith("models.") and "." not in global_name:
             found = super().find_class(module_name, global_name)
             # a class that is defined there: not a function, and not what the module merely imports
@@ -136,7 +140,7 @@ class _ExactUnpickler(pickle.Unpickler):
                 return found
         raise SnapshotRefused(
             f"The model holds {module_name}.{global_name}, which is not on the list of classes that may be "
-            "loaded; if it belongs to a model of yours, add it to models.snapshot.ALLOWED."
+            "loaded; if it is a class of a model of your own, name it in the setting model_classes."
         )
 
 
@@ -150,6 +154,27 @@ def _build(payload: bytes, allowed: Collection[tuple[str, str]]) -> Any:
             f"The model cannot be built here ({type(error).__name__}: {error}); "
             "it was made by other code: publish it again from this version."
         ) from error
+
+
+def check_storable(model: object, *, allowed: Collection[tuple[str, str]] = ALLOWED) -> None:
+    """See that a model can be published, before anything is learned.
+
+    Raises:
+        SnapshotRefused: it holds what no snapshot may hold.
+    """
+    _stored(model, allowed)
+
+
+def _stored(model: object, allowed: Collection[tuple[str, str]]) -> bytes:
+    try:
+        payload = zlib.compress(pickle.dumps(model, protocol=_PICKLE_PROTOCOL), _DEFLATE)
+    except Exception as error:  # an object may raise anything while it is pickled
+        raise SnapshotRefused(
+            f"The model cannot be stored ({type(error).__name__}: {error}); a lambda or an open file is no "
+            "part of a model."
+        ) from error
+    _build(payload, allowed)
+    return payload
 
 
 def _sign(key: bytes, fixed: bytes, body: bytes | memoryview) -> bytes:
@@ -182,7 +207,7 @@ def dump(
 
     Raises:
         ValueError: the key is too short.
-        SnapshotRefused: the model holds a class that `load` would refuse.
+        SnapshotRefused: the model holds a class that `load` would refuse, or cannot be stored.
 
     >>> head = SnapshotHeader(name="card", version="card@7", next_offset=7, learned=3)
     >>> blob = dump({"weights": [1.0]}, key=b"k" * 32, header=head)
@@ -190,8 +215,7 @@ def dump(
     {'weights': [1.0]}
     """
     _check_key(key)
-    payload = zlib.compress(pickle.dumps(model, protocol=_PICKLE_PROTOCOL), _DEFLATE)
-    _build(payload, allowed)
+    payload = _stored(model, allowed)
     head = _header_encode(msgspec.structs.replace(header, format=FORMAT, river=RIVER))
     body = head + payload
     prefix = bytearray(_PREFIX.pack(MAGIC, FORMAT, bytes(32), len(head)))

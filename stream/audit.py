@@ -23,7 +23,7 @@ from stream.adapters.kafka_reader import TopicReader
 from stream.adapters.kafka_scan import Progress, read_to_end
 from stream.adapters.redis_codec import Codec
 from stream.adapters.redis_dump import Fences, Held, RedisDump, digest_of
-from stream.in_force import limits_of, new_model
+from stream.in_force import classes_of, limits_of, new_model
 from stream.messages import manifest_decoder
 from stream.records import Record
 from stream.replayed_events import NO_FEATURES
@@ -331,7 +331,9 @@ class Audit:
             if record.key != self._settings.model.encode() or record.value is None:
                 continue
             try:
-                published = opened(record.value, key, name=self._settings.model)
+                published = opened(
+                    record.value, key, name=self._settings.model, allowed=classes_of(self._settings)
+                )
             except SnapshotRefused as refusal:
                 where = f"models offset {record.offset}: {refusal.reason}"
                 self._findings.broken(6, "a model on the topic cannot be trusted; workers refuse it", where)

@@ -95,7 +95,7 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
     decision = decision_decoder.decode(raw)
     if decision.features is None:
         raise NotDecided(f"{transaction_id}: its features are neither on the topic nor in Redis")
-    name, offset = parse_version(decision.model_version) or ("", logs.labels.end + 1)
+    name, offset = parse_version(decision.model_version, settings.model) or ("", logs.labels.end + 1)
     if offset > logs.labels.end:
         raise NotDecided(
             f"{transaction_id}: was decided by {decision.model_version}, and the log of {logs.labels.end:,} "
@@ -111,6 +111,8 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
     model: Any = learner.models[name] if name else UnsupervisedModel()
     in_use = served(decision.model_version, model, policy) if name else first_model(policy)
     again = made_again(decision, in_use, policy)
+    told = _features(decision, model)
+    log_odds = log_odds_of(model, decision.features, again.score)
     at = decision.event_time.timestamp()
     return Explanation(
         decision=decision,
@@ -121,9 +123,9 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
         model_version=in_use.version,
         learned=learner.learned,
         score=again.score,
-        log_odds=model.log_odds(decision.features),
-        bias=model.bias,
-        features=_features(decision, model),
+        log_odds=log_odds,
+        bias=getattr(model, "bias", log_odds - sum(feature.contribution for feature in told)),
+        features=told,
         review_from=in_use.thresholds.review,
         decline_from=in_use.thresholds.decline,
         action=again.action,
@@ -131,6 +133,18 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
         is_same=again.score == decision.score,
         remarks=logs.remarks,
     )
+
+
+def log_odds_of(model: Any, x: dict[str, float], score: float) -> float:
+    """What the model says, or, where it is one of the user's own and has no such method, what its score is.
+
+    >>> log_odds_of(object(), {}, 0.5)
+    0.0
+    """
+    if hasattr(model, "log_odds"):
+        return float(model.log_odds(x))
+    bounded = min(max(score, 1e-12), 1.0 - 1e-12)
+    return math.log(bounded / (1.0 - bounded))
 
 
 def _features(decision: Decision, model: Any) -> list[Feature]:

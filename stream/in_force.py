@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from models.feature_spec import FeatureSpec
+from models.own import see_this_folder
 from models.registry import UnknownModelError, build_model, why_not
+from models.snapshot import ALLOWED
 from stream.admission import Limits
 from stream.policy import Policy
 from stream.settings import Settings
@@ -24,11 +26,23 @@ def new_model(settings: Settings, spec: FeatureSpec, name: str = "") -> Any:
 
     Raises:
         UnknownModelError: there is none of that name, or it is for experiments only.
+        OwnModelError: a function of the user's own is not there, or gives no model.
     """
     name = name or settings.model
     if why := why_not(name, to_serve=True):
         raise UnknownModelError(f"model = {name!r}: {why}")
     return build_model(name, genuine_rate=settings.genuine_rate, seed=settings.model_seed, spec=spec)
+
+
+def classes_of(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """The classes that a published model may be made of: those known here, and those of the user's own model.
+
+    Theirs may be defined in the working folder, which is looked into from now on.
+    """
+    own = settings.own_classes()
+    if own:
+        see_this_folder()
+    return (*ALLOWED, *own)
 
 
 def policy_of(settings: Settings) -> Policy:

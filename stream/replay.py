@@ -27,7 +27,7 @@ import msgspec
 from models.feature_spec import FeatureSpec
 from models.snapshot import SnapshotHeader, dump, load
 from stream.adapters.replay_store import DecisionFile, OrderedDueQueue, ReplayStore, StoreState
-from stream.in_force import limits_of, new_model, policy_of
+from stream.in_force import classes_of, limits_of, new_model, policy_of
 from stream.learning import Learner
 from stream.maturity import Maturity
 from stream.messages import Label, Transaction, encode
@@ -94,6 +94,7 @@ class Replay:
         self._settings = settings
         self._policy = policy_of(settings)
         self._limits = limits_of(settings)
+        self._classes = classes_of(settings)
         self._out = out
         self._every = publish_every
         self._horizon = float(settings.maturity)
@@ -118,9 +119,11 @@ class Replay:
         self._queue = OrderedDueQueue(state.due if state else ())
         self._outlet = Outlet(self.counts, self._on_label)
         self._outlet.decisions = list(state.unfollowed) if state else []
-        model: Any = load(state.model, key=key)[1] if state else new_model(settings, spec)
+        model: Any = (
+            load(state.model, key=key, allowed=self._classes)[1] if state else new_model(settings, spec)
+        )
         if state and state.in_use is not None:
-            header, copied = load(state.in_use, key=key)
+            header, copied = load(state.in_use, key=key, allowed=self._classes)
             self._published = (header.version, copied)
         self._pipeline = EventTimePipeline(
             store=self._store,
@@ -331,7 +334,7 @@ class Replay:
         header = SnapshotHeader(
             name=self._settings.model, version=version, next_offset=offset, learned=self.counts.learned
         )
-        return dump(model, key=key, header=header)
+        return dump(model, key=key, header=header, allowed=self._classes)
 
 
 def _milliseconds(time: float) -> int:

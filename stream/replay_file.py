@@ -32,8 +32,9 @@ from stream.wiring import feature_spec
 Progress = Callable[[str, int, int | None, float], None]  # stage, done, in all, event time
 
 DECIDING: Final = (
-    "model", "model_seed", "genuine_rate", "maturity", "label_wait", "decision_ttl", "policy", "review_share",
-    "decline_share", "review_cost", "decline_cost", "max_event_bytes", "future_tolerance", "card_numbers",
+    "model", "model_seed", "genuine_rate", "maturity", "label_wait", "decision_ttl", "policy",
+    "review_share", "decline_share", "review_cost", "decline_cost", "max_event_bytes", "future_tolerance",
+    "card_numbers",
 )  # fmt: skip
 """The settings that an output is a function of."""
 

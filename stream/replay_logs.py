@@ -163,16 +163,23 @@ class RebuiltModels:
             self.learned += 1
 
 
-def parse_version(version: str) -> tuple[str, int] | None:
+def parse_version(version: str, in_force: str = "default") -> tuple[str, int] | None:
     """A model's name and how many labels of the log it has seen; -1 before the first; None for no model's.
+
+    Args:
+        version: as decisions name it.
+        in_force: the setting `model`: a function is taken from there, and never from what a topic says.
 
     >>> parse_version("hoeffding-tree@42"), parse_version("unsupervised-1"), parse_version("mine@42")
     (('hoeffding-tree', 42), ('', -1), None)
+    >>> parse_version("mine:model@42", in_force="mine:model"), parse_version("os:abort@42")
+    (('mine:model', 42), None)
     """
     if version.startswith("unsupervised-"):
         return "", -1
     name, _, offset = version.rpartition("@")
-    return None if why_not(name, to_serve=True) or not offset.isdigit() else (name, int(offset))
+    is_known = name == in_force if ":" in name else not why_not(name, to_serve=True)
+    return (name, int(offset)) if is_known and offset.isdigit() else None
 
 
 class Places:

@@ -128,7 +128,7 @@ class _Rebuild:
         self._spool.flush()
         found.versions = len(self._versions)
         for version in self._versions:
-            name, offset = parse_version(version) or ("", logs.labels.end + 1)
+            name, offset = parse_version(version, self._settings.model) or ("", logs.labels.end + 1)
             if offset <= logs.labels.end:
                 self._coming.append((offset, version, name))
             else:

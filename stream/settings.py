@@ -141,6 +141,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "default"
     model_seed: Annotated[int, Meta(ge=0, description="of a model that draws: that of the experiment")] = 1
+    model_classes: Annotated[
+        str,
+        _about(
+            "with model = module:function: classes it is made of (module.Class, comma separated), beside "
+            "those of the models that riverwatch knows"
+        ),
+    ] = ""
     model_key: Annotated[Secret, _about("signs model snapshots; at least 32 characters")] = Secret("")
     model_key_file: Annotated[str, _about("a file that holds the model key")] = ""
     model_blob_dir: Annotated[
@@ -186,6 +193,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def topic(self, name: str) -> str:
         """The full name of a topic."""
         return self.topic_prefix + name
+
+    def own_classes(self) -> tuple[tuple[str, str], ...]:
+        """The classes of a model of the installation's own: module and name of each.
+
+        Raises:
+            SettingsError: one of them is no class's full name.
+        """
+        found = []
+        for text in filter(None, map(str.strip, self.model_classes.split(","))):
+            module, _, name = text.rpartition(".")
+            if not all(map(str.isidentifier, text.split("."))) or not module:
+                raise SettingsError(
+                    f"model_classes: '{text}' is no class: write module.Class, comma separated"
+                )
+            found.append((module, name))
+        return tuple(found)
 
     def group(self, name: str) -> str:
         """The full name of a consumer group."""
@@ -304,6 +327,7 @@ def load(
     settings = Settings(**values)
     if why := why_not(settings.model, to_serve=True):
         raise SettingsError(f"model = {settings.model!r} ({sources['model']}): {why}")
+    settings.own_classes()
     if settings.decision_log == "disk" and not settings.features_in_scores:
         raise SettingsError(
             f"decision_log = disk ({sources['decision_log']}) is filled from the topic scores, and "

@@ -10,15 +10,16 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
-from models.snapshot import SnapshotRefused, load
+from models.snapshot import ALLOWED, SnapshotRefused, load
 from stream.adapters.kafka_client import confluent
+from stream.in_force import classes_of
 from stream.messages import ModelManifest, encode, manifest_decoder
 from stream.ports import DependencyDown, Message, Outbox
 from stream.settings import Settings
@@ -60,13 +61,16 @@ def publish(outbox: Outbox, topic: str, manifest: ModelManifest, blob: bytes, bl
     outbox.send([Message(topic, manifest.name.encode(), encode(manifest))])
 
 
-def opened(value: bytes, key: bytes, *, name: str) -> Published:
+def opened(
+    value: bytes, key: bytes, *, name: str, allowed: Collection[tuple[str, str]] = ALLOWED
+) -> Published:
     """The model of a message.
 
     Args:
         value: of the message.
         key: that models are signed with.
         name: of the model: another's is not taken for it.
+        allowed: the classes it may be made of.
 
     Raises:
         SnapshotRefused: it is not to be trusted.
@@ -87,7 +91,7 @@ def opened(value: bytes, key: bytes, *, name: str) -> Published:
             ) from error
     if hashlib.sha256(blob).hexdigest() != manifest.sha256:
         raise SnapshotRefused(f"model {manifest.version}: the snapshot is not the one its manifest names")
-    header, model = load(blob, key=key)
+    header, model = load(blob, key=key, allowed=allowed)
     if header.name != name:
         raise SnapshotRefused(
             f"model {manifest.version}: the snapshot holds {header.name}, and these workers run {name} (the "
@@ -133,7 +137,7 @@ class ModelTopic:
                 values = [value for value in self._range(start, high) if value is not None]
                 for value in reversed(values):
                     try:
-                        return opened(value, self._settings.signing_key(), name=self._key.decode()), refused
+                        return self.opened(value), refused
                     except SnapshotRefused as refusal:
                         refused.append(refusal.reason)
         except KafkaException as error:
@@ -141,6 +145,15 @@ class ModelTopic:
                 f"Kafka ({self._settings.kafka_bootstrap}): {error.args[0].str()}"
             ) from error
         return None, refused
+
+    def opened(self, value: bytes) -> Published:
+        """The model of one of its messages.
+
+        Raises:
+            SnapshotRefused: it is not to be trusted.
+        """
+        settings = self._settings
+        return opened(value, settings.signing_key(), name=self._key.decode(), allowed=classes_of(settings))
 
     def poll(self, timeout: float) -> list[bytes]:
         """New messages of the model, the latest last."""
@@ -215,7 +228,7 @@ class ModelFollower:
                 self._stop.wait(1.0)
             while not self._stop.is_set():
                 for value in topic.poll(0.2)[-1:]:
-                    self._take(value)
+                    self._take(topic, value)
         finally:
             topic.close()
 
@@ -232,9 +245,9 @@ class ModelFollower:
         self._ready.set()
         return True
 
-    def _take(self, value: bytes) -> None:
+    def _take(self, topic: ModelTopic, value: bytes) -> None:
         try:
-            self._use(opened(value, self._settings.signing_key(), name=self._name))
+            self._use(topic.opened(value))
         except SnapshotRefused as refusal:
             self._refuse(refusal.reason)
 

@@ -21,6 +21,7 @@ from stream.settings import Settings
     "shards",
     "partitions",
     "model",
+    "model_classes",
     "model_key_file",
     "model_blob_dir",
     "features_file",

@@ -67,6 +67,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     "partitions",
     "batch_size",
     "model",
+    "model_classes",
     "model_seed",
     "model_key_file",
     "features_file",

@@ -32,6 +32,7 @@ COLOURS = {"holds": "green", "broken": "red", "not judged": "yellow"}
     "shards",
     "partitions",
     "model",
+    "model_classes",
     "model_seed",
     "model_key_file",
     "model_blob_dir",

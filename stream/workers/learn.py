@@ -13,14 +13,14 @@ from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 from models.feature_spec import FeatureSpec
-from models.snapshot import SnapshotHeader, dump
+from models.snapshot import SnapshotHeader, SnapshotRefused, check_storable, dump
 from stream.adapters.kafka_admin import committed
 from stream.adapters.kafka_client import faust_credentials
 from stream.adapters.kafka_models import ModelTopic, publish
 from stream.adapters.kafka_reader import TopicReader
 from stream.adapters.kafka_scan import TopicUnreadableError
 from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
-from stream.in_force import limits_of, new_model
+from stream.in_force import classes_of, limits_of, new_model
 from stream.late_model import Late, learned_late
 from stream.learning import Learner
 from stream.maturity import DueQueue, Maturity
@@ -58,6 +58,9 @@ class LearnWorker:
         self._spec = spec
         self._reached = reached
         self._key = settings.signing_key()
+        self._classes = classes_of(settings)
+        # What cannot be built or published is said at the start, not when labels wait for it.
+        check_storable(new_model(settings, spec), allowed=self._classes)
         self._learner: Learner | None = None
 
     def take_over(self, acknowledged: int = 0) -> int:
@@ -171,7 +174,10 @@ class LearnWorker:
             learned=learner.learned,
             event_time=learner.event_time,
         )
-        blob = dump(learner.model, key=self._key, header=header)
+        try:
+            blob = dump(learner.model, key=self._key, header=header, allowed=self._classes)
+        except SnapshotRefused as refusal:  # a model of one's own may come to hold what it did not at first
+            raise Retry(f"the snapshot was not written: {refusal.reason}") from refusal
         self._reached("snapshot-written")
         manifest = ModelManifest(
             name=settings.model,

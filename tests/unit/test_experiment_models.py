@@ -12,10 +12,11 @@ from river import anomaly, tree
 from models.evaluate import average_precision, expected_calibration_error
 from models.feature_spec import DEFAULT_SPEC, EntitySpec, FeatureSpec, SpecError
 from models.glossary import MEANINGS, check_crosses, features_listed
+from models.own import OwnModelError, own_model
 from models.pool import Pool
 from models.registry import MODELS, UnknownModelError, build_model
 from models.wrapped import Filled, WrappedModel
-from stream.experiment.choose import ModelChoiceError, choose_models, own_model
+from stream.experiment.choose import choose_models
 from stream.experiment.feature_cost import prices
 from stream.learning import is_chosen
 from stream.policy import Policy
@@ -150,7 +151,7 @@ def test_function_of_ones_own_is_wrapped_unless_it_is_a_whole_model(
     monkeypatch.chdir(tmp_path)
     assert isinstance(own_model("my_models_here:plain", genuine_rate=0.1), WrappedModel)
     assert not isinstance(own_model("my_models_here:whole", genuine_rate=0.1), WrappedModel)
-    with pytest.raises(ModelChoiceError, match="raised RuntimeError: no weights"):
+    with pytest.raises(OwnModelError, match="raised RuntimeError: no weights"):
         own_model("my_models_here:failing", genuine_rate=0.1)
 
 

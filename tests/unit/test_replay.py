@@ -367,7 +367,7 @@ def test_bad_input_is_one_line_that_names_it(
     ("arguments", "code", "said"),
     [
         (["simulated:0", "--out", "x"], 1, "write simulated:N"),
-        (["simulated:5", "--out", "x", "--model", "defualt"], 1, "model 'defualt' is unknown"),
+        (["simulated:5", "--out", "x", "--model", "defualt"], 1, "model = 'defualt' (flag): there is no"),
         (["simulated:5", "--out", "nowhere/x"], 1, "--out nowhere/x: No such file or directory"),
         (["simulated:5"], 2, "--out FILE: say where the decisions go"),
         ([], 2, "name DATA, or --topics"),

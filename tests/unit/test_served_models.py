@@ -8,12 +8,16 @@ import math
 import pickle
 import subprocess
 import sys
+import zlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from models import snapshot
 from models.feature_spec import DEFAULT_SPEC, FeatureSpec
 from models.recipes import RECIPES
 from models.registry import MODELS, UnknownModelError, build_model, why_not
@@ -23,13 +27,15 @@ from stream.adapters.kafka_models import opened
 from stream.experiment.choose import choose_models
 from stream.experiment.contestant import Contestant
 from stream.experiment.engine import Engine, EngineSettings
-from stream.in_force import new_model
+from stream.in_force import classes_of, new_model
 from stream.messages import ModelManifest, encode
 from stream.policy import Policy
+from stream.replay_logs import parse_version
 from stream.replay_source import open_replay_source
 from stream.serving import served
-from stream.settings import Settings, SettingsError
+from stream.settings import Secret, Settings, SettingsError
 from stream.settings import load as load_settings
+from stream.workers.learn import LearnWorker
 
 KEY = bytes(range(32))
 RIPE = 2400  # examples after which the default model is ready in this small world
@@ -274,7 +280,7 @@ def test_seed_of_the_settings_is_that_of_the_model() -> None:
         ("hoefding-tree", "there is no such model; did you mean hoeffding-tree?"),
         ("xgboost9000", "there is no such model; there are default, logistic, "),
         ("batch-boosting", "it is for experiments only; there are default, logistic, "),
-        ("mine:model", "a function of your own runs in experiments only: "),
+        ("mine:", "there is no such model; "),
     ],
 )
 def test_model_that_cannot_be_served_is_told_in_one_line_with_where_it_was_set(
@@ -299,3 +305,79 @@ def test_experiment_tells_an_unknown_model_with_its_option() -> None:
     with pytest.raises(UnknownModelError, match=r"^--model defalt: there is no such .* mean default\?"):
         choose_models(("defalt",), genuine_rate=0.1, seed=1, spec=DEFAULT_SPEC, policy=Policy())
     assert not why_not("batch-boosting")
+
+
+# ---- models of one's own
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module in the working folder, as a user would write it; its name."""
+    name = f"mine_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(
+        "from river import compose, linear_model, naive_bayes, optim, preprocessing\n"
+        "from models.wrapped import Filled\n"
+        "class Halved(preprocessing.StandardScaler):\n"
+        "    def transform_one(self, x):\n"
+        "        return {k: v / 2 for k, v in super().transform_one(x).items()}\n"
+        "def known():\n"
+        "    return compose.Pipeline(Filled(), preprocessing.StandardScaler(),\n"
+        "                            linear_model.LogisticRegression(optim.Adam(0.01)))\n"
+        "def own():\n"
+        "    return compose.Pipeline(Filled(), Halved(), linear_model.LogisticRegression())\n"
+        "def open_ended():\n"
+        "    model = known()\n"
+        "    model.hook = lambda x: x\n"
+        "    return model\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    yield name
+    sys.path[:] = before
+    sys.modules.pop(name, None)
+
+
+def test_function_of_ones_own_is_served_with_the_classes_that_are_named(mine: str) -> None:
+    for function, classes in (("known", ""), ("own", f"{mine}.Halved")):
+        settings = load_settings(
+            {"model": f"{mine}:{function}", "model_classes": classes, "genuine_rate": 0.5}, {}
+        ).settings
+        model = new_model(settings, DEFAULT_SPEC)
+        for x, y in examples()[:300]:
+            model.learn_one(x, y)
+        allowed = classes_of(settings)
+        blob = dump(model, key=KEY, header=header(settings.model), allowed=allowed)
+        sys.modules.pop(mine)  # a score worker has not imported it
+        copy = load(blob, key=KEY, allowed=allowed)[1]
+        for x, y in examples()[300:500]:
+            assert copy.score_one(x).hex() == model.score_one(x).hex()
+            model.learn_one(x, y)
+            copy.learn_one(x, y)
+
+
+def test_learner_refuses_at_its_start_what_it_could_not_publish(mine: str) -> None:
+    for function, said in (("own", rf"{mine}\.Halved, .* setting model_classes"), ("open_ended", "lambda")):
+        settings = Settings(model=f"{mine}:{function}", model_key=Secret("k" * 32))
+        ports: Any = None
+        with pytest.raises(SnapshotRefused, match=said):
+            LearnWorker(settings, ports, DEFAULT_SPEC, lambda _: None)
+
+
+def test_only_classes_may_be_named_beside_the_known_ones() -> None:
+    settings = load_settings({"model_classes": "decimal.Decimal, os.system"}, {}).settings
+    assert settings.own_classes() == (("decimal", "Decimal"), ("os", "system"))
+    head = msgspec.json.encode(header("default"))
+    payload = zlib.compress(b"cos\nsystem\n(S'exit 0'\ntR.")
+    unsigned = snapshot._PREFIX.pack(snapshot.MAGIC, snapshot.FORMAT, bytes(32), len(head))
+    signed = unsigned[:10] + snapshot._sign(KEY, unsigned, head + payload) + unsigned[42:]
+    with pytest.raises(SnapshotRefused, match=r"system, which is not on the list"):
+        load(signed + head + payload, key=KEY, allowed=classes_of(settings))
+    for text in ("Decimal", "os.sys tem", "os..path"):
+        with pytest.raises(SettingsError, match="is no class: write module"):
+            load_settings({"model_classes": text}, {})
+
+
+def test_no_function_is_imported_because_a_topic_names_it() -> None:
+    assert parse_version("os:abort@3", "default") is None
+    assert parse_version("os:abort@3", "mine:model") is None
+    assert parse_version("mine:model@3", "mine:model") == ("mine:model", 3)
