@@ -200,7 +200,7 @@ class _Once:
     def _learned_to(self) -> int:
         """The first label that the newest trusted model has not learned: the learner goes on from there.
 
-        A model that is new here learns all that is acknowledged first (`stream.late_model`).
+        A model that is new here, or far behind, learns all that is acknowledged first (`stream.late_model`).
         """
         settings = self._settings
         topic = ModelTopic(settings, name=settings.model)
@@ -208,11 +208,12 @@ class _Once:
             newest, refused = topic.latest()
         finally:
             topic.close()
-        if newest is not None:
-            return newest.manifest.next_offset
-        return (
-            0 if refused else committed(settings, settings.group("learn"), settings.topic("labels"), [0])[0]
-        )
+        if newest is None and refused:
+            return 0
+        done = committed(settings, settings.group("learn"), settings.topic("labels"), [0])[0]
+        learned_to = newest.manifest.next_offset if newest else 0
+        is_near = newest is not None and learned_to + JOURNAL_KEPT >= done
+        return learned_to if is_near else done
 
     def _tail(self, done: Mapping[int, int]) -> dict[tuple[int, int], str | None]:
         """The events that are not acknowledged, and whose they are."""

@@ -22,7 +22,7 @@ from stream.adapters.kafka_scan import TopicUnreadableError
 from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.in_force import classes_of, limits_of, new_model
 from stream.late_model import Late, learned_late
-from stream.learning import Learner
+from stream.learning import JOURNAL_KEPT, Learner
 from stream.maturity import DueQueue, Maturity
 from stream.messages import ModelManifest
 from stream.ports import Clock, DecisionLog, LabelsBehind, LabelStore, Outbox
@@ -66,7 +66,8 @@ class LearnWorker:
     def take_over(self, acknowledged: int = 0) -> int:
         """Go on from the newest snapshot; returns the first label it has not learned.
 
-        Where the model has none though labels are acknowledged (it is new here), it learns from the logs.
+        Where labels are acknowledged and the model has none (it is new here), or one so far behind that Redis
+        does not remember how the labels since then stood, it learns from the logs.
 
         Args:
             acknowledged: labels below it were learned, by this model or by another.
@@ -83,16 +84,15 @@ class LearnWorker:
             topic.close()
         for reason in refused:
             logger.error("MODEL REFUSED, an older one is taken: %s", reason)
-        manifest = newest.manifest if newest else None
+        if acknowledged and newest is None and refused:
+            raise Retry(
+                f"labels are acknowledged to {acknowledged}, and no model on {settings.topic('models')} can "
+                "be trusted: is RIVERWATCH_MODEL_KEY the one that signed it? Until then nothing is learned"
+            )
         late = None
-        if manifest is None and acknowledged:
-            if refused:
-                raise Retry(
-                    f"labels are acknowledged to {acknowledged}, and no model on {settings.topic('models')} "
-                    "can be trusted: is RIVERWATCH_MODEL_KEY the one that signed it? Until then nothing is "
-                    "learned"
-                )
-            late = self._learned_late(acknowledged)
+        if (newest.manifest.next_offset + JOURNAL_KEPT if newest else 0) < acknowledged:
+            late, newest = self._learned_late(acknowledged), None
+        manifest = newest.manifest if newest else None
         knowledge = manifest.event_time.timestamp() if manifest and manifest.event_time else None
         self._learner = Learner(
             model=newest.model if newest else late.model if late else new_model(settings, self._spec),
@@ -119,7 +119,8 @@ class LearnWorker:
         """The model after the labels that another has learned, or this one whose snapshots are gone."""
         settings = self._settings
         logger.warning(
-            "labels are acknowledged to %d, and %s holds no model %s: it learns them from the logs",
+            "labels are acknowledged to %d, and %s holds no model %s that is near: it learns them from the "
+            "logs",
             acknowledged,
             settings.topic("models"),
             settings.model,

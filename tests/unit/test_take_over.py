@@ -1,0 +1,99 @@
+"""From where a learner goes on: its snapshot, or the logs, or nowhere."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from models.feature_spec import DEFAULT_SPEC
+from models.registry import build_model
+from stream.adapters.kafka_models import Published, opened
+from stream.adapters.memory import MemoryOutbox, MemoryStore
+from stream.handling import Retry
+from stream.late_model import Late
+from stream.learning import JOURNAL_KEPT
+from stream.messages import ModelManifest
+from stream.settings import Secret, Settings
+from stream.workers import learn
+from stream.workers.learn import LearnPorts, LearnWorker
+
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
+SETTINGS = Settings(model="river-pipeline", model_key=Secret("k" * 32))
+
+
+def published(next_offset: int) -> Published:
+    manifest = ModelManifest(
+        name=SETTINGS.model,
+        version=f"{SETTINGS.model}@{next_offset}",
+        next_offset=next_offset,
+        learned=3,
+        created_at=NOW,
+        event_time=None,
+        sha256=hashlib.sha256(b"").hexdigest(),
+        size=0,
+    )
+    return Published(manifest, build_model(SETTINGS.model))
+
+
+class World:
+    """What a learner finds when it takes over."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, newest: Published | None, refused: list[str]) -> None:
+        self.learned_late: list[int] = []
+        self.outbox = MemoryOutbox()
+
+        class Topic:
+            def __init__(self, _: Settings, *, name: str) -> None:
+                assert name == SETTINGS.model
+
+            def latest(self) -> tuple[Published | None, list[str]]:
+                return newest, refused
+
+            def close(self) -> None: ...
+
+        def late(_: Settings, until: int) -> Late:
+            self.learned_late.append(until)
+            return Late(build_model(SETTINGS.model), 7, [])
+
+        monkeypatch.setattr(learn, "ModelTopic", Topic)
+        monkeypatch.setattr(learn, "learned_late", late)
+        store, unused = MemoryStore(len(DEFAULT_SPEC.half_lives)), None
+        ports: Any = LearnPorts(store, store, unused, self.outbox, lambda: NOW, unused)  # type: ignore[arg-type] # neither is asked here
+        self.worker = LearnWorker(SETTINGS, ports, DEFAULT_SPEC, lambda _: None)
+
+
+def test_learner_goes_on_from_its_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    for acknowledged in (0, 40, 42, 42 + JOURNAL_KEPT):
+        world = World(monkeypatch, published(42), ["a newer one is forged"])
+        assert world.worker.take_over(acknowledged) == 42
+        assert not world.learned_late
+        assert not world.outbox.sent
+
+
+def test_first_learner_of_an_installation_begins_at_the_first_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, None, [])
+    assert world.worker.take_over(0) == 0
+    assert not world.learned_late
+
+
+@pytest.mark.parametrize("newest", [None, published(42)])
+def test_model_that_is_new_or_far_behind_learns_the_logs_and_is_published_at_once(
+    monkeypatch: pytest.MonkeyPatch, newest: Published | None
+) -> None:
+    acknowledged = 43 + JOURNAL_KEPT
+    world = World(monkeypatch, newest, [])
+    assert world.worker.take_over(acknowledged) == acknowledged
+    assert world.learned_late == [acknowledged]
+    [message] = world.outbox.sent
+    found = opened(message.value or b"", SETTINGS.signing_key(), name=SETTINGS.model).manifest
+    assert (found.next_offset, found.learned) == (acknowledged, 7)
+
+
+def test_learner_that_can_trust_no_snapshot_learns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, None, ["signed with another key"])
+    with pytest.raises(Retry, match=r"acknowledged to 50, .* is RIVERWATCH_MODEL_KEY the one"):
+        world.worker.take_over(50)
+    assert not world.learned_late
