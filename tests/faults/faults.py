@@ -15,13 +15,15 @@ import msgspec
 from models.snapshot import SnapshotHeader, dump
 from stream.adapters.kafka_models import opened
 from stream.messages import Label, ModelManifest, encode, manifest_decoder
+from tests.faults.cluster import slots_of
 from tests.faults.schedule import Step
-from tests.faults.site import SESSION, NotHealedError, Site, Slot
+from tests.faults.site import NODE_TIMEOUT, SESSION, NotHealedError, Site, Slot
 
 TAKEN_OVER = "worker killed -> first decision on its partitions by another"
 RESTARTED = "worker killed, restarted under its name -> first decision on its partitions"
 BROKER_BACK = "broker back -> first decision"
 REDIS_BACK = "Redis back -> first decision"
+PROMOTED = "a replica that lacks a second in its place -> first decision"
 ANOTHER_KEY = b"another key, another key, another key"
 _FULL = "its memory is full"
 _REFUSED = "MODEL REFUSED, the last good one goes on"
@@ -192,6 +194,44 @@ class Faults:
         time.sleep(seconds)
         self._site.redis.start()
         self._back(REDIS_BACK, down + 0.3, time.time())
+
+    def redis_failed_over(self, _: Step, chance: Random) -> None:
+        """To a replica that has not heard the last second; workers have waited for it, so nothing left."""
+        site = self._site
+        standby = site.standby
+        assert standby is not None
+        standby.cut_off()
+        time.sleep(chance.uniform(0.7, 1.3))
+        unheard = standby.bytes_behind()
+        assert unheard > 0, "the replica has heard everything: the fault proves nothing"
+        site.fail_over()
+        back = time.time()
+        site.follow()
+        self._back(PROMOTED, back, back)
+        site.tally.faults["kill -9 of Redis"] += 1
+        site.tally.faults["bytes that a failover lost"] += unheard
+
+    def slot_moved(self, _: Step, chance: Random) -> None:
+        """To another master, some keys at a time: what lives in it waits, and is nowhere done by halves."""
+        site = self._site
+        slot = chance.choice(slots_of(site.settings.redis_prefix, range(site.settings.shards)))
+        other = (site.cluster.owner(slot) + chance.choice((1, 2))) % len(site.cluster.masters)
+        moved = site.cluster.move(slot, other, pause=0.02)
+        assert moved > 0, "the slot held nothing: the fault proves nothing"
+        self._back("a slot has moved -> first decision", time.time(), time.time())
+        site.tally.faults["keys moved"] += moved
+
+    def master_killed(self, _: Step, chance: Random) -> None:
+        """`kill -9`, and back before the others have noticed or after."""
+        site = self._site
+        master = chance.choice(site.cluster.masters)
+        master.kill()
+        down = time.time()
+        time.sleep(chance.choice((0.5, NODE_TIMEOUT + 2.0)))
+        master.start()
+        site.until(site.cluster.is_ok, 60, "the cluster is not whole again")
+        self._back("the cluster is whole again -> first decision", down + 0.3, time.time())
+        site.tally.faults["kill -9 of Redis"] += 1
 
     def redis_full(self, _: Step, __: Random) -> None:
         """Its memory is full and nothing is evicted; then there is room again."""

@@ -3,6 +3,8 @@
     python -m tests.faults.run --seed 7                      # the long one, some quarter of an hour
     python -m tests.faults.run --plan each --events 100000   # every fault once, four minutes
     python -m tests.faults.run --plan short --events 15000   # about a minute
+    python -m tests.faults.run --plan failover --events 60000 --rate 1000   # Redis with a replica
+    python -m tests.faults.run --plan cluster --events 60000 --rate 1000    # three masters, slots move
 
 The seed gives the schedule and the traffic. Exit code 1 when a promise was broken or something did not heal.
 """
@@ -24,13 +26,14 @@ import msgspec
 from stream.audit import Audit
 from tests.faults.faults import Faults
 from tests.faults.report import Outcome, as_markdown, outcome
-from tests.faults.schedule import EACH, LONG, SHORT, Step, schedule
-from tests.faults.site import NotHealedError, Site
+from tests.faults.schedule import CLUSTER, EACH, FAILOVER, LONG, SHORT, Step, schedule
+from tests.faults.site import Kind, NotHealedError, Site
 from tests.faults.traffic import shape_of
 
-PLANS = {"short": SHORT, "each": EACH, "long": LONG}
+PLANS = {"short": SHORT, "each": EACH, "long": LONG, "failover": FAILOVER, "cluster": CLUSTER}
+STORES: dict[str, Kind] = {"failover": "replicated", "cluster": "cluster"}
 # A run sends so much more while faults are healed, and its event time must not run into the future.
-STRETCH = {"short": 6.0, "each": 6.0, "long": 2.0}
+STRETCH = {"failover": 6.0, "cluster": 6.0, "short": 6.0, "each": 6.0, "long": 2.0}
 
 
 def run(
@@ -43,6 +46,7 @@ def run(
     stretch: float,
     command: str,
     fsync: Literal["always", "everysec"] = "always",
+    store: Kind = "one",
     say: Callable[[str], None],
 ) -> Outcome:
     """Do the steps one after the other, spread over the events, and judge.
@@ -55,7 +59,7 @@ def run(
     def told(text: str) -> None:
         say(f"{time.monotonic() - began:6.1f} s  {text}")
 
-    with Site(folder, fsync=fsync) as site:
+    with Site(folder, fsync=fsync, store=store) as site:
         site.open(shape_of(seed, int(events * stretch)), rate)
         faults = Faults(site)
         told(f"steady at {rate:,.0f} events/s")
@@ -104,6 +108,7 @@ def main() -> int:
             stretch=STRETCH[chosen.plan],
             command=command,
             fsync=chosen.fsync,
+            store=STORES.get(chosen.plan, "one"),
             say=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201 - a report
         )
     except NotHealedError as error:

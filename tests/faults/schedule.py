@@ -59,6 +59,18 @@ LONG: Final = {
 }
 """`crash points` kills three workers at random moments, and two at their points."""
 
+FAILOVER: Final = {"redis failed over": 5, "score worker killed": 1, "learner killed": 1}
+"""On a site whose Redis has a replica."""
+
+CLUSTER: Final = {
+    "slot moved": 6,
+    "master killed": 4,
+    "score worker killed": 1,
+    "crash points": 2,
+    "learner killed": 1,
+}
+"""On a site with a Redis Cluster."""
+
 EACH: Final = dict.fromkeys(LONG, 1)
 """Every fault once: some four minutes."""
 

@@ -22,13 +22,17 @@ from infra.services import ApacheKafka, LocalRedis
 from stream.adapters.kafka_client import confluent
 from stream.adapters.kafka_reader import TopicReader
 from stream.settings import Settings, load
+from tests.faults.cluster import Cluster
 from tests.faults.proxy import Proxy
+from tests.faults.standby import Standby
 from tests.faults.traffic import Shape, Traffic
 from tests.faults.watch import Watch
 from tests.integration.conftest import KEY, Installation
 
 SESSION = 6.0
 PARTITIONS = 6
+NODE_TIMEOUT = 2.0  # seconds without a word after which a master of the cluster is taken for gone
+Kind = Literal["one", "replicated", "cluster"]
 _HELD = re.compile(r"scoring \S+, partitions ([\d, ]+)")
 
 
@@ -86,13 +90,23 @@ class Site:
     Args:
         folder: data and logs.
         fsync: how Redis keeps its append-only file.
+        store: one Redis, one and a replica that workers wait for, or a Redis Cluster of three masters.
     """
 
-    def __init__(self, folder: Path, *, fsync: Literal["always", "everysec"] = "always") -> None:
+    def __init__(
+        self, folder: Path, *, fsync: Literal["always", "everysec"] = "always", store: Kind = "one"
+    ) -> None:
         self.folder = folder
+        self._fsync: Literal["always", "everysec"] = fsync
+        self._kind = store
+        self._standbys = 0
+        self.standby: Standby | None = None
         self.kafka = ApacheKafka(folder)
         self.redis = LocalRedis(folder, appendonly=True, appendfsync=fsync, ready_within=120.0)
         self.proxy = Proxy(self.redis.port)
+        self.cluster = Cluster(
+            folder, 3, appendonly=True, settings={"cluster-node-timeout": f"{NODE_TIMEOUT * 1000:.0f}"}
+        )
         self.tally = Tally()
         self.slots: list[Slot] = []
         self._stack = ExitStack()
@@ -106,12 +120,17 @@ class Site:
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.kafka)
-        self._stack.enter_context(self.redis)
-        self._stack.enter_context(self.proxy)
+        if self._kind == "cluster":
+            self._stack.enter_context(self.cluster)
+        else:
+            self._stack.enter_context(self.redis)
+            self._stack.enter_context(self.proxy)
+        if self._kind == "replicated":
+            self.follow()
         self.settings = load(
             {
                 "kafka_bootstrap": self.kafka.bootstrap,
-                "redis_url": self.redis.url,
+                **self._store_settings(),
                 "model_key": KEY,
                 "partitions": PARTITIONS,
                 "session_timeout": SESSION,
@@ -135,6 +154,11 @@ class Site:
             self._supervisor.join()
         self.installation.close()
         self._stack.close()
+
+    def _store_settings(self) -> dict[str, object]:
+        if self._kind == "cluster":
+            return {"redis_url": self.cluster.url, "redis_cluster": True, "shards": 16}
+        return {"redis_url": self.redis.url, "redis_replicas": int(self._kind == "replicated")}
 
     def _allow_large_events(self) -> None:
         """Let 2 MB into the topic: that it is refused is the worker's task here, not the broker's."""
@@ -226,7 +250,7 @@ class Site:
         changed: dict[str, object] = {}
         if slot.is_static:
             changed["instance_id"] = slot.name
-        if slot.proxied:
+        if slot.proxied and self._kind != "cluster":  # there a client goes where the cluster sends it
             changed["redis_url"] = f"redis://{HOST}:{self.proxy.port}/0"
         if slot.armed:
             changed["crash_at"] = slot.armed
@@ -295,6 +319,20 @@ class Site:
         """How many messages a topic holds."""
         with TopicReader(self.settings, self.settings.topic(topic)) as reader:
             return sum(high - low for low, high in reader.bounds().values())
+
+    def follow(self) -> Standby:
+        """Give Redis a replica that has all it has."""
+        self._standbys += 1
+        name = f"redis-standby-{self._standbys}"
+        self.standby = Standby(self.folder, self.redis, fsync=self._fsync, name=name)
+        return self._stack.enter_context(self.standby)
+
+    def fail_over(self) -> None:
+        """End Redis with `kill -9` and put its replica in its place."""
+        assert self.standby is not None
+        self.redis = self.standby.promoted()
+        self.standby = None
+        self._stack.callback(self.redis.stop)
 
     def redis_client(self) -> redis.Redis:
         """Straight to the server."""

@@ -12,7 +12,7 @@ from stream.crash_points import LEARN, SCORE
 from tests.faults.faults import Faults
 from tests.faults.report import as_markdown
 from tests.faults.run import STRETCH, run
-from tests.faults.schedule import LONG, SHORT, schedule
+from tests.faults.schedule import CLUSTER, FAILOVER, LONG, SHORT, schedule
 from tests.faults.traffic import Shape, shape_of
 
 SEED = int(os.environ.get("RIVERWATCH_TEST_SEED", "7"))
@@ -35,7 +35,9 @@ def test_long_schedule_holds_what_the_figures_ask_for() -> None:
     points = [step.points for step in steps if step.name == "crash points"]
     assert {score for score, _ in points} == set(SCORE)
     assert {learn for _, learn in points} == set(LEARN)
-    assert all(callable(getattr(Faults, name.replace(" ", "_"))) for name in {*LONG, *SHORT})
+    assert all(
+        callable(getattr(Faults, name.replace(" ", "_"))) for name in {*LONG, *SHORT, *FAILOVER, *CLUSTER}
+    )
 
 
 def test_same_seed_gives_the_same_traffic() -> None:
