@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from river import base, linear_model, optim, utils
 
@@ -35,17 +35,12 @@ Features = Mapping[Any, Any]  # of names to finite numbers; River's own type is 
 
 
 Heirs = dict[int, list[tuple[int, float]]]
+_Table = tuple[int, list[float], list[float] | None]
+"""Of a feature: where its inputs begin, its edges, and those of its coarse bins. Plain, to unpack fast."""
 _Heritage = dict[Any, tuple[Heirs, Heirs]]  # of weights, and of sums over examples
 
 
 BEFORE = UnsupervisedModel()
-
-
-class _Table(NamedTuple):
-    """Where the inputs of a feature begin, and its edges."""
-
-    base: int
-    edges: list[float]
 
 
 class FraudModel(base.Classifier):
@@ -89,29 +84,27 @@ class FraudModel(base.Classifier):
         )
         self._names: list[tuple[str, ...]] = list(crosses or ())
         self._tables: dict[str, _Table] = {}
-        self._coarse: dict[str, list[float]] = {}
         self._norms: dict[str, float] = {}
         self._starts: dict[str, float] = {}
 
     def inputs_of(self, x: Features) -> dict[int, float]:
         """The indicators of the linear model: what they stand for is in `_names`."""
         inputs = {BIAS: 1.0}
-        tables = self._tables
+        bins: dict[str, int] = {}
+        table_of = self._tables.get
         for name, value in x.items():
-            table = tables.get(name)
+            table = table_of(name)
             if table is not None:
-                inputs[table.base + bisect_right(table.edges, value)] = 1.0
-        bins = {}
-        for name, edges in self._coarse.items():
-            value = x.get(name)
-            if value is not None:
-                bins[name] = bisect_right(edges, value) + 1
-        get = bins.get
+                base, edges, coarse = table
+                inputs[base + bisect_right(edges, value)] = 1.0
+                if coarse is not None:
+                    bins[name] = bisect_right(coarse, value) + 1
+        bin_of = bins.get
         base = 0
         for cross in self._crosses:
             place = 0
             for name in cross:
-                place = place << BITS | get(name, 0)
+                place = place << BITS | bin_of(name, 0)
             if place:
                 inputs[base + place] = 1.0
             base += WIDTH
@@ -157,12 +150,14 @@ class FraudModel(base.Classifier):
             if table is None:
                 self._new_table(move.feature, move.edges)
                 continue
-            self._tables[move.feature] = table._replace(edges=move.edges)
+            base, _, bins = table
+            self._tables[move.feature] = base, move.edges, bins
             if move.parts is not None:
-                fine[table.base] = _heirs(move.parts, 0), _heirs(move.splits, 0)
+                fine[base] = _heirs(move.parts, 0), _heirs(move.splits, 0)
         coarse: _Heritage = {}
         for move in growth.coarse:
-            self._coarse[move.feature] = move.edges
+            base, edges, _ = self._tables[move.feature]
+            self._tables[move.feature] = base, edges, move.edges
             if move.parts is not None:
                 missing: Heirs = {0: [(0, 1.0)]}
                 coarse[move.feature] = _heirs(move.parts, 1) | missing, _heirs(move.splits, 1) | missing
@@ -176,7 +171,7 @@ class FraudModel(base.Classifier):
         optimizer.g2.update(squares)
 
     def _new_table(self, name: str, edges: list[float]) -> None:
-        self._tables[name] = _Table(len(self._names) * WIDTH, edges)
+        self._tables[name] = len(self._names) * WIDTH, edges, None
         self._names.append((name,))
 
     def _moved(
