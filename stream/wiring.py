@@ -18,7 +18,6 @@ from stream.adapters.kafka_admin import check_topics
 from stream.adapters.kafka_outbox import KafkaOutbox
 from stream.adapters.redis_shards import connect
 from stream.adapters.redis_store import RedisStore
-from stream.faust_batches import run_app
 from stream.learning import call_in_waiting
 from stream.ports import DecisionLog, LabelStore
 from stream.presence import Presence
@@ -132,6 +131,8 @@ def run_monitor(settings: Settings) -> int:
 
 
 def _run(app: Any, settings: Settings) -> int:
+    from stream.faust_batches import run_app  # noqa: PLC0415 - Faust is slow to import
+
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
     if settings.log_level == "INFO":  # what they do in good order is for who looks for an error in it
         for library in ("faust", "mode", "aiokafka", "stream"):

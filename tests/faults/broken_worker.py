@@ -78,7 +78,7 @@ def acknowledge_first() -> None:
 def trust_anybody() -> None:
     """Promise 6: the signature is not looked at."""
 
-    def opened(value: bytes, key: bytes, *, name: str) -> kafka_models.Published:  # noqa: ARG001 - its signature
+    def opened(value: bytes, key: bytes, **_: object) -> kafka_models.Published:
         manifest = manifest_decoder.decode(value)
         blob = manifest.blob or b""
         for each in (key, b"another key, another key, another key"):

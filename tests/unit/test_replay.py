@@ -383,3 +383,11 @@ def test_wrong_use_says_what_to_do(
     done = run(*arguments)
     assert done.exit_code == code, done.output
     assert said in done.output
+
+
+def test_replays_and_verifications_do_without_faust() -> None:
+    modules = ", ".join(
+        f"stream.{name}" for name in ("replay_file", "replay_topics", "audit", "rebuild", "explain")
+    )
+    program = f"import sys, {modules}; sys.exit('faust' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
