@@ -18,6 +18,7 @@ from stream.settings import Settings
 logger = logging.getLogger("riverwatch.learn")
 
 BATCH = 1000
+_PAUSE = 1.0
 PRUNE_EVERY = 86400.0  # seconds of event time
 
 
@@ -47,6 +48,7 @@ class DiskFiller:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decision-log", daemon=True)
         self._latest = self._prune_at = 0.0
+        self._is_down = False
 
     def start(self) -> None:
         """Begin to fill."""
@@ -62,8 +64,9 @@ class DiskFiller:
             try:
                 self._fill()
             except DependencyDown as down:
+                self._is_down = True
                 logger.warning("the decision log is not filled: %s", down)
-                self._stop.wait(1.0)
+                self._stop.wait(_PAUSE)
 
     def _fill(self) -> None:
         with TopicReader(self._settings, self._settings.topic("scores")) as reader:
@@ -81,9 +84,14 @@ class DiskFiller:
             if record.value:
                 head = _head.decode(record.value)
                 rows.append((head.transaction_id, head.event_time.timestamp(), record.value))
-        self._log.add(rows, {record.partition: record.offset + 1 for record in records})
-        # Only now: a label that is called in finds its decision.
+        self._log.add(rows)
+        # Only now: a label that is called in finds its decision. And before it is noted that they were read:
+        # where it fails, or the worker ends, they are read and told once more.
         self._came([name for name, _, _ in rows])
+        self._log.add((), {record.partition: record.offset + 1 for record in records})
+        if self._is_down:
+            self._is_down = False
+            logger.warning("the decision log %s is filled again", self._log.path)
         self._latest = max([self._latest, *(time for _, time, _ in rows)])
         if self._latest >= self._prune_at:
             self._log.prune(self._latest - self._settings.decision_ttl)

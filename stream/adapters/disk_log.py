@@ -135,6 +135,6 @@ class DiskDecisionLog:
             raise  # what was asked is wrong, and would be wrong again
         except (sqlite3.Error, OSError) as error:
             raise DependencyDown(
-                f"the decision log {self.path} cannot serve now ({type(error).__name__}: {error}); check its "
-                "disk and permissions, and that no other process writes it"
+                f"the decision log {self.path} cannot serve now ({type(error).__name__}: {error}); check "
+                "that its disk has room, its permissions, and that no other process writes it"
             ) from error

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,13 @@ def publish(outbox: Outbox, topic: str, manifest: ModelManifest, blob: bytes, bl
     else:
         path = Path(blob_dir) / f"{manifest.sha256}.model"
         part = path.with_suffix(".part")
-        part.write_bytes(blob)
-        part.replace(path)
+        try:
+            part.write_bytes(blob)
+            part.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink()  # half a model takes room and is of no use
+            raise OSError(error.errno, error.strerror, str(part)) from error  # a failed write names no file
         manifest = msgspec.structs.replace(manifest, location=str(path))
     outbox.send([Message(topic, manifest.name.encode(), encode(manifest))])
 

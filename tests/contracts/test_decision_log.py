@@ -99,6 +99,21 @@ def test_a_disk_log_held_by_another_writer_is_a_dependency_that_is_down(tmp_path
     assert log.add([("a", 1.0, b"1")]) == 1
 
 
+def test_a_full_disk_log_is_down_keeps_what_it_has_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    log = DiskDecisionLog(tmp_path / "log.sqlite")
+    log.add([("a", 1.0, b"1")], {0: 1})
+    [pages] = log._database.execute("PRAGMA page_count").fetchone()
+    log._database.execute(f"PRAGMA max_page_count={pages}")
+    rows = [(f"t{number}", 2.0, bytes(1000)) for number in range(500)]
+    with pytest.raises(DependencyDown, match=r"log\.sqlite .*full.* check that its disk has room"):
+        log.add(rows, {0: 501})
+    assert log.decisions(["a", "t0"]) == [b"1", None], "all of a batch or nothing"
+    assert log.positions() == {0: 1}
+    log._database.execute("PRAGMA max_page_count=100000")
+    assert log.add(rows, {0: 501}) == 500
+    assert log.positions() == {0: 501}
+
+
 def test_a_disk_log_that_cannot_be_opened_says_which(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DependencyDown, match=r"file.log\.sqlite"):

@@ -15,25 +15,19 @@ import msgspec
 from models.snapshot import SnapshotHeader, dump
 from stream.adapters.kafka_models import opened
 from stream.messages import Label, ModelManifest, encode, manifest_decoder
-from tests.faults.cluster import slots_of
 from tests.faults.schedule import Step
-from tests.faults.site import NODE_TIMEOUT, SESSION, NotHealedError, Site, Slot
+from tests.faults.site import SESSION, NotHealedError, Slot
+from tests.faults.store_faults import StoreFaults
 
 TAKEN_OVER = "worker killed -> first decision on its partitions by another"
 RESTARTED = "worker killed, restarted under its name -> first decision on its partitions"
 BROKER_BACK = "broker back -> first decision"
-REDIS_BACK = "Redis back -> first decision"
-PROMOTED = "a replica that lacks a second in its place -> first decision"
 ANOTHER_KEY = b"another key, another key, another key"
-_FULL = "its memory is full"
 _REFUSED = "MODEL REFUSED, the last good one goes on"
 
 
-class Faults:
+class Faults(StoreFaults):
     """The faults of a schedule, on a site under traffic."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
 
     def inject(self, step: Step) -> None:
         """Do one, and wait until it is healed."""
@@ -175,97 +169,6 @@ class Faults:
         time.sleep(seconds)
         site.kafka.start()
         self._back(BROKER_BACK, down + 1.0, time.time())
-
-    # ---- Redis
-
-    def redis_killed(self, _: Step, chance: Random) -> None:
-        """`kill -9` at any moment, and back with what its append-only file holds."""
-        time.sleep(chance.uniform(0.0, 0.3))
-        self._forgets(self._site.redis.kill, chance.uniform(0.5, 1.5))
-        self._site.tally.faults["kill -9 of Redis"] += 1
-
-    def redis_restarted(self, _: Step, __: Random) -> None:
-        """SIGTERM."""
-        self._forgets(self._site.redis.stop, 0.5)
-
-    def _forgets(self, end: Callable[[], None], seconds: float) -> None:
-        end()
-        down = time.time()
-        time.sleep(seconds)
-        self._site.redis.start()
-        self._back(REDIS_BACK, down + 0.3, time.time())
-
-    def redis_failed_over(self, _: Step, chance: Random) -> None:
-        """To a replica that has not heard the last second; workers have waited for it, so nothing left."""
-        site = self._site
-        standby = site.standby
-        assert standby is not None
-        standby.cut_off()
-        time.sleep(chance.uniform(0.7, 1.3))
-        unheard = standby.bytes_behind()
-        assert unheard > 0, "the replica has heard everything: the fault proves nothing"
-        site.fail_over()
-        back = time.time()
-        site.follow()
-        self._back(PROMOTED, back, back)
-        site.tally.faults["kill -9 of Redis"] += 1
-        site.tally.faults["bytes that a failover lost"] += unheard
-
-    def slot_moved(self, _: Step, chance: Random) -> None:
-        """To another master, some keys at a time: what lives in it waits, and is nowhere done by halves."""
-        site = self._site
-        slot = chance.choice(slots_of(site.settings.redis_prefix, range(site.settings.shards)))
-        other = (site.cluster.owner(slot) + chance.choice((1, 2))) % len(site.cluster.masters)
-        moved = site.cluster.move(slot, other, pause=0.02)
-        assert moved > 0, "the slot held nothing: the fault proves nothing"
-        self._back("a slot has moved -> first decision", time.time(), time.time())
-        site.tally.faults["keys moved"] += moved
-
-    def master_killed(self, _: Step, chance: Random) -> None:
-        """`kill -9`, and back before the others have noticed or after."""
-        site = self._site
-        master = chance.choice(site.cluster.masters)
-        master.kill()
-        down = time.time()
-        time.sleep(chance.choice((0.5, NODE_TIMEOUT + 2.0)))
-        master.start()
-        site.until(site.cluster.is_ok, 60, "the cluster is not whole again")
-        self._back("the cluster is whole again -> first decision", down + 0.3, time.time())
-        site.tally.faults["kill -9 of Redis"] += 1
-
-    def redis_full(self, _: Step, __: Random) -> None:
-        """Its memory is full and nothing is evicted; then there is room again."""
-        site = self._site
-        said = site.count_said("score", _FULL)
-        with site.redis_client() as client:
-            client.config_set("maxmemory-policy", "noeviction")
-            client.config_set("maxmemory", "1mb")
-            site.until(
-                lambda: site.count_said("score", _FULL) > said, 30, "no worker says that Redis is full"
-            )
-            time.sleep(1.0)
-            client.config_set("maxmemory", "0")
-        self._back("Redis has room again -> first decision", time.time(), time.time())
-
-    def redis_slow(self, _: Step, __: Random) -> None:
-        """Every reply 200 ms late, to one score and one learn worker."""
-        self._site.proxy.delay = 0.2
-        try:
-            time.sleep(6.0)
-        finally:
-            self._site.proxy.delay = 0.0
-
-    def reply_cut(self, _: Step, __: Random) -> None:
-        """Connections cut in the middle of a reply: the call was done, and its caller does not know."""
-        site = self._site
-        cuts = site.proxy.cuts
-        site.proxy.cut(5)
-        site.until(lambda: site.proxy.cuts >= cuts + 5, 60, "no reply was cut")
-
-    def _back(self, what: str, after: float, back: float) -> None:
-        site = self._site
-        site.until(lambda: site.watch.any_since(after) is not None, 60, "no decision since")
-        site.tally.recovered(what, (site.watch.any_since(after) or back) - back)
 
     # ---- what comes in
 

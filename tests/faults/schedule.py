@@ -65,11 +65,12 @@ FAILOVER: Final = {"redis failed over": 5, "score worker killed": 1, "learner ki
 CLUSTER: Final = {
     "slot moved": 6,
     "master killed": 4,
+    "disk full": 2,
     "score worker killed": 1,
     "crash points": 2,
-    "learner killed": 1,
+    "learner killed": 2,
 }
-"""On a site with a Redis Cluster."""
+"""On a site with a Redis Cluster, whose learners keep their decision logs on disk."""
 
 EACH: Final = dict.fromkeys(LONG, 1)
 """Every fault once: some four minutes."""

@@ -157,7 +157,12 @@ class Site:
 
     def _store_settings(self) -> dict[str, object]:
         if self._kind == "cluster":
-            return {"redis_url": self.cluster.url, "redis_cluster": True, "shards": 16}
+            return {
+                "redis_url": self.cluster.url,
+                "redis_cluster": True,
+                "shards": 16,
+                "decision_log": "disk",  # as installations do that need a cluster
+            }
         return {"redis_url": self.redis.url, "redis_replicas": int(self._kind == "replicated")}
 
     def _allow_large_events(self) -> None:
@@ -247,7 +252,7 @@ class Site:
         return sum(log.read_text(errors="replace").count(text) for log in logs)
 
     def _fill(self, slot: Slot) -> None:
-        changed: dict[str, object] = {}
+        changed: dict[str, object] = {"state_dir": self.folder / slot.name}  # a disk of its own
         if slot.is_static:
             changed["instance_id"] = slot.name
         if slot.proxied and self._kind != "cluster":  # there a client goes where the cluster sends it
