@@ -33,6 +33,8 @@ test: .venv/.dev ## all tests
 
 faults: .venv/.dev ## a million events under faults, some 20 minutes (SEED=7, ARGS=...)
 	@$(RUN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@$(RUN)/python -m tests.faults.run --plan failover --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
+	@$(RUN)/python -m tests.faults.run --plan cluster --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.load
 
 lint: .venv/.dev
