@@ -196,7 +196,7 @@ def _behind(topic: str, done: Mapping[int, int], progress: Mapping[int, int]) ->
     if back:
         logger.warning(
             "Redis lost its last moments, and what partitions share may now be in another order: run "
-            "`riverwatch verify`, and `riverwatch rebuild` where it finds something; where workers wait for a "
-            "replica (RIVERWATCH_REDIS_REPLICAS=1) nothing is lost"
+            "`riverwatch verify`, and `riverwatch rebuild` where it finds something; where workers wait for "
+            "a replica (RIVERWATCH_REDIS_REPLICAS=1) nothing is lost"
         )
     return back
