@@ -34,13 +34,7 @@ class Standby:
         self._name = name
         self._master = master
         self._link = Proxy(master.port)
-        self._replica = LocalRedis(
-            folder,
-            appendonly=True,
-            appendfsync=fsync,
-            settings={"replicaof": f"{HOST} {self._link.port}", "replica-read-only": "yes"},
-            name=name,
-        )
+        self._replica = LocalRedis(folder, appendonly=True, appendfsync=fsync, name=name)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -48,6 +42,8 @@ class Standby:
             master.config_set("repl-diskless-sync-delay", "0")
         self._stack.enter_context(self._link)
         self._stack.enter_context(self._replica)
+        with redis.Redis.from_url(self._replica.url) as replica:
+            replica.replicaof(HOST, self._link.port)
         deadline = time.monotonic() + _SYNCED_WITHIN
         while self.bytes_behind() > 0 or self._writes_its_file():
             assert time.monotonic() < deadline, f"the replica does not follow: see {self._replica.log}"
