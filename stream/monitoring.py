@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from models.drift import DELTA, DriftFound, Watch
+from models.drift import DELTA, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Manner, Watch, fraud_loss
 from models.features import MINOR_DIGITS
 from models.matured import Known, MaturedQuality, MaturedSettings, Measures, Scored
 from stream.learning import SILENCE
@@ -24,7 +24,6 @@ TICK = 600.0  # event time between looks at what has matured
 LONGEST = 3600.0  # beyond it, `decided_at` minus `event_time` tells of a replay and not of the worker
 SEGMENTS = ("channel", "category", "country")
 UNSUPERVISED = "unsupervised"
-OF_THE_MODEL = ("score", "error", "missed_fraud")
 
 Input = Callable[[Decision], "float | None"]
 
@@ -39,8 +38,6 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
             name of a feature, as served.
         delta: confidence of ADWIN, 0 < delta < 1.
         quiet: event time after a drift signal without a further one of that name, seconds, >= 0.
-        warm_up: event time from the first decision on in which changes of the score and of errors are not
-            told, seconds, >= 0: a model that has only begun to learn changes by learning.
     """
 
     quality: MaturedSettings
@@ -48,7 +45,6 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ("amount_log",)
     delta: float = DELTA
     quiet: float = DAY
-    warm_up: float = 0.0
 
 
 class _Interval:
@@ -78,10 +74,13 @@ def _input(name: str) -> Input:
 class Monitor:
     """Watches the stream of decisions and labels.
 
-    Signals: `input.NAME`, `score`, `error` (a matured decision was wrong, 0 or 1) and `missed_fraud` (a
-    reported fraud had raised no alert, 0 or 1; seen as soon as the label is known) under ADWIN; and, every
-    interval of event time, measurements with the previous one as reference. The event time of a signal is
-    that of the stream when it was found.
+    Signals: `input.NAME`, `score`, `error` (a matured decision was wrong, 0 or 1) and `fraud_loss` (how
+    surprised the model was by a reported fraud; seen as soon as the label is known) under ADWIN, as
+    `models.drift` says and an experiment does; and, every interval of event time, measurements with the
+    previous one as reference. The event time of a signal is that of the stream when it was found.
+
+    What the unsupervised score got wrong says nothing of the model: `error` and `fraud_loss` are of decisions
+    since a model serves.
 
     Args:
         settings: what is watched.
@@ -90,12 +89,12 @@ class Monitor:
     def __init__(self, settings: MonitorSettings) -> None:
         self.settings = settings
         self.quality = MaturedQuality(settings.quality)
-        self._inputs = [(_input(name), self._watch(f"input.{name}")) for name in settings.inputs]
-        self._score = self._watch("score")
-        self._error = self._watch("error")
-        self._missed = self._watch("missed_fraud")
+        self._inputs = [(_input(name), self._watch(f"input.{name}", INPUT)) for name in settings.inputs]
+        self._score = self._watch("score", SCORE)
+        self._error = self._watch("error", ERROR)
+        self._loss = self._watch("fraud_loss", FRAUD_LOSS)
         self._unsupervised = False
-        self._warm_from = math.inf
+        self._own_from = -math.inf  # event time from which a model has served
         self._tick = min(TICK, settings.interval)
         self._next_tick = -math.inf
         self._next_report = -math.inf
@@ -139,10 +138,9 @@ class Monitor:
         ]
         signals: list[DriftSignal] = []
         for outcome in self.quality.label(known):
-            if outcome.is_fraud:
-                self._tell(
-                    self._missed.update(float(not outcome.alerted), event_time=self.quality.now), signals
-                )
+            if outcome.is_fraud and outcome.event_time >= self._own_from:
+                lost = fraud_loss(outcome.score)
+                self._tell(self._loss.update(lost, event_time=self.quality.now), signals)
         return signals
 
     def on_dead_letters(self, count: int) -> list[DriftSignal]:
@@ -158,8 +156,8 @@ class Monitor:
             self._report(self.quality.now, now, signals)
         return signals
 
-    def _watch(self, signal: str) -> Watch:
-        return Watch(signal, delta=self.settings.delta, quiet=self.settings.quiet)
+    def _watch(self, signal: str, manner: Manner) -> Watch:
+        return Watch(signal, manner, delta=self.settings.delta, quiet=self.settings.quiet)
 
     def _count(self, scored: Scored, decided: float, arrived: float) -> None:
         interval = self._interval
@@ -179,7 +177,9 @@ class Monitor:
         if unsupervised != self._unsupervised:
             # another kind of score: the step between them is no drift
             self._unsupervised = unsupervised
-            self._score.reset()
+            self._own_from = math.inf if unsupervised else decision.event_time.timestamp()
+            for watch in (self._score, self._error, self._loss):
+                watch.reset()
         self._tell(self._score.update(decision.score, event_time=time), signals)
 
     def _pass(self, time: float, now: datetime, signals: list[DriftSignal]) -> None:
@@ -188,7 +188,6 @@ class Monitor:
         tick, interval = self._tick, self.settings.interval
         ended = time // interval * interval
         if first:
-            self._warm_from = time + self.settings.warm_up
             self._next_report = ended + interval
             self._interval.since, self._interval.clock = time, now
         elif time >= self._next_report:
@@ -202,11 +201,12 @@ class Monitor:
 
     def _mature(self, signals: list[DriftSignal]) -> None:
         for outcome in self.quality.mature():
-            wrong = float(outcome.alerted != outcome.is_fraud)
-            self._tell(self._error.update(wrong, event_time=self.quality.now), signals)
+            if outcome.event_time >= self._own_from:
+                wrong = float(outcome.alerted != outcome.is_fraud)
+                self._tell(self._error.update(wrong, event_time=self.quality.now), signals)
 
     def _tell(self, found: DriftFound | None, signals: list[DriftSignal]) -> None:
-        if found is not None and not (found.signal in OF_THE_MODEL and found.event_time < self._warm_from):
+        if found is not None:
             signals.append(
                 DriftSignal(
                     signal=found.signal,

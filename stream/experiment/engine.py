@@ -9,14 +9,18 @@ A label stands in the stream where it becomes known, so nothing here can know it
 from __future__ import annotations
 
 import gc
+import struct
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from math import log1p
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from models.drift import DAY, DriftFound, Watch
+from models.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
 from models.feature_spec import FeatureSpec
 from models.features import entities_of, event_of, features_of
 from models.profiles import Knowledge, Weight
@@ -30,6 +34,7 @@ REMEMBERED = 200_000  # transactions, at least, among which a second one of the 
 EXPLAINED = 8  # of so many learned genuine transactions one is explained; every fraud is
 RARELY = (50_000, 20, 100)  # allocations and generations between two looks of the garbage collector
 TOLD = 4096  # items between two calls of the progress
+LOOK = INPUT.values  # transactions between two looks of the detectors at amounts and scores
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,14 +69,22 @@ class DayCost(NamedTuple):
     models: dict[str, int]
 
 
+class _Layout(NamedTuple):
+    """Features of the same names: packed, a transaction takes a quarter of the memory until its label comes."""
+
+    names: tuple[str, ...]
+    pack: Callable[..., bytes]
+    unpack: Callable[[bytes], tuple[float, ...]]
+
+
 class _Waiting(NamedTuple):
     """A transaction whose label is not known yet."""
 
     row: int
     event: tuple[float, tuple[Weight, ...]]  # its time and its weights
     entities: Entities
-    names: tuple[str, ...]
-    values: array[float]
+    layout: _Layout
+    values: bytes
 
 
 class Engine:
@@ -83,7 +96,6 @@ class Engine:
 
     Attributes:
         times, amounts, cards, fraud, known_at: by transaction; `fraud` is -1 while nothing is known.
-        segments: by name, a code for each transaction; what it stands for is in `segment_values`.
         duplicates: second transactions of an id, left out; the first of them is `first_duplicate`.
         unmatched: labels without a transaction, or after the first one of a transaction.
     """
@@ -97,8 +109,8 @@ class Engine:
         self.cards = array("q")
         self.fraud = array("b")
         self.known_at = array("d")
-        self.segments = {name: array("l") for name in SEGMENTS}
-        self.segment_values: dict[str, dict[str | None, int]] = {name: {None: 0} for name in SEGMENTS}
+        self._kinds = array("l")
+        self._kind_codes: dict[tuple[str | None, ...], int] = {}
         self.currencies: set[str] = set()
         self.duplicates = 0
         self.first_duplicate: str | None = None
@@ -108,14 +120,17 @@ class Engine:
         self.card_codes: dict[str, int] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._seen: tuple[set[str], set[str]] = (set(), set())
-        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._layouts: dict[tuple[str, ...], _Layout] = {}
         self._next_day = -1.0
         self._freeze_at = float("inf") if settings.freeze_at is None else settings.freeze_at
         self._genuine = 0
         self._finished: DayCost | None = None
-        self._input = Watch("input.amount_log")
+        self._next_look = LOOK
+        self._input = Watch("input.amount_log", INPUT)
         self._watches = {
-            one.name: (Watch("error"), Watch("missed_fraud")) for one in contestants if not one.is_frozen
+            one.name: (Watch("score", SCORE), Watch("error", ERROR), Watch("fraud_loss", FRAUD_LOSS))
+            for one in contestants
+            if not one.is_frozen
         }
 
     def run(
@@ -174,23 +189,35 @@ class Engine:
         for contestant in self.contestants:
             contestant.score(x, name)
 
-        names = tuple(x)
-        known = self._names.get(names)
-        if known is None:
-            known = self._names[names] = names
+        layout = self._layouts.get(tuple(x)) or self._new_layout(tuple(x))
         self._waiting[name] = _Waiting(
-            len(self.times), (event.time, event.weights), entities, known, array("d", x.values())
+            len(self.times), (event.time, event.weights), entities, layout, layout.pack(*x.values())
         )
         self.times.append(event.time)
         self.amounts.append(event.amount)
         self.cards.append(self.card_codes.setdefault(payment.card_id, len(self.card_codes)))
         self.fraud.append(-1)
         self.known_at.append(float("inf"))
-        for segment, column in self.segments.items():
-            codes = self.segment_values[segment]
-            column.append(codes.setdefault(getattr(payment, segment), len(codes)))
+        kind = (payment.country, payment.category, payment.channel)
+        self._kinds.append(self._kind_codes.setdefault(kind, len(self._kind_codes)))
         self.currencies.add(payment.currency)
-        self._alarm("", self._input.update(event.log_amount, event_time=event.time))
+        if len(self.times) >= self._next_look:
+            self._look()
+
+    def _new_layout(self, names: tuple[str, ...]) -> _Layout:
+        form = struct.Struct(f"{len(names)}d")
+        layout = self._layouts[names] = _Layout(names, form.pack, form.unpack)
+        return layout
+
+    def segments(self) -> dict[str, tuple[NDArray[np.int64], list[str | None]]]:
+        """By name, a code for each transaction, and what each code stands for."""
+        kinds = np.array(self._kinds, dtype=np.int64)
+        found = {}
+        for name, parts in zip(SEGMENTS, zip(*self._kind_codes, strict=True), strict=True):
+            codes: dict[str | None, int] = {None: 0}
+            of_kind = np.array([codes.setdefault(part, len(codes)) for part in parts])
+            found[name] = of_kind[kinds], list(codes)
+        return found
 
     def _learn(self, label: Label) -> None:
         name = label.transaction_id
@@ -198,7 +225,7 @@ class Engine:
         if known is None:
             self.unmatched += 1
             return
-        row, (happened, weights), entities, names, values = known
+        row, (happened, weights), entities, layout, values = known
         is_fraud = label.is_fraud
         self.fraud[row] = is_fraud
         self.known_at[row] = label.known_at.timestamp()
@@ -209,7 +236,7 @@ class Engine:
                 self._watch(contestant, row, is_fraud)
         if not is_fraud and not is_chosen(name, self.settings.genuine_rate):
             return
-        x = dict(zip(names, values, strict=True))
+        x = dict(zip(layout.names, layout.unpack(values), strict=True))
         self._genuine += not is_fraud
         is_told = happened >= self.settings.explain_from and (is_fraud or self._genuine % EXPLAINED == 0)
         for contestant in self.contestants:
@@ -220,14 +247,34 @@ class Engine:
             contestant.learn(x, is_fraud, name)
 
     def _watch(self, contestant: Contestant, row: int, is_fraud: bool) -> None:
-        error, missed = self._watches[contestant.name]
+        if contestant.own_from is None or row < contestant.own_from:
+            return  # the anomaly score served: what it got wrong says nothing of the model
+        _, error, loss = self._watches[contestant.name]
         if row >= len(contestant.alerted):
             contestant.settle()
-        alerted = contestant.alerted[row]
+        wrong = contestant.alerted[row] != is_fraud
         now = self.times[-1]
-        self._alarm(contestant.name, error.update(float(alerted != is_fraud), event_time=now))
+        self._alarm(contestant.name, error.update(float(wrong), event_time=now))
         if is_fraud:
-            self._alarm(contestant.name, missed.update(float(not alerted), event_time=now))
+            lost = fraud_loss(contestant.scores[row])
+            self._alarm(contestant.name, loss.update(lost, event_time=now))
+
+    def _look(self) -> None:
+        """Show the last transactions to the detectors, many at once: one by one takes as long as a score."""
+        end = len(self.times)
+        since, now = self.times[end - LOOK], self.times[-1]
+        self._next_look = end + LOOK
+        amounts = sum(map(log1p, self.amounts[end - LOOK :]))
+        self._alarm("", self._input.update_many(LOOK, amounts, since=since, event_time=now))
+        for contestant in self.contestants:
+            own = contestant.own_from
+            if contestant.is_frozen or own is None or own > end - LOOK:
+                continue
+            if len(contestant.scores) < end:
+                continue  # it scores many at once, and has not yet
+            scores = sum(contestant.scores[end - LOOK :])
+            score, *_ = self._watches[contestant.name]
+            self._alarm(contestant.name, score.update_many(LOOK, scores, since=since, event_time=now))
 
     def _alarm(self, model: str, found: DriftFound | None) -> None:
         if found is not None:

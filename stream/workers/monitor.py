@@ -32,7 +32,6 @@ def monitor_settings(settings: Settings) -> MonitorSettings:
             segment_names=SEGMENTS,
         ),
         interval=settings.metrics_interval,
-        warm_up=settings.maturity + settings.quality_window,
     )
 
 

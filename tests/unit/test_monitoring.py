@@ -5,12 +5,18 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
+from models.feature_spec import DEFAULT_SPEC
 from models.matured import MaturedSettings
+from models.registry import build_model
+from stream.experiment.contestant import Contestant
+from stream.experiment.engine import Engine, EngineSettings
 from stream.messages import Action, Decision, DriftSignal, Label
 from stream.monitoring import Monitor, MonitorSettings
 from stream.percentiles import Durations
+from stream.policy import Policy
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = 86400.0
@@ -143,22 +149,50 @@ def test_blind_model_is_told_by_the_labels_at_once_and_by_the_error_behind_the_h
     for signal in signals:
         if signal.kind == "drift":
             first.setdefault(signal.signal, signal.event_time)
-    assert {"missed_fraud", "error"} <= set(first)
-    assert START + timedelta(days=16) < first["missed_fraud"] < START + timedelta(days=20)
-    assert START + timedelta(days=17) < first["error"] < START + timedelta(days=21)
+    assert {"fraud_loss", "error"} <= set(first)
+    assert START + timedelta(days=16) < first["fraud_loss"] < START + timedelta(days=18)
+    assert START + timedelta(days=17) < first["error"] < START + timedelta(days=28)
     assert metrics(signals, "alert_recall")[-1] < 0.2
 
 
-def test_a_model_that_begins_to_learn_is_no_drift_and_its_inputs_are_watched_all_the_same() -> None:
-    steps = stream(30, blind_from=15 * PER_DAY, rich_from=10 * PER_DAY)
-    cold = drifts(watch(steps, monitor=Monitor(settings(warm_up=60 * DAY))))
-    assert set(cold) == {"input.amount_log"}
-    assert set(drifts(watch(steps, monitor=Monitor(settings(warm_up=14 * DAY))))) == {
-        "input.amount_log",
-        "missed_fraud",
-        "error",
-        "score",
+def test_what_the_unsupervised_score_got_wrong_is_no_drift_of_the_model() -> None:
+    """From the twentieth day on a model serves that misses most; nothing better is known of it."""
+    steps = stream(45, blind_from=20 * PER_DAY)
+    changed = [
+        msgspec.structs.replace(step, model_version="unsupervised-1")
+        if isinstance(step, Decision) and step.event_time < START + timedelta(days=20)
+        else step
+        for step in steps
+    ]
+    assert {"fraud_loss", "error"} <= set(drifts(watch(steps)))
+    assert drifts(watch(changed)) == []
+
+
+def test_a_model_that_learns_is_no_drift() -> None:
+    """Its losses fall: what it misses at first it catches later."""
+    steps = stream(40, seed=3)
+    poor = [
+        msgspec.structs.replace(step, score=step.score / 50.0, action="approve")
+        if isinstance(step, Decision) and step.event_time < START + timedelta(days=20)
+        else step
+        for step in steps
+    ]
+    assert drifts(watch(poor)) == []
+
+
+def test_monitor_and_experiment_watch_alike() -> None:
+    """Every signal that an experiment has, in the same manner, with the same confidence."""
+    monitor = Monitor(settings())
+    live = {
+        watch.signal: (watch.manner, watch._delta, watch._quiet)
+        for watch in (monitor._inputs[0][1], monitor._score, monitor._error, monitor._loss)
     }
+    engine = Engine([Contestant("m", build_model(), Policy())], EngineSettings(spec=DEFAULT_SPEC))
+    tried = {
+        watch.signal: (watch.manner, watch._delta, watch._quiet)
+        for watch in (engine._input, *engine._watches["m"])
+    }
+    assert live == tried
 
 
 def test_silence_overrules_no_report() -> None:
@@ -238,10 +272,11 @@ def test_replay_tells_no_latency() -> None:
 
 def test_change_from_the_unsupervised_to_the_learned_score_is_no_drift() -> None:
     chance = random.Random(1)
-    before = [decision(n, score=0.3 + 0.1 * chance.random(), version="unsupervised-1") for n in range(2000)]
-    after = [decision(2000 + n, score=0.1 * chance.random()) for n in range(2000)]
+    many = 40 * PER_DAY
+    before = [decision(n, score=0.3 + 0.1 * chance.random(), version="unsupervised-1") for n in range(many)]
+    after = [decision(many + n, score=0.1 * chance.random()) for n in range(many)]
     assert drifts(Monitor(settings()).on_decisions(before + after, now=START)) == []
-    same = [decision(2000 + n, score=0.1 * chance.random(), version="unsupervised-1") for n in range(2000)]
+    same = [msgspec.structs.replace(each, model_version="unsupervised-1") for each in after]
     assert drifts(Monitor(settings()).on_decisions(before + same, now=START)) == ["score"]
 
 
