@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.bootstrap import NAN
+from models.drift import DriftFound
 from models.evaluate import average_precision
 from stream.experiment.assess import DAY, WEEK, Scores, Table, day_name
 from stream.experiment.contestant import Contestant
@@ -60,14 +61,14 @@ def _one(
     recovered = next(
         (place for place in range(len(starts)) if gaps[place] <= WITHIN and _stays(gaps, place)), None
     )
-    own = [found for model, found in engine.alarms if model in ("", contestant.name)]
     detection: dict[str, float] = {}
-    for found in own:
+    for found in _alarms(engine, contestant):
         if found.event_time >= at:
             detection.setdefault(found.signal, (found.event_time - at) / 3600.0)
+    labels = _first_label(engine, at)
     return InjectedModel(
         detection_hours=detection,
-        false_alarms=sum(found.event_time < at for found in own),
+        false_alarms=len(_alarms(*reference)),
         days=tuple(day_name(start + WEEK - DAY) for start in starts),
         undisturbed=tuple(undisturbed),
         disturbed=tuple(disturbed),
@@ -75,7 +76,19 @@ def _one(
         quality_lost=_mean(gaps),
         quality_lost_frozen=_mean(np.array(undisturbed) - np.array(frozen)),
         recovered_days=recovered,
+        recovered_label_days=None if recovered is None else max(at + recovered * DAY - labels, 0.0) / DAY,
     )
+
+
+def _alarms(engine: Engine, contestant: Contestant) -> list[DriftFound]:
+    return [found for model, found in engine.alarms if model in ("", contestant.name)]
+
+
+def _first_label(engine: Engine, at: float) -> float:
+    """When the first label of a transaction after a time became known; that time where none did."""
+    known = np.frombuffer(engine.known_at)[np.frombuffer(engine.times) >= at]
+    known = known[np.isfinite(known)]
+    return float(known.min()) if known.size else at
 
 
 def _stays(gaps: np.ndarray[tuple[int, ...], np.dtype[np.float64]], place: int) -> bool:

@@ -163,12 +163,14 @@ class InjectedModel(Frozen, frozen=True, kw_only=True):
 
     Attributes:
         detection_hours: from the change to the first alarm after it, by signal.
-        false_alarms: before the change.
+        false_alarms: in all of the undisturbed run, before the change and after.
         undisturbed, disturbed, frozen: average precision over seven days, by the day they end, from the
             change on; the frozen copy never learns again.
         quality_lost: mean gap of the disturbed run below the undisturbed one, from the change to the end.
         recovered_days: days from the change until average precision is within 0.02 of the undisturbed run,
             measured over the seven days that begin then; None: it did not.
+        recovered_label_days: the same, from the first label of a payment after the change: before it nothing
+            can be learned.
     """
 
     detection_hours: dict[str, float]
@@ -180,6 +182,7 @@ class InjectedModel(Frozen, frozen=True, kw_only=True):
     quality_lost: float
     quality_lost_frozen: float
     recovered_days: int | None
+    recovered_label_days: float | None
 
 
 class Injected(Frozen, frozen=True, kw_only=True):

@@ -122,7 +122,8 @@ def test_injected_change_is_measured_against_undisturbed_and_frozen(disturbed: E
     assert disturbed.injected.changed > 1000
     one = disturbed.injected.models["default"]
     assert len(one.days) == len(one.undisturbed) == len(one.disturbed) == len(one.frozen) > 0
-    assert "input.amount_log" in one.detection_hours
+    assert 0.0 < one.detection_hours["input.amount_log"] < 48.0
+    assert one.false_alarms == 0
     assert one.quality_lost_frozen != one.quality_lost
 
 
@@ -294,3 +295,21 @@ def test_interrupted_run_leaves_a_partial_report(tmp_path: Path, monkeypatch: py
     assert found["account"]["transactions"] == 8000
     assert found["models"]["default"]["transactions"] > 1000
     assert "interrupted" in page.read_text()
+
+
+def test_recovery_is_counted_from_the_change_and_from_the_labels_that_followed_it() -> None:
+    found = conduct(
+        Plan(
+            data="simulated:24000",
+            inject=("frauds.amount*0.3 @ 2025-01-16..2025-01-17",),
+            label_delay=2 * 86_400.0,
+            rounds=0,
+            seed=3,
+        )
+    ).injected
+    assert found is not None
+    one = found.models["default"]
+    assert one.recovered_days is not None
+    assert one.recovered_label_days is not None
+    # the first payment after midnight is a few minutes later, and so is its label
+    assert one.recovered_label_days == pytest.approx(max(one.recovered_days - 2.0, 0.0), abs=0.02)
