@@ -31,10 +31,11 @@ demo: .venv/.run ## the whole system on this machine, about two minutes
 test: .venv/.dev ## all tests
 	@$(RUN)/python -m pytest
 
-faults: .venv/.dev ## a million events under faults, some 20 minutes (SEED=7, ARGS=...)
+faults: .venv/.dev ## a million events under faults, some 25 minutes (SEED=7, ARGS=...)
 	@$(RUN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(ARGS)
 	@$(RUN)/python -m tests.faults.run --plan failover --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.run --plan cluster --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
+	@$(RUN)/python -m tests.faults.run --plan empty --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.load
 
 lint: .venv/.dev

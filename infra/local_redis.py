@@ -84,6 +84,11 @@ class LocalRedis(Service):
         with redis.Redis.from_url(self.url, decode_responses=True) as client:
             return server_version(client.info("server"))
 
+    def forget(self) -> None:
+        """Lose what its append-only file holds: a disk that is gone. Only while it does not run."""
+        assert not self.is_running(), f"{self.url} runs"
+        shutil.rmtree(self._data, ignore_errors=True)
+
     def _command(self) -> list[str]:
         server = self._server or next(iter(redis_servers()), None)
         if server is None:

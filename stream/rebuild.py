@@ -16,6 +16,7 @@ import msgspec
 
 from models.feature_spec import FeatureSpec
 from models.features import features_of
+from models.snapshot import SnapshotRefused
 from stream.adapters.due_queues import RedisDueQueue
 from stream.adapters.kafka_admin import check_topics, committed
 from stream.adapters.kafka_client import confluent
@@ -172,6 +173,7 @@ class _Once:
             self._letter(record)
         for record in self._records("labels"):
             self._labels.add(record)
+        self._published()
         decided = self._follow_scores(followed, tail)
         for partition, acknowledged in done.items():
             self._limit[partition] = self._applied_to(partition, acknowledged, tail, decided)
@@ -214,6 +216,19 @@ class _Once:
         learned_to = newest.manifest.next_offset if newest else 0
         is_near = newest is not None and learned_to + JOURNAL_KEPT >= done
         return learned_to if is_near else done
+
+    def _published(self) -> None:
+        """When labels had their standing at the latest: what waited for a decision then, is told by that."""
+        topic = ModelTopic(self._settings, name=self._settings.model)
+        try:
+            for record in self._records("models"):
+                try:
+                    manifest = topic.opened(record.value or b"").manifest
+                except SnapshotRefused:
+                    continue
+                self._labels.add_published(manifest.next_offset, record.timestamp_ms / 1000.0)
+        finally:
+            topic.close()
 
     def _tail(self, done: Mapping[int, int]) -> dict[tuple[int, int], str | None]:
         """The events that are not acknowledged, and whose they are."""

@@ -6,6 +6,8 @@ stands in the log again, with a header that says up to which offset its transact
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ from stream.admission import Limits, Rejected, admit_label
 from stream.learning import NOTHING_KNOWN, SILENCE, WAITED, is_chosen, last_waited, waited
 from stream.messages import Time
 from stream.records import Record
+
+SKEW = 2.0  # seconds by which the clocks of two machines may differ
 
 
 class _Label(NamedTuple):
@@ -97,6 +101,7 @@ class ReplayedLabels:
         self._ttl = decision_ttl
         self._log: list[_Label] = []
         self._called_in: dict[str, int] = {}
+        self._stood_by: list[tuple[int, float]] = []
         self._left: dict[str, set[int]] = {}
         self._early: dict[str, int] = {}
         self._told: dict[str, _Told | None] = {}
@@ -134,6 +139,14 @@ class ReplayedLabels:
         """A label that waits still, as the waiting room keeps it."""
         self._left.setdefault(name, set()).update((waited(entry)[0], last_waited(entry)))
 
+    def add_published(self, next_offset: int, at: float) -> None:
+        """A model came to Kafka at a time (seconds): labels before `next_offset` had their standing by then.
+
+        So one whose decision was made later found none and waited, though no waiting room holds it any more.
+        """
+        if not self._stood_by or next_offset > self._stood_by[-1][0]:
+            self._stood_by.append((next_offset, at))
+
     def add_in_vain(self, name: str, offset: int, last: int) -> None:
         """A label that waited until it became a dead letter, and the last of its transaction that waited."""
         self._left.setdefault(name, set()).update((offset, last))
@@ -154,12 +167,13 @@ class ReplayedLabels:
             )
 
     def waits(self, name: str, offset: int) -> bool:
-        """Whether a label waits still: its transaction has no decision, and it was not given up."""
-        return (
-            self._told.get(name, self) is None
-            and offset not in self.rejected
-            and offset > max(self._left.get(name, (-1,)))
-        )
+        """Whether a label waits still: it found no decision, was not called in since and was not given up."""
+        if offset in self.rejected or offset <= max(self._left.get(name, (-1,))):
+            return False
+        told = self._told.get(name)
+        if told is None:
+            return name in self._told
+        return offset > self._called_in.get(name, -1) and self._stood_before(offset, told)
 
     def undecided(self) -> Iterator[str]:
         """Labelled transactions whose decision did not come, and whose labels did not wait for it."""
@@ -209,7 +223,12 @@ class ReplayedLabels:
             return True
         if self._is_late(label, told):
             return label.offset in self._left.get(label.name, ())
-        return label.offset <= self._early.get(label.name, -1)
+        return label.offset <= self._early.get(label.name, -1) or self._stood_before(label.offset, told)
+
+    def _stood_before(self, offset: int, told: _Told) -> bool:
+        """Whether a label had its standing before its transaction was decided."""
+        at = bisect_right(self._stood_by, (offset, math.inf))
+        return at < len(self._stood_by) and told.decided_at > self._stood_by[at][1] + SKEW
 
     def _is_late(self, label: _Label, told: _Told) -> bool:
         return label.came > told.decided_at + self._ttl / 2.0

@@ -26,14 +26,14 @@ import msgspec
 from stream.audit import Audit
 from tests.faults.faults import Faults
 from tests.faults.report import Outcome, as_markdown, outcome
-from tests.faults.schedule import CLUSTER, EACH, FAILOVER, LONG, SHORT, Step, schedule
+from tests.faults.schedule import CLUSTER, EACH, EMPTY, FAILOVER, LONG, SHORT, Step, schedule
 from tests.faults.site import Kind, NotHealedError, Site
 from tests.faults.traffic import shape_of
 
-PLANS = {"short": SHORT, "each": EACH, "long": LONG, "failover": FAILOVER, "cluster": CLUSTER}
+PLANS = {"short": SHORT, "each": EACH, "long": LONG, "failover": FAILOVER, "cluster": CLUSTER, "empty": EMPTY}
 STORES: dict[str, Kind] = {"failover": "replicated", "cluster": "cluster"}
 # A run sends so much more while faults are healed, and its event time must not run into the future.
-STRETCH = {"failover": 6.0, "cluster": 6.0, "short": 6.0, "each": 6.0, "long": 2.0}
+STRETCH = {"failover": 6.0, "cluster": 6.0, "empty": 6.0, "short": 6.0, "each": 6.0, "long": 2.0}
 
 
 def run(

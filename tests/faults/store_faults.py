@@ -18,6 +18,7 @@ PROMOTED = "a replica that lacks a second in its place -> first decision"
 _NOT_FILLED = "the decision log is not filled"
 _FILLED = "is filled again"
 _FULL = "its memory is full"
+_EMPTY = "Redis holds nothing of"
 
 
 class StoreFaults:
@@ -42,6 +43,23 @@ class StoreFaults:
         time.sleep(seconds)
         self._site.redis.start()
         self._back(REDIS_BACK, down + 0.3, time.time())
+
+    def redis_emptied(self, _: Step, chance: Random) -> None:
+        """It comes back with nothing. Workers wait, and everything is put back by the command they name."""
+        site = self._site
+        said = site.count_said("score", _EMPTY)
+        time.sleep(chance.uniform(0.0, 0.3))
+        site.redis.kill()
+        site.redis.forget()
+        site.redis.start()
+        site.tally.faults["kill -9 of Redis"] += 1
+        site.until(lambda: site.count_said("score", _EMPTY) > said, 30, "no worker says that Redis is empty")
+        begun = time.monotonic()
+        rebuild = site.installation.start("rebuild")
+        site.until(lambda: rebuild.poll() is not None, 600, "the rebuild does not end")
+        assert rebuild.poll() == 0, rebuild.log.read_text(errors="replace")[-2000:]
+        site.tally.recovered("Redis empty: rebuild started -> rebuilt", time.monotonic() - begun)
+        self._back("rebuilt -> first decision", time.time(), time.time())
 
     def redis_failed_over(self, _: Step, chance: Random) -> None:
         """To a replica that has not heard the last second; workers have waited for it, so nothing left."""

@@ -270,10 +270,10 @@ class Log:
         self.count += 1
         return self.count - 1
 
-    def decide(self, name: str) -> None:
+    def decide(self, name: str, *, after: float = 0.0) -> None:
         value = {
             "event_time": START,
-            "decided_at": START,
+            "decided_at": START + timedelta(seconds=after),
             "entities": {"card": ("c1", 0, 0)},
             "features": {"amount": 1.0},
         }
@@ -310,6 +310,24 @@ def test_labels_that_wait_still_or_waited_in_vain_changed_nothing(tell: str) -> 
         log.labels.add_in_vain("a", 0, 0)
     assert log.standings() == ["waiting"]
     assert log.labels.known == {}
+
+
+def test_a_label_that_had_its_standing_before_its_decision_waits_though_no_room_holds_it() -> None:
+    log = Log()
+    for name in ("before", "after", "called", "beyond"):
+        log.add(label(name, fraud=True, day=1))
+    log.add(label("called", fraud=True, day=1), waited=2)
+    log.labels.add_published(3, START.timestamp() + 10.0)
+    log.labels.add_published(2, START.timestamp() - 99.0)  # an older model again tells nothing
+    log.decide("before", after=5.0)
+    log.decide("after", after=20.0)
+    log.decide("called", after=20.0)
+    log.decide("beyond", after=20.0)
+    assert log.standings() == ["new", "waiting", "waiting", "new", "new"]
+    waiting = [
+        name for at, name in enumerate(("before", "after", "called", "beyond")) if log.labels.waits(name, at)
+    ]
+    assert waiting == ["after"]
 
 
 def test_a_label_that_came_when_its_decision_was_forgotten_changed_nothing_and_those_before_it_did() -> None:
