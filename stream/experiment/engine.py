@@ -70,7 +70,7 @@ class DayCost(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """Features of the same names: packed, a transaction takes a quarter of the memory until its label comes."""
+    """Features of the same names. Packed, they take a quarter of the memory until the label comes."""
 
     names: tuple[str, ...]
     pack: Callable[..., bytes]
@@ -212,7 +212,9 @@ class Engine:
     def segments(self) -> dict[str, tuple[NDArray[np.int64], list[str | None]]]:
         """By name, a code for each transaction, and what each code stands for."""
         kinds = np.array(self._kinds, dtype=np.int64)
-        found = {}
+        found: dict[str, tuple[NDArray[np.int64], list[str | None]]] = {}
+        if not self._kind_codes:
+            return found
         for name, parts in zip(SEGMENTS, zip(*self._kind_codes, strict=True), strict=True):
             codes: dict[str | None, int] = {None: 0}
             of_kind = np.array([codes.setdefault(part, len(codes)) for part in parts])

@@ -43,10 +43,9 @@ def table_of(engine: Engine) -> tuple[Table, Rows]:
     if rows.size:
         quarters = np.quantile(amount, [0.25, 0.5, 0.75])
         parts["amount"] = np.searchsorted(quarters, amount), list(AMOUNT_PARTS)
-    for name, column in engine.segments.items():
-        values: list[str | None] = list(engine.segment_values[name])
+    for name, (codes, values) in engine.segments().items():
         if len(values) > 1:
-            parts[name] = np.array(column, dtype=np.int64)[rows], values
+            parts[name] = codes[rows], values
     table = Table(
         time=np.frombuffer(engine.times)[rows],
         card=np.frombuffer(engine.cards, dtype=np.int64)[rows],
