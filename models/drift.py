@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from river.drift import ADWIN
 
-DELTA = 0.002  # confidence of ADWIN; smaller is quieter
+DELTA = 0.0005  # confidence of ADWIN; smaller is quieter
 MEMORY = 2048  # last blocks in which the beginning of a change is looked for
 LEAST_AFTER = 3  # blocks after a change, for their mean to be called one: fewer, and chance picks the split
 SAME = 1e-9  # blocks that differ by less, relatively, are the same but for rounding
@@ -48,7 +48,7 @@ class Manner(NamedTuple):
 
 
 # Chosen on streams without a change, on which they raise no alarm, and on changed ones: docs/quality.md.
-INPUT = Manner(25, HOUR, first=20)
+INPUT = Manner(25, 3 * HOUR, first=20)
 SCORE = Manner(300, DAY / 2, first=10, settle=14 * DAY)
 ERROR = Manner(300, DAY / 2, first=10, rising=True)
 FRAUD_LOSS = Manner(3, 0.0, first=20, rising=True)
