@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import logging
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,11 +212,12 @@ class BatchApp(faust.App):
         """Until the handler has returned. False when the partitions have to go before it has."""
         letting_go = self.consumer.letting_go
         records = batch.records
-        pause = RETRY_FIRST
+        pause, waits_since = RETRY_FIRST, 0.0
         while True:
             try:
                 await self._in_worker_thread(plan.handler, records)
             except Retry as retry:
+                waits_since = waits_since or time.monotonic()
                 self.log.warning(
                     "%s waits, its batch of %d unacknowledged: %s", plan.name, len(records), retry.reason
                 )
@@ -225,6 +227,9 @@ class BatchApp(faust.App):
                     return False
                 pause = min(2 * pause, RETRY_MOST)
             else:
+                if waits_since:
+                    waited = time.monotonic() - waits_since
+                    self.log.info("%s goes on after %.0f s", plan.name, waited)
                 return True
 
     async def _in_worker_thread(self, function: Callable[..., Any], *args: Any) -> Any:

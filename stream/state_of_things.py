@@ -50,12 +50,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kafka, redis: where, and whether they answer.
+        redis_serves: whether Redis does; workers announce themselves in it.
         lag: of each group and topic, the messages not acknowledged.
         down: what is, a sentence each.
     """
 
     kafka: str
     redis: str
+    redis_serves: bool
     workers: list[WorkerState]
     lag: dict[str, int]
     account: Account | None
@@ -124,6 +126,7 @@ def look(settings: Settings) -> Status:
     return Status(
         kafka=f"{settings.kafka_bootstrap} {_serves(bool(sizes))}",
         redis=f"{place} {_serves(counts is not None)}",
+        redis_serves=counts is not None,
         workers=running,
         lag=lag,
         account=account,

@@ -32,6 +32,10 @@ def status(settings: Settings, as_json: bool) -> None:
     sys.exit(1 if found.down else 0)
 
 
+_NOBODY = "no worker runs"
+_UNKNOWN = "workers announce themselves in Redis: which of them run is not known until it serves"
+
+
 def as_data(found: Status) -> dict[str, Any]:
     """The status for programs."""
     data: dict[str, Any] = msgspec.to_builtins(found)
@@ -43,7 +47,7 @@ def as_data(found: Status) -> dict[str, Any]:
 def as_text(found: Status) -> str:
     """The status for people."""
     lines = [f"Kafka  {found.kafka}", f"Redis  {found.redis}", ""]
-    lines += [_worker(worker) for worker in found.workers] or ["no worker runs"]
+    lines += [_worker(worker) for worker in found.workers] or [_NOBODY if found.redis_serves else _UNKNOWN]
     if found.lag:
         lines += ["", "lag    " + ", ".join(f"{name} {count:,}" for name, count in found.lag.items())]
     if found.account is not None:

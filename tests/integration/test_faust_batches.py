@@ -419,8 +419,9 @@ def test_failing_on_revoked_stops_the_worker(topic: Callable[[int], Topic]) -> N
 
 
 def test_retry_gives_the_same_batch_again_and_acknowledges_nothing_meanwhile(
-    topic: Callable[[int], Topic],
+    topic: Callable[[int], Topic], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     events = topic(1)
     events.write(300)
     tries: list[list[int]] = []
@@ -440,6 +441,8 @@ def test_retry_gives_the_same_batch_again_and_acknowledges_nothing_meanwhile(
         is_up.set()
         await_that(lambda: len(done) == 300, "all records handled")
     assert all(attempt == tries[0] for attempt in tries[:4])
+    said = [record.getMessage() for record in caplog.records if "goes on after" in record.getMessage()]
+    assert len(said) == 1, "an end of waiting is told once"
     assert done == list(range(300))
     assert events.committed() == [300]
 
