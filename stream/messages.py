@@ -136,12 +136,12 @@ class DriftSignal(msgspec.Struct, frozen=True, kw_only=True):
     """A change (`drift`) or a measurement (`metric`). Topic `drift`, key `signal`.
 
     Attributes:
-        signal: what is watched: `input.amount_log`, `score`, `error`, `average_precision`, ...
+        signal: what is watched: `input.amount_log`, `score`, `fraud_loss`, `average_precision`, ...
         event_time: the event time up to which it holds.
         since: when the change began, as far as can be told; only of a drift.
         value: now (after the change).
         reference: before the change, or the figure to compare with.
-        detector: `adwin`, or `window` for a metric.
+        detector: `adwin` or `student`, or `window` for a metric.
         segment: `all`, or the part of the stream it is about (`country=FR`).
     """
 

@@ -75,8 +75,8 @@ class Monitor:
     """Watches the stream of decisions and labels.
 
     Signals: `input.NAME`, `score`, `error` (a matured decision was wrong, 0 or 1) and `fraud_loss` (how
-    surprised the model was by a reported fraud; seen as soon as the label is known) under ADWIN, as
-    `models.drift` says and an experiment does; and, every interval of event time, measurements with the
+    surprised the model was by a reported fraud; seen as soon as the label is known), watched as
+    `models.drift` says and as an experiment does; and, every interval of event time, measurements with the
     previous one as reference. The event time of a signal is that of the stream when it was found.
 
     What the unsupervised score got wrong says nothing of the model: `error` and `fraud_loss` are of decisions
@@ -214,7 +214,7 @@ class Monitor:
                     event_time=datetime.fromtimestamp(found.event_time, UTC),
                     value=found.after,
                     reference=found.before,
-                    detector="adwin",
+                    detector=found.detector,
                     since=datetime.fromtimestamp(found.since, UTC),
                 )
             )

@@ -219,7 +219,7 @@ def drift(found: Experiment) -> str:
         for each in found.alarms
     ]
     return (
-        '<section><h2>Drift</h2><p class="soft">Alarms of ADWIN, from the first day of the data, on the '
+        '<section><h2>Drift</h2><p class="soft">Alarms, from the first day of the data, on the '
         "logarithm of amounts, on scores, on the share of decisions that were wrong (error) and on the loss "
         "on frauds: minus the logarithm of their score, 0.7 for a score of 50 %, 4.6 for one of 1 %. Of the "
         "last two only a rise is told.</p>"

@@ -117,6 +117,24 @@ def test_further_findings_are_not_told_while_quiet() -> None:
     assert calm.found == loud.found
 
 
+def test_student_finds_a_change_sooner_than_adwin_from_as_few_values() -> None:
+    student = Manner(10, 0.0, 12, rising=True, student=5.0)
+    for seed in range(5):
+        still, changed = gauss(seed, 400, 1.3, 1.8), gauss(100 + seed, 200, 2.7, 1.8)
+        assert watched(still + gauss(200 + seed, 3000, 1.3, 1.8), Watch("fraud_loss", student)) == []
+        assert watched(gauss(seed, 400, 2.7) + gauss(seed, 400, 1.3), Watch("fraud_loss", student)) == []
+        (found,) = watched(still + changed, Watch("fraud_loss", student))
+        assert found.detector == "student"
+        assert (found.before, found.after) == pytest.approx((1.3, 2.7), abs=0.6)
+        adwin = watched(still + changed, Watch("fraud_loss", TENS._replace(rising=True)))
+        assert all(found.event_time < each.event_time for each in adwin)
+
+
+def test_student_asks_for_more_than_two_levels_of_the_same() -> None:
+    """Blocks that do not differ have no spread to measure a step by."""
+    assert watched([1.0] * 500, Watch("x", FRAUD_LOSS)) == []
+
+
 def test_second_change_is_told_from_the_first_ones_level() -> None:
     first, second = watched(gauss(1, 4000, 0.0) + gauss(2, 4000, 2.0) + gauss(3, 1000, 4.0), step=3600.0)
     assert (first.before, first.after) == pytest.approx((0.0, 2.0), abs=0.5)
@@ -158,10 +176,10 @@ def test_slow_change_still_has_a_level_before() -> None:
 
 
 def test_loss_of_a_fraud_falls_with_its_score_and_is_bounded() -> None:
-    scores = [0.0, 1e-9, 1e-4, 0.01, 0.5, 1.0]
+    scores = [0.0, 1e-9, 0.01, 0.1, 0.5, 1.0]
     losses = [fraud_loss(score) for score in scores]
     assert losses == sorted(losses, reverse=True)
-    assert losses[0] == losses[2] == pytest.approx(-math.log(1e-4))
+    assert losses[0] == losses[2] == pytest.approx(-math.log(0.01))
     assert losses[-1] == 0.0
 
 
