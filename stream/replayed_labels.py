@@ -21,7 +21,7 @@ from stream.learning import NOTHING_KNOWN, SILENCE, WAITED, is_chosen, last_wait
 from stream.messages import Time
 from stream.records import Record
 
-SKEW = 2.0  # seconds by which the clocks of two machines may differ
+SKEW = 0.1  # seconds by which the clocks of two machines may differ
 
 
 class _Label(NamedTuple):

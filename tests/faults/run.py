@@ -47,6 +47,7 @@ def run(
     command: str,
     fsync: Literal["always", "everysec"] = "always",
     store: Kind = "one",
+    early: bool = True,
     say: Callable[[str], None],
 ) -> Outcome:
     """Do the steps one after the other, spread over the events, and judge.
@@ -60,7 +61,7 @@ def run(
         say(f"{time.monotonic() - began:6.1f} s  {text}")
 
     with Site(folder, fsync=fsync, store=store) as site:
-        site.open(shape_of(seed, int(events * stretch)), rate)
+        site.open(shape_of(seed, int(events * stretch), early=early), rate)
         faults = Faults(site)
         told(f"steady at {rate:,.0f} events/s")
         for number, step in enumerate(steps):
@@ -109,6 +110,8 @@ def main() -> int:
             command=command,
             fsync=chosen.fsync,
             store=STORES.get(chosen.plan, "one"),
+            # Which label came within moments of its decision, nobody knows when Redis has lost everything.
+            early=chosen.plan != "empty",
             say=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201 - a report
         )
     except NotHealedError as error:

@@ -28,6 +28,7 @@ class Shape(NamedTuple):
         seed: the same seed gives the same payments and labels.
         events: how many the span of event time is made for.
         start: the first event's time.
+        early: whether some labels come before their payments.
     """
 
     seed: int
@@ -35,6 +36,7 @@ class Shape(NamedTuple):
     start: datetime
     cards: int = 3000
     merchants: int = 300
+    early: bool = True
 
     @property
     def delay(self) -> int:
@@ -72,7 +74,7 @@ class Shape(NamedTuple):
         known, early = number - self.delay, number + _EARLY
         if known >= 0 and self.chance(known, 6) < 1000:
             yield from self._told(known, "analyst")
-        if self.chance(early, 6) < 1000 and self.chance(early, 8) < 500:
+        if self.early and self.chance(early, 6) < 1000 and self.chance(early, 8) < 500:
             yield from self._told(early, "customer")
 
     def _told(self, number: int, source: str) -> Iterator[Label]:
@@ -179,6 +181,6 @@ class Traffic:
         self.payments += 1
 
 
-def shape_of(seed: int, events: int) -> Shape:
+def shape_of(seed: int, events: int, *, early: bool = True) -> Shape:
     """A shape whose event time ends a day ago."""
-    return Shape(seed, events, datetime.now(UTC) - timedelta(seconds=SPAN + DAY))
+    return Shape(seed, events, datetime.now(UTC) - timedelta(seconds=SPAN + DAY), early=early)

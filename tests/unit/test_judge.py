@@ -319,7 +319,7 @@ def test_a_label_that_had_its_standing_before_its_decision_waits_though_no_room_
     log.add(label("called", fraud=True, day=1), waited=2)
     log.labels.add_published(3, START.timestamp() + 10.0)
     log.labels.add_published(2, START.timestamp() - 99.0)  # an older model again tells nothing
-    log.decide("before", after=5.0)
+    log.decide("before", after=10.0)
     log.decide("after", after=20.0)
     log.decide("called", after=20.0)
     log.decide("beyond", after=20.0)
