@@ -233,8 +233,12 @@ def injected(found: Injected) -> str:
     rows = [
         (
             name,
-            ", ".join(f"{signal} after {hours:.0f} h" for signal, hours in one.detection_hours.items())
-            or "no",
+            Html(
+                "<br>".join(
+                    f"{escape(signal)} after {hours:.0f} h" for signal, hours in one.detection_hours.items()
+                )
+                or "no"
+            ),
             str(one.false_alarms),
             figure(one.quality_lost),
             figure(one.quality_lost_frozen),
