@@ -72,7 +72,7 @@ CLUSTER: Final = {
 }
 """On a site with a Redis Cluster, whose learners keep their decision logs on disk."""
 
-EMPTY: Final = {"redis emptied": 3, "score worker killed": 1, "learner killed": 1, "crash points": 2}
+EMPTY: Final = {"redis emptied": 3, "score worker killed": 2, "learner killed": 2}
 """What Kafka holds is put back by `riverwatch rebuild`, under traffic."""
 
 EACH: Final = dict.fromkeys(LONG, 1)
