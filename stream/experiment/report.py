@@ -107,11 +107,19 @@ def _head(found: Experiment) -> str:
         f"<header><h1>How good it would have been: {escape(found.data)}</h1>"
         f'<p class="soft">{found.evaluated_from} until {found.evaluated_to} (that day not included), '
         f"{count(one.transactions)} payments, {count(one.frauds)} of them frauds ({per_cent(share)}). Every "
-        f"payment was scored before anything was known of it; its label was used only "
-        f"{found.settings['label_delay'] / 86400:g} days later"
+        f"payment was scored before anything was known of it; its label was used only once it was "
+        f"known ({_when(found)})"
         f"{', and cards known defrauded are left out' if found.settings['drop_known_cards'] else ''}"
         f'.</p>{partial}<p class="lead">{lead}</p></header>'
     )
+
+
+def _when(found: Experiment) -> str:
+    """When labels are known: of topics the log tells, and silence counts in the end; a file may tell."""
+    maturity = found.settings.get("maturity")
+    if maturity is not None:
+        return f"silence counts as genuine after {maturity / 86400:g} days"
+    return f"{found.settings['label_delay'] / 86400:g} days later where the data do not say when"
 
 
 def _curves(found: Experiment) -> str:
