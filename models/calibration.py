@@ -15,6 +15,7 @@ LEAST_HALF_LIFE = 1_000.0
 REFIT = 512  # examples between fits
 FIRST_FIT = 256
 PRIOR = 20.0  # examples' worth of belief that the model is calibrated but for the sampling
+SEASONED = 3_000  # examples after which scores are what they will be
 RESCALE = 2.0**200
 ROUNDS = 12
 
@@ -96,6 +97,16 @@ class Calibration:
                 return _low(cell) + STEP * (1.0 - (wanted - above) / weight)
             above += weight
         return _low(0)
+
+    def threshold(self, share: float) -> float:
+        """The probability above which a share (0 to 1) of all transactions lies; 1 before the first example.
+
+        A young model promises less: its quantiles rest on scores that it would not give any more. And the
+        first genuine examples are weeks old: they know no label history, and what has one by now scores
+        higher than any of them. So at first a smaller share is asked for.
+        """
+        z = self.quantile(share * min(self._learned / SEASONED, 1.0))
+        return 1.0 if math.isinf(z) else sigmoid(self.log_odds(z))
 
     def _fit(self) -> None:
         """Weighted logistic regression of the labels on the raw scores, by Newton's method on the cells."""

@@ -27,7 +27,6 @@ WIDTH = 1 << SHIFT  # of the numbers of one cross: of at most three features
 BIAS = -1  # an input that is always there, in place of River's intercept: its rate falls as the others'
 MOST_NAMES = 4096  # categorical inputs beyond this are not learned: memory stays bounded
 REFRESH = 1024  # examples between looks at what is usual
-SEASONED = 3_000  # examples to calibrate by after which its scores are what they will be
 MATURE = 10_000  # examples after which bins are moved on good evidence
 USUAL = 64  # genuine examples to look at
 
@@ -288,15 +287,8 @@ class FraudModel(base.Classifier):
         self._starts = {name: -norm * slope for name, norm in self._norms.items()}
 
     def threshold(self, share: float) -> float:
-        """The score above which a share (0 to 1) of all transactions lies; a young model promises less.
-
-        The first genuine examples are weeks old: they know no label history, and what has one by now scores
-        higher than any of them. So at first a smaller share is asked for, down to a tenth.
-        """
-        if not self.ready:
-            return BEFORE.threshold(share)
-        z = self.calibration.quantile(share * min(self.calibration.learned / SEASONED, 1.0))
-        return sigmoid(self.calibration.log_odds(z))
+        """The score above which a share (0 to 1) of all transactions lies; a young model promises less."""
+        return self.calibration.threshold(share) if self.ready else BEFORE.threshold(share)
 
 
 def _heirs(parts: list[dict[int, float]], first: int) -> Heirs:

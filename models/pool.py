@@ -14,7 +14,6 @@ from typing import Any
 from river import base
 
 from models.calibration import Calibration, sigmoid
-from models.wrapped import SEASONED
 
 SHARE = 0.002  # of the weight, shared out at each example
 RATE = 0.5  # of learning: 1 would be Bayes' rule, less does not believe a single example as much
@@ -94,6 +93,5 @@ class Pool(base.Classifier):
         return sorted(sums.items(), key=lambda item: (-abs(item[1]), item[0]))
 
     def threshold(self, share: float) -> float:
-        """As `models.wrapped.WrappedModel.threshold`."""
-        z = self.calibration.quantile(share * min(self.calibration.learned / SEASONED, 1.0))
-        return 1.0 if math.isinf(z) else sigmoid(self.calibration.log_odds(z))
+        """See `Calibration.threshold`."""
+        return self.calibration.threshold(share)

@@ -18,7 +18,6 @@ from models.anomaly import strongest
 from models.calibration import Calibration, sigmoid
 
 TINY = 1e-6  # a tree that has seen no fraud in a leaf is not sure for ever
-SEASONED = 3_000  # examples after which scores are what they will be
 USUAL = 64  # genuine examples that say what is usual
 REFRESH = 256  # genuine examples between looks at them
 Features = Mapping[Any, Any]
@@ -112,12 +111,8 @@ class WrappedModel(base.Classifier):
         return self.log_odds(self._usual)
 
     def threshold(self, share: float) -> float:
-        """The score above which a share (0 to 1) of all transactions lies; 1 before the first example.
-
-        A young model promises less: its calibration rests on scores that it would not give any more.
-        """
-        z = self.calibration.quantile(share * min(self.calibration.learned / SEASONED, 1.0))
-        return 1.0 if math.isinf(z) else sigmoid(self.calibration.log_odds(z))
+        """See `Calibration.threshold`."""
+        return self.calibration.threshold(share)
 
 
 def usual(rows: Iterable[Features]) -> dict[Any, float]:

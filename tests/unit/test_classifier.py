@@ -15,8 +15,8 @@ from sklearn.metrics import average_precision_score
 
 from models.anomaly import UnsupervisedModel, strongest
 from models.binning import FIRST_FRAUDS, FIRST_GENUINE, Binner
-from models.calibration import Calibration, sigmoid
-from models.classifier import SEASONED, FraudModel
+from models.calibration import SEASONED, Calibration, sigmoid
+from models.classifier import FraudModel
 from models.registry import UnknownModelError, build_model
 
 Example = tuple[dict[str, float], bool]
