@@ -10,7 +10,7 @@ from math import ldexp
 from typing import NamedTuple
 
 from models.feature_spec import DAY, HOUR, EntitySpec, FeatureSpec, Statistic, half_life_name
-from models.notes import CARD, DEVICE, HEAD, NO_DIGEST, Note, merchant_tag, pack_note, parse_note
+from models.notes import CARD, DEVICE, HEAD, NO_DIGEST, Note, digest, merchant_tag, pack_note, parse_note
 from models.payment import Payment
 from models.profiles import (
     LABEL_WIDTH,
@@ -293,7 +293,7 @@ def _recent(
             end = HEAD + len(tag)
             x[merchant_visits] = float([note[HEAD:end] for note in recent].count(tag))
             if payment.device_id:
-                device = (zlib.crc32(payment.device_id.encode()) or 1).to_bytes(4, "little")
+                device = digest(payment.device_id).to_bytes(4, "little")
                 known = [note[DEVICE] for note in recent if note[DEVICE] != NO_DIGEST]
                 if known:
                     x[device_visits] = float(known.count(device))

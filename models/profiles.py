@@ -131,9 +131,7 @@ def updated(profile: Profile, event: Event, keep: int) -> Profile:
         value = log_amount
         # A norm must rest on enough events, counted at this moment (a late event does not look back).
         if count / mantissa >= MIN_COUNT:
-            mean = logs / count
-            variance = squares / count - mean * mean
-            deviation = FLOOR if variance < FLOOR * FLOOR else sqrt(variance)
+            mean, deviation = mean_and_deviation(count, logs, squares)
             if value > mean + OUTLIER * deviation:
                 outliers += weight
             high, low = mean + CLIP * deviation, mean - CLIP * deviation
