@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Collection
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -223,19 +223,42 @@ def dump(
     return bytes(prefix) + body
 
 
+class Verified(NamedTuple):
+    """A snapshot whose signature holds; of its model nothing is built yet."""
+
+    header: SnapshotHeader
+    payload: bytes
+
+    def model(self, allowed: Collection[tuple[str, str]] = ALLOWED) -> Any:
+        """The model.
+
+        Args:
+            allowed: the classes it may be made of.
+
+        Raises:
+            SnapshotRefused: it holds another, or is damaged.
+        """
+        return _build(self.payload, allowed)
+
+
 def load(
     blob: bytes, *, key: bytes, allowed: Collection[tuple[str, str]] = ALLOWED
 ) -> tuple[SnapshotHeader, Any]:
-    """The header and the model, if the bytes are whole, signed with this key, and of a format known here.
+    """The header and the model: see `verified` and `Verified.model`."""
+    found = verified(blob, key=key)
+    return found.header, found.model(allowed)
+
+
+def verified(blob: bytes, *, key: bytes) -> Verified:
+    """A snapshot, if the bytes are whole, signed with this key, and of a format and a River known here.
 
     Args:
         blob: what `dump` returned.
         key: the one it was signed with, at least 32 bytes.
-        allowed: the classes it may be made of.
 
     Raises:
         ValueError: the key is too short.
-        SnapshotRefused: anything else is wrong; nothing of the model was built before the signature held.
+        SnapshotRefused: anything else is wrong.
     """
     _check_key(key)
     if len(blob) < _PREFIX.size:
@@ -258,11 +281,6 @@ def load(
             "The signature does not match: the snapshot was changed, cut off, or signed with another key; "
             "check that learner and scorers have the same key."
         )
-    return _open(bytes(body), head_size, allowed)
-
-
-def _open(body: bytes, head_size: int, allowed: Collection[tuple[str, str]]) -> tuple[SnapshotHeader, Any]:
-    """The contents of a body whose signature holds."""
     try:
         header = _header_decoder.decode(body[:head_size])
     except msgspec.DecodeError as error:
@@ -272,4 +290,4 @@ def _open(body: bytes, head_size: int, allowed: Collection[tuple[str, str]]) -> 
             f"The model was made with River {header.river} and here is River {RIVER}; "
             "install the same version on learner and scorers."
         )
-    return header, _build(body[head_size:], allowed)
+    return Verified(header, bytes(body[head_size:]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -20,7 +21,7 @@ from models.snapshot import SnapshotRefused
 from stream.adapters.due_queues import RedisDueQueue
 from stream.adapters.kafka_admin import check_topics, committed
 from stream.adapters.kafka_client import confluent
-from stream.adapters.kafka_models import ModelTopic
+from stream.adapters.kafka_models import ModelTopic, trusted
 from stream.adapters.kafka_reader import TopicReader
 from stream.adapters.kafka_scan import Progress, read_to_end
 from stream.adapters.redis_codec import Codec
@@ -219,16 +220,11 @@ class _Once:
 
     def _published(self) -> None:
         """When labels had their standing at the latest: what waited for a decision then, is told by that."""
-        topic = ModelTopic(self._settings, name=self._settings.model)
-        try:
-            for record in self._records("models"):
-                try:
-                    manifest = topic.opened(record.value or b"").manifest
-                except SnapshotRefused:
-                    continue
+        key, name = self._settings.signing_key(), self._settings.model
+        for record in self._records("models"):
+            with suppress(SnapshotRefused):
+                manifest, _ = trusted(record.value or b"", key, name=name)
                 self._labels.add_published(manifest.next_offset, record.timestamp_ms / 1000.0)
-        finally:
-            topic.close()
 
     def _tail(self, done: Mapping[int, int]) -> dict[tuple[int, int], str | None]:
         """The events that are not acknowledged, and whose they are."""

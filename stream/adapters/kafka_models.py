@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
-from models.snapshot import ALLOWED, SnapshotRefused, load
+from models.snapshot import ALLOWED, SnapshotRefused, Verified, verified
 from stream.adapters.kafka_client import confluent
 from stream.in_force import classes_of
 from stream.messages import ModelManifest, encode, manifest_decoder
@@ -81,6 +81,21 @@ def opened(
     Raises:
         SnapshotRefused: it is not to be trusted.
     """
+    manifest, snapshot = trusted(value, key, name=name)
+    return Published(manifest, snapshot.model(allowed))
+
+
+def trusted(value: bytes, key: bytes, *, name: str) -> tuple[ModelManifest, Verified]:
+    """What a message says of its model, as the one who signed it said; the model is not built.
+
+    Args:
+        value: of the message.
+        key: that models are signed with.
+        name: of the model: another's is not taken for it.
+
+    Raises:
+        SnapshotRefused: it is not to be trusted.
+    """
     try:
         manifest = manifest_decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -97,7 +112,8 @@ def opened(
             ) from error
     if hashlib.sha256(blob).hexdigest() != manifest.sha256:
         raise SnapshotRefused(f"model {manifest.version}: the snapshot is not the one its manifest names")
-    header, model = load(blob, key=key, allowed=allowed)
+    snapshot = verified(blob, key=key)
+    header = snapshot.header
     if header.name != name:
         raise SnapshotRefused(
             f"model {manifest.version}: the snapshot holds {header.name}, and these workers run {name} (the "
@@ -107,7 +123,7 @@ def opened(
         raise SnapshotRefused(
             f"the manifest says {manifest.version}, the signed snapshot {header.version}: it was changed"
         )
-    return Published(msgspec.structs.replace(manifest, blob=None), model)
+    return msgspec.structs.replace(manifest, blob=None), snapshot
 
 
 class ModelTopic:
