@@ -30,6 +30,7 @@ from stream.replayed_events import NO_FEATURES
 from stream.replayed_labels import ReplayedLabels, Stood
 from stream.settings import Settings, SettingsError
 from stream.verify import (
+    UNTRUSTED,
     EventJudge,
     Findings,
     LabelsSeen,
@@ -336,7 +337,7 @@ class Audit:
                 )
             except SnapshotRefused as refusal:
                 where = f"models offset {record.offset}: {refusal.reason}"
-                self._findings.broken(6, "a model on the topic cannot be trusted; workers refuse it", where)
+                self._findings.broken(6, UNTRUSTED, where)
                 refused.add(_version(record.value))
                 continue
             good += 1

@@ -31,6 +31,9 @@ _SHIFT = 48  # offsets below 2**48
 
 Verdict = Literal["holds", "broken", "not judged"]
 
+OTHER_FEATURES = "the features it was decided with are not those of its profiles"
+OTHER_ORDER = "the order its decisions record has gaps or says a place twice"
+UNTRUSTED = "a model on the topic cannot be trusted; workers refuse it"
 PROMISES = {
     1: "every transaction has exactly one decision",
     2: "profiles hold each event exactly once",
@@ -353,9 +356,7 @@ class EventJudge:
             self.features += 1
             served = encode(features_of(case.payment, case.event, case.kinds, readings, self._spec))
             if served != bytes(case.decision.features):
-                self._findings.broken(
-                    2, "the features it was decided with are not those of its profiles", name
-                )
+                self._findings.broken(2, OTHER_FEATURES, name)
 
     # ---- the end
 
@@ -446,7 +447,7 @@ class EventJudge:
             return
         self._findings.broken(
             2,
-            "the order its decisions record has gaps or says a place twice",
+            OTHER_ORDER,
             f"{name}: {turn.case.decision.transaction_id} (event {_at(turn.case.place)}) read "
             f"{turn.before} events where the log gives {held}",
         )

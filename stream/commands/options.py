@@ -16,6 +16,16 @@ from stream.settings import FIELDS, Loaded, Settings, description, load, unknown
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 CONNECTION = ("kafka_bootstrap", "redis_url", "topic_prefix", "group_prefix", "redis_prefix")
+MODEL = (
+    "model",
+    "model_classes",
+    "model_seed",
+    "model_key_file",
+    "model_blob_dir",
+    "features_file",
+    "genuine_rate",
+)
+"""What a model is made with and signed by: the same for whoever learns it, serves it or makes it again."""
 SECRET = ("kafka_sasl_password", "model_key")
 
 

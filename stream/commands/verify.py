@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from stream.commands.moment import Moment
-from stream.commands.options import CONNECTION, with_settings
+from stream.commands.options import CONNECTION, MODEL, with_settings
 from stream.commands.progress import Bar
 from stream.settings import Settings
 
@@ -31,13 +31,7 @@ COLOURS = {"holds": "green", "broken": "red", "not judged": "yellow"}
     "redis_cluster",
     "shards",
     "partitions",
-    "model",
-    "model_classes",
-    "model_seed",
-    "model_key_file",
-    "model_blob_dir",
-    "features_file",
-    "genuine_rate",
+    *MODEL,
     "decision_ttl",
     "max_event_bytes",
     "future_tolerance",

@@ -7,20 +7,11 @@ import sys
 
 import click
 
-from stream.commands.options import CONNECTION, with_settings
+from stream.commands.options import CONNECTION, MODEL, with_settings
 from stream.crash_points import LEARN, SCORE, crash_point
 from stream.settings import Settings
 
 WORKER = (*CONNECTION, "redis_cluster", "shards", "partitions", "instance_id", "session_timeout")
-MODEL = (
-    "model",
-    "model_classes",
-    "model_seed",
-    "model_key_file",
-    "model_blob_dir",
-    "features_file",
-    "genuine_rate",
-)
 
 
 @click.command()

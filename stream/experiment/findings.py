@@ -69,16 +69,20 @@ def scores_of(contestant: Contestant, rows: Rows) -> Scores:
 def span_of(
     engine: Engine, start: datetime | None, end: datetime | None, label_delay: float
 ) -> tuple[float, float]:
-    """What is evaluated: as asked for, else from four weeks after the first day to the end of the last.
+    """What is evaluated: as asked for, else from `seasoned_from` to the end of the last day."""
+    last = (max(engine.times) // DAY + 1.0) * DAY
+    begins = seasoned_from(engine, last, label_delay) if start is None else start.timestamp()
+    ends = last if end is None else end.timestamp()
+    return min(begins, ends), ends
+
+
+def seasoned_from(engine: Engine, end: float, label_delay: float) -> float:
+    """When a model has had something to learn from, seconds: four weeks after the first day.
 
     Of data shorter than twelve weeks the first third is left out, and at least the labels' delay.
     """
     first = min(engine.times) // DAY * DAY
-    last = (max(engine.times) // DAY + 1.0) * DAY
-    third = max((last - first) / 3.0, label_delay) // DAY * DAY
-    begins = first + min(WARM_UP, third) if start is None else start.timestamp()
-    ends = last if end is None else end.timestamp()
-    return min(begins, ends), ends
+    return first + min(WARM_UP, max((end - first) / 3.0, label_delay) // DAY * DAY)
 
 
 def model_result(

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from stream.experiment.assess import DAY, day_name
+from stream.experiment.assess import day_name
 from stream.experiment.engine import Engine
-from stream.experiment.findings import WARM_UP
+from stream.experiment.findings import seasoned_from
 from stream.experiment.results import Account
 from stream.experiment.silent_engine import SilentEngine
 from stream.experiment.sources import DELAY, SourceError
@@ -37,9 +37,7 @@ def span_until(engine: SilentEngine, span: Span, *, begins: datetime | None, dat
     if known >= end:
         return span
     if begins is None:
-        first = min(engine.times) // DAY * DAY
-        third = max((known - first) / 3.0, DELAY.total_seconds()) // DAY * DAY
-        start = first + min(WARM_UP, third)
+        start = seasoned_from(engine, known, DELAY.total_seconds())
     if start >= known:
         raise SourceError(
             f"{data}: from {day_name(known)} on not all is known yet, for silence has not counted, and "

@@ -6,14 +6,10 @@ import statistics
 
 import msgspec
 
-from stream.verify import Promise
+from stream.verify import OTHER_FEATURES, OTHER_ORDER, UNTRUSTED, Promise
 from tests.faults.site import Site
 
-REFUSED = "a model on the topic cannot be trusted; workers refuse it"
-LOST_IN_FLIGHT = {
-    "the order its decisions record has gaps or says a place twice",
-    "the features it was decided with are not those of its profiles",
-}
+LOST_IN_FLIGHT = {OTHER_ORDER, OTHER_FEATURES}
 """What a Redis that loses everything leaves: who read an event that had not left, read what no log holds."""
 IN_FLIGHT = 3 * 500
 """Events that three workers have in hand at most."""
@@ -78,7 +74,7 @@ def outcome(site: Site, promises: list[Promise], *, seed: int, command: str, sec
         + ", ".join(found.examples)
         for promise in promises
         for found in promise.breaks
-        if not (found.what == REFUSED and found.count <= site.tally.forged) and found.what not in tolerated
+        if not (found.what == UNTRUSTED and found.count <= site.tally.forged) and found.what not in tolerated
     ]
     broken += [
         f"promise {each.number}, {each.text}: not judged"
@@ -165,5 +161,5 @@ def as_markdown(found: Outcome) -> str:
 def _verdict(promise: Promise) -> str:
     if promise.verdict == "broken" and all(found.what in LOST_IN_FLIGHT for found in promise.breaks):
         return "holds, but for decisions that rest on what was in flight"
-    only_refused = promise.verdict == "broken" and all(found.what == REFUSED for found in promise.breaks)
+    only_refused = promise.verdict == "broken" and all(found.what == UNTRUSTED for found in promise.breaks)
     return "holds: the forged ones were refused" if only_refused else promise.verdict
