@@ -89,6 +89,15 @@ class Installation:
         """Wait until a group has acknowledged everything."""
         self.until(lambda: self.behind(role, topic) == 0, timeout, f"{role} is behind on {topic}")
 
+    def settled(self) -> None:
+        """Wait until score and learn workers have done what there is."""
+        self.drained("score", "transactions")
+        self.until(
+            lambda: not any(self.behind("learn", topic) for topic in ("scores", "labels")),
+            60,
+            "learn is behind",
+        )
+
     def workers(self) -> list[WorkerState]:
         """What the workers say of themselves."""
         return workers(redis_client(self.settings), prefix=self.settings.redis_prefix)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shlex
@@ -31,25 +30,11 @@ from stream.experiment.topic_range import fields_missing, find_range
 from stream.messages import Decision, Label, Transaction, encode
 from stream.replay_source import open_replay_source
 from stream.settings import Settings, load
+from tests.integration.payment_files import write_payments
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS, A_DAY, PARTITIONS = 12, 150, 3
 PLAIN: dict[str, Any] = {"rounds": 0, "genuine_rate": 0.5}
-MAP = """
-[columns]
-transaction_id = "id"
-event_time = "time"
-card_id = "card"
-merchant_id = "shop"
-amount = "amount"
-country = "country"
-is_fraud = "fraud"
-known_at = "known"
-[defaults]
-currency = "EUR"
-[labels]
-genuine = true
-"""
 SPEC = """crosses = []
 [[entities]]
 kind = "card"
@@ -116,30 +101,25 @@ def make(broker: EmbeddedKafka, unique: Unique) -> Make:
     return made
 
 
-def write_payments(folder: Path, *, first: int = 0, last: int = DAYS * A_DAY) -> tuple[Path, Path]:
-    """A file of payments, no two of one moment, and what its columns mean."""
+def payments_file(folder: Path, *, first: int = 0, last: int = DAYS * A_DAY) -> tuple[Path, Path]:
+    """Payments, no two of one moment."""
     chance = Random(5)
-    data, schema = folder / f"payments{first}-{last}.csv", folder / "MAP.toml"
-    schema.write_text(MAP)
-    with data.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["id", "time", "card", "shop", "amount", "country", "fraud", "known"])
-        for number in range(DAYS * A_DAY):
-            day, place = divmod(number, A_DAY)
-            time = START + timedelta(days=day, seconds=place * 570 + chance.randrange(500))
-            fraud = chance.random() < 0.06
-            amount = chance.lognormvariate(5.5 if fraud else 3.5, 0.6)
-            known = time + timedelta(hours=24 + chance.randrange(48), microseconds=number + 1)
-            row = [f"p{number}", time.isoformat(), f"c{chance.randrange(60)}", f"m{chance.randrange(20)}"]
-            row += [f"{amount:.2f}", chance.choice(["DE", "FR"]), str(int(fraud)), known.isoformat()]
-            if first <= number < last:
-                rows.writerow(row)
-    return data, schema
+    rows = []
+    for number in range(DAYS * A_DAY):
+        day, place = divmod(number, A_DAY)
+        time = START + timedelta(days=day, seconds=place * 570 + chance.randrange(500))
+        fraud = chance.random() < 0.06
+        amount = chance.lognormvariate(5.5 if fraud else 3.5, 0.6)
+        known = time + timedelta(hours=24 + chance.randrange(48), microseconds=number + 1)
+        row = [f"p{number}", time.isoformat(), f"c{chance.randrange(60)}", f"m{chance.randrange(20)}"]
+        row += [f"{amount:.2f}", chance.choice(["DE", "FR"]), str(int(fraud)), known.isoformat()]
+        rows.append(row)
+    return write_payments(folder, rows[first:last], name=f"payments{first}-{last}")
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_payments(tmp_path_factory.mktemp("file"))
+    return payments_file(tmp_path_factory.mktemp("file"))
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +237,7 @@ def test_times_choose_the_payments_that_a_file_of_them_holds(
 ) -> None:
     topics = make()
     topics.publish(items_of(file))
-    part = write_payments(tmp_path, first=2 * A_DAY, last=10 * A_DAY)
+    part = payments_file(tmp_path, first=2 * A_DAY, last=10 * A_DAY)
     found = of_topics(topics, start=START + timedelta(days=2), end=START + timedelta(days=10))
     assert figures(found) == figures(conduct(Plan(data=str(part[0]), schema=part[1], **PLAIN)))
 
@@ -444,7 +424,7 @@ def test_a_real_kafka_gives_the_figures_of_the_file(
     start = START + timedelta(days=8)
     ranged = find_range(topics.settings, start=start)
     assert A_DAY * 4 < ranged.records < A_DAY * 5, "what came before is not read"
-    part = write_payments(tmp_path, first=8 * A_DAY)
+    part = payments_file(tmp_path, first=8 * A_DAY)
     of_part = conduct(Plan(data=str(part[0]), schema=part[1], **PLAIN))
     assert figures(conduct(Plan(data="topic", topics=ranged, **PLAIN))) == figures(of_part)
     with pytest.raises(SourceError, match="holds nothing from"):

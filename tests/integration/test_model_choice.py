@@ -57,15 +57,6 @@ def labels_of(items: Sequence[Transaction]) -> list[Label]:
     ]
 
 
-def settled(system: Installation) -> None:
-    system.drained("score", "transactions")
-    system.until(
-        lambda: not any(system.behind("learn", topic) for topic in ("scores", "labels")),
-        60,
-        "learn is behind",
-    )
-
-
 def newest(system: Installation, name: str) -> Published | None:
     key = system.settings.signing_key()
     values = [record.value for record in system.read("models") if record.key == name.encode()]
@@ -112,7 +103,7 @@ def test_model_of_choice_is_served_changed_for_another_and_all_of_it_made_again(
     system.send(items)
     system.drained("score", "transactions")
     system.send(labels_of(items))
-    settled(system)
+    system.settled()
     serves(system, FIRST, 10_000)
     before = newest(system, FIRST)
     assert before is not None
@@ -137,7 +128,7 @@ def test_model_of_choice_is_served_changed_for_another_and_all_of_it_made_again(
     system.send(more)
     system.drained("score", "transactions")
     system.send(labels_of(more))
-    settled(system)
+    system.settled()
     serves(system, THEN, 30_000)
 
     settings = msgspec.structs.replace(system.settings, model=THEN)

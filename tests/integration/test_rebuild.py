@@ -30,16 +30,6 @@ def simulated(count: int, seed: int) -> list[Transaction | Label]:
     return list(islice(simulate(DEMO, seed=seed), count))
 
 
-def settled(system: Installation) -> None:
-    """Wait until every worker has done what there is."""
-    system.drained("score", "transactions")
-    system.until(
-        lambda: not any(system.behind("learn", topic) for topic in ("scores", "labels")),
-        60,
-        "learn is behind",
-    )
-
-
 def stood(client: Any, silent: set[bytes]) -> dict[bytes, Any]:
     """Everything in Redis but journals, owners, and silence that would be repeated.
 
@@ -95,7 +85,7 @@ def test_everything_is_rebuilt_to_the_same_bits(install: Install, own: dict[str,
     system.send(item for item in items[::300] if isinstance(item, Transaction))
     system.send_raw("transactions", b"c", b"junk")
     system.flush()
-    settled(system)
+    system.settled()
     for process in workers:
         process.stop(15)
     client = redis_client(system.settings)
@@ -113,7 +103,7 @@ def test_everything_is_rebuilt_to_the_same_bits(install: Install, own: dict[str,
     system.start("score", **changed)
     system.start("learn", **changed)
     system.send(simulated(4000, seed=8)[3000:])
-    settled(system)
+    system.settled()
     report = Audit(system.settings).run()
     assert {promise.verdict for promise in report.promises} == {"holds"}, report
 
@@ -126,7 +116,7 @@ def test_workers_wait_while_the_store_is_rebuilt_and_go_on_after_it(install: Ins
         system.start(role, **changed)
     items = simulated(6000, seed=9)
     system.send(items[:2000])
-    settled(system)
+    system.settled()
     client = redis_client(system.settings)
     parts = iter(range(2000, 6000, 50))
     ended = threading.Event()
@@ -152,6 +142,6 @@ def test_workers_wait_while_the_store_is_rebuilt_and_go_on_after_it(install: Ins
     finally:
         ended.set()
         thread.join()
-    settled(system)
+    system.settled()
     report = Audit(system.settings).run()
     assert {promise.verdict for promise in report.promises} == {"holds"}, report

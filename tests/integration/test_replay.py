@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,8 @@ from stream.replay_topics import rebuild_scores
 if TYPE_CHECKING:
     from tests.integration.conftest import Installation
 
+from tests.integration.payment_files import write_payments
+
 pytestmark = pytest.mark.guarantee
 
 Install = Callable[..., "Installation"]
@@ -38,50 +39,30 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS, A_DAY = 8, 220
 RATE = {"genuine_rate": 0.6, "maturity": "60d"}
 
-MAP = """
-[columns]
-transaction_id = "id"
-event_time = "time"
-card_id = "card"
-merchant_id = "shop"
-amount = "amount"
-country = "country"
-is_fraud = "fraud"
-known_at = "known"
-[defaults]
-currency = "EUR"
-[labels]
-genuine = true
-"""
 
-
-def write_payments(folder: Path, *, labelled: bool = True, shops: int = 30) -> tuple[Path, Path]:
-    """A file of payments whose labels all come at midnight, and what its columns mean."""
+def payments_file(folder: Path, *, labelled: bool = True, shops: int = 30) -> tuple[Path, Path]:
+    """Payments whose labels all come at midnight."""
     chance = Random(5)
-    data, schema = folder / "payments.csv", folder / "MAP.toml"
-    schema.write_text(MAP)
-    with data.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["id", "time", "card", "shop", "amount", "country", "fraud", "known"])
-        for number in range(DAYS * A_DAY):
-            day, place = divmod(number, A_DAY)
-            time = START + timedelta(days=day, seconds=place * 390 + chance.randrange(300))
-            fraud = chance.random() < 0.05
-            amount = chance.lognormvariate(5.5 if fraud else 3.5, 0.6)
-            known = START + timedelta(days=day + 1 + chance.randrange(2))
-            rows.writerow(
-                [
-                    f"p{number}",
-                    time.isoformat(),
-                    f"c{chance.randrange(80)}",
-                    f"m{chance.randrange(shops)}",
-                    f"{amount:.2f}",
-                    chance.choice(["DE", "FR", "NL"]),
-                    int(fraud) if labelled else "",
-                    known.isoformat(),
-                ]
-            )
-    return data, schema
+    rows = []
+    for number in range(DAYS * A_DAY):
+        day, place = divmod(number, A_DAY)
+        time = START + timedelta(days=day, seconds=place * 390 + chance.randrange(300))
+        fraud = chance.random() < 0.05
+        amount = chance.lognormvariate(5.5 if fraud else 3.5, 0.6)
+        known = START + timedelta(days=day + 1 + chance.randrange(2))
+        rows.append(
+            [
+                f"p{number}",
+                time.isoformat(),
+                f"c{chance.randrange(80)}",
+                f"m{chance.randrange(shops)}",
+                f"{amount:.2f}",
+                chance.choice(["DE", "FR", "NL"]),
+                int(fraud) if labelled else "",
+                known.isoformat(),
+            ]
+        )
+    return write_payments(folder, rows)
 
 
 def items_of(data: Path, schema: Path) -> list[Transaction | Label]:
@@ -106,16 +87,6 @@ def published(system: Installation) -> Any:
     records = system.read("models")
     key = system.settings.signing_key()
     return opened(records[-1].value or b"", key, name=system.settings.model) if records else None
-
-
-def settled(system: Installation) -> None:
-    """Wait until every worker has done what there is."""
-    system.drained("score", "transactions")
-    system.until(
-        lambda: not any(system.behind("learn", topic) for topic in ("scores", "labels")),
-        60,
-        "learn is behind",
-    )
 
 
 def in_use(system: Installation, version: str) -> None:
@@ -149,10 +120,10 @@ def test_file_through_kafka_redis_and_workers_is_decided_as_its_replay_says(
     system = install(partitions=1, **RATE)
     for role in ("score", "learn"):
         system.start(role, **RATE)
-    data, schema = write_payments(tmp_path)
+    data, schema = payments_file(tmp_path)
     items = items_of(data, schema)
     streamed_step_by_step(system, items)
-    settled(system)
+    system.settled()
     plan = FilePlan(data=str(data), schema=schema, out=tmp_path / "file.jsonl")
     counts = replay_file(plan, system.settings).counts
     assert counts.decided == DAYS * A_DAY
@@ -205,8 +176,8 @@ def test_several_partitions_are_made_again_whatever_labels_and_workers_did(
     learner = system.start("learn", **rate)
     for _ in range(2):
         system.start("score", **rate)
-    payments = [item for item in items_of(*write_payments(tmp_path)) if isinstance(item, Transaction)]
-    labels = [item for item in items_of(*write_payments(tmp_path)) if isinstance(item, Label)]
+    payments = [item for item in items_of(*payments_file(tmp_path)) if isinstance(item, Transaction)]
+    labels = [item for item in items_of(*payments_file(tmp_path)) if isinstance(item, Label)]
     frauds = [label for label in labels if label.is_fraud]
     opposite = [
         msgspec.structs.replace(label, is_fraud=False, known_at=label.known_at + timedelta(hours=hours))
@@ -218,9 +189,9 @@ def test_several_partitions_are_made_again_whatever_labels_and_workers_did(
         part = payments[at : at + third]
         known |= {payment.transaction_id for payment in part}
         system.send(part)
-        settled(system)
+        system.settled()
         system.send(label for label in [*frauds, *opposite] if label.transaction_id in known)
-        settled(system)
+        system.settled()
         if at == 0:
             learner.kill()
             system.start("learn", **rate)
@@ -273,7 +244,7 @@ def test_order_of_updates_explains_every_difference_of_several_partitions(
     system = install(partitions=4, **RATE)
     for _ in range(2):
         system.start("score", **RATE)
-    data, schema = write_payments(tmp_path, labelled=False, shops=300)
+    data, schema = payments_file(tmp_path, labelled=False, shops=300)
     items = items_of(data, schema)
     for at in range(0, len(items), A_DAY):  # within a day each partition goes at its own pace
         system.send(items[at : at + A_DAY])

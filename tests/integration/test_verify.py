@@ -78,16 +78,6 @@ def broken(report: Report) -> dict[int, dict[str, tuple[str, ...]]]:
     }
 
 
-def settled(system: Installation) -> None:
-    """Wait until every worker has done what there is."""
-    system.drained("score", "transactions")
-    system.until(
-        lambda: not any(system.behind("learn", topic) for topic in ("scores", "labels")),
-        60,
-        "learn is behind",
-    )
-
-
 def acknowledge(system: Installation, role: str, topic: str, offsets: Mapping[int, int]) -> None:
     """Acknowledge in the name of workers, of which none may run: nobody will read below."""
     group = system.settings.group(role)
@@ -156,7 +146,7 @@ def test_every_promise_holds_on_an_undisturbed_run(install: Install) -> None:
     system.send_raw("transactions", b"c", b"junk")
     system.send_raw("labels", b"c", b"junk")
     system.flush()
-    settled(system)
+    system.settled()
     report = audited(system)
     assert set(verdicts(report).values()) == {"holds"}, broken(report)
     assert f"{len(paid):,} decisions" in report.promises[0].judged
@@ -182,7 +172,7 @@ def test_every_promise_holds_on_several_shards_with_killed_workers_while_they_wo
             system.start("learn", **changed)
     amid = audited(system)
     assert not amid.is_broken, broken(amid)
-    settled(system)
+    system.settled()
     report = audited(system)
     assert set(verdicts(report).values()) == {"holds"}, broken(report)
 
