@@ -34,7 +34,7 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         quality: horizon, window and segments of matured quality; `segment_names` are fields of a decision.
         interval: event time between reports, seconds, > 0.
-        inputs: watched by ADWIN: `amount_log`; a field and a value, such as `country=FR` (0 or 1); or the
+        inputs: watched: `amount_log`; a field and a value, such as `country=FR` (0 or 1); or the
             name of a feature, as served.
         delta: confidence of ADWIN, 0 < delta < 1.
         quiet: event time after a drift signal without a further one of that name, seconds, >= 0.
