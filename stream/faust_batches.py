@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import logging
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +28,12 @@ from faust.app.base import BootStrategy
 from faust.sensors import Monitor
 from faust.transport.drivers.aiokafka import Transport
 
+from stream import leaving
 from stream.broker_log import BrokerOutageFilter
 from stream.faust_consumer import BatchConsumer, Run
 from stream.handling import Retry, SkippedRecordsError, TopicPartition
 from stream.records import Record
+from stream.wait_log import WaitLog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -137,7 +138,7 @@ class BatchStream(faust.Stream[Any]):
                         room -= len(run.records)
                 batch = Batch(runs)
                 next_at = loop.time() + min_interval
-                consumer.pick_up()
+                consumer.pick_up(runs)
                 try:
                     yield batch
                     if not batch.given_up:
@@ -194,7 +195,9 @@ class BatchApp(faust.App):
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self.on_committed = on_committed
-        self.outage = BrokerOutageFilter(bootstrap)
+        self.outage = BrokerOutageFilter(bootstrap, every=30.0)
+        # Kept over assignments: a rebalance in the middle of a wait is no new one.
+        self._assigned_wait = WaitLog("The assigned partitions are read")
         self._worker_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{self.conf.id}-handler")
         for plan in topics:
             channel = self.topic(plan.topic, internal=False)
@@ -212,24 +215,20 @@ class BatchApp(faust.App):
         """Until the handler has returned. False when the partitions have to go before it has."""
         letting_go = self.consumer.letting_go
         records = batch.records
-        pause, waits_since = RETRY_FIRST, 0.0
+        pause = RETRY_FIRST
+        wait = WaitLog(f"{plan.name} goes on")
         while True:
             try:
                 await self._in_worker_thread(plan.handler, records)
             except Retry as retry:
-                waits_since = waits_since or time.monotonic()
-                self.log.warning(
-                    "%s waits, its batch of %d unacknowledged: %s", plan.name, len(records), retry.reason
-                )
+                wait.tried(f"{plan.name} waits, its batch of {len(records)} unacknowledged: {retry.reason}")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(letting_go.wait(), pause)
                 if letting_go.is_set():
                     return False
                 pause = min(2 * pause, RETRY_MOST)
             else:
-                if waits_since:
-                    waited = time.monotonic() - waits_since
-                    self.log.info("%s goes on after %.0f s", plan.name, waited)
+                wait.over()
                 return True
 
     async def _in_worker_thread(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -248,11 +247,14 @@ class BatchApp(faust.App):
         pause = RETRY_FIRST
         while self._on_assigned is not None and held:
             try:
-                return dict(await self._in_worker_thread(self._on_assigned, held) or {})
+                start = dict(await self._in_worker_thread(self._on_assigned, held) or {})
             except Retry as retry:
-                self.log.warning("Nothing is read from the assigned partitions yet: %s", retry.reason)
+                self._assigned_wait.tried(f"Nothing is read from the assigned partitions yet: {retry.reason}")
                 await self.sleep(pause)
                 pause = min(2 * pause, RETRY_MOST)
+            else:
+                self._assigned_wait.over()
+                return start
             if gone() or self.should_stop:
                 return None
         return {}
@@ -280,8 +282,12 @@ class BatchApp(faust.App):
     async def on_stop(self) -> None:
         """Finish and commit the batch in hand, then stop as Faust does."""
         patience = self.conf.broker_session_timeout
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.consumer.let_go(patience), 2 * patience)
+        if self.crash_reason is None:
+            leaving.told_to_end(self.conf.id)
+        await self.consumer.leave(patience)
+        if self.crash_reason is None:
+            away = None if self.consumer.coordinator_is_known() else self.bootstrap
+            leaving.leaves(self.conf.id, self.consumer.left_over(), away, session=patience)
         await super().on_stop()
         self._worker_thread.shutdown(wait=False)
 
@@ -372,6 +378,7 @@ def run_app(app: BatchApp, *, loglevel: str = "INFO") -> int:
     if not root.handlers:
         logging.basicConfig(level=loglevel, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     root.setLevel(loglevel)
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)  # it counts how long a commit waits for Kafka
     for handler in root.handlers:
         handler.addFilter(app.outage)
     worker = faust.Worker(

@@ -15,14 +15,13 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.errors import (
-    CommitFailedError,
     ConsumerStoppedError,
     IllegalStateError,
-    KafkaConnectionError,
 )
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from stream.fetch_thread import FetchThread, Listener
 from stream.handling import SkippedRecordsError, TopicPartition
 
 if TYPE_CHECKING:
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 
 NOBODY = -1
 """The generation of no assignment: nothing is handed over, nothing can be acknowledged."""
-
-FETCH_AT_MOST = 4096
-"""Records taken from aiokafka's buffers in one go: it bounds how long the event loop is held."""
 
 
 class Run(NamedTuple):
@@ -62,124 +58,6 @@ class Run(NamedTuple):
         return head, self._replace(begin=head.end, records=self.records[size:])
 
 
-class _Listener(driver.ConsumerRebalanceListener):
-    """Moves the generation inside the consumer's own thread, at the moment the assignment moves."""
-
-    _thread: FetchThread
-
-    def on_partitions_revoked(self, revoked: Iterable[Any]) -> Any:
-        self._thread.generation += 1
-        self._thread.held = False
-        return super().on_partitions_revoked(revoked)
-
-    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        self._thread.generation += 1
-        self._thread.held = True
-        await super().on_partitions_assigned(assigned)
-
-
-class FetchThread(driver.AIOKafkaConsumerThread):
-    """aiokafka's thread. What must not be torn apart by a rebalance happens in here without an await.
-
-    `generation` counts revocations and assignments. It is not the broker's number: a static member that
-    comes back gets the same number again although its positions were lost. `held` is False from a
-    revocation to the next assignment, when aiokafka still names the old partitions.
-    """
-
-    app: BatchApp
-    _consumer: Any
-    generation = 0
-    held = False
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = self.app.fetch_max_wait_ms  # noqa: SLF001 - Faust hard-codes 1500
-        return consumer
-
-    async def on_start(self) -> None:
-        """Connect, and keep trying: a broker that is not up yet is no reason to die."""
-        while not self.should_stop:
-            try:
-                await super().on_start()
-            except KafkaConnectionError:  # aiokafka has said so, and BrokerOutageFilter says it for people
-                await self._consumer.stop()
-                await asyncio.sleep(1.0)
-            else:
-                return
-
-    async def fetch(self, wanted: set[TP], wait: float) -> tuple[int, Mapping[TP, list[Any]]]:
-        """What was fetched of the `wanted` partitions, and the generation it was fetched under."""
-        return await self.call_thread(self._fetch, wanted, wait)  # type: ignore[no-any-return]
-
-    async def _fetch(self, wanted: set[TP], wait: float) -> tuple[int, Mapping[TP, list[Any]]]:
-        records = await self._fetch_records(
-            self._ensure_consumer(), wanted, timeout=wait, max_records=FETCH_AT_MOST
-        )
-        # aiokafka moved the positions just before it returned, and nothing was awaited since: this is the
-        # generation of the records. Read before the fetch, it would be that of an assignment already gone
-        # when a rebalance falls into the wait, and live records would be dropped behind a moved position.
-        return self.generation, records
-
-    async def know_topics(self) -> None:
-        """Ask again for subscribed topics whose partitions are unknown.
-
-        A broker that has just come up may not know its topics yet. A group that forms in that moment deals
-        out nothing, and aiokafka would look again only after `metadata_max_age_ms`, five minutes: workers
-        that seem well and do nothing. Whoever leads the group deals again when the answer differs.
-        """
-        await self.call_thread(self._know_topics)
-
-    async def _know_topics(self) -> None:
-        client = self._ensure_consumer()._client  # noqa: SLF001 - aiokafka has no other way to ask
-        if any(client.cluster.partitions_for_topic(topic) is None for topic in client._topics):  # noqa: SLF001
-            await client.force_metadata_update()
-
-    async def committed(self) -> tuple[int, dict[TP, int | None], dict[TP, int]]:
-        """The generation, the committed offsets of its partitions, and where reading starts on each."""
-        return await self.call_thread(self._committed)  # type: ignore[no-any-return]
-
-    async def _committed(self) -> tuple[int, dict[TP, int | None], dict[TP, int]]:
-        generation = self.generation
-        if not self.held:
-            raise IllegalStateError("between two assignments")
-        consumer = self._ensure_consumer()
-        partitions = sorted(consumer.assignment())
-        offsets = dict(
-            zip(partitions, await asyncio.gather(*map(consumer.committed, partitions)), strict=True)
-        )
-        fresh = [tp for tp, offset in offsets.items() if offset is None]
-        starts = await consumer.beginning_offsets(fresh) if fresh else {}
-        committed = {TP(*tp): offset for tp, offset in offsets.items()}
-        return generation, committed, {tp: starts[tp] if at is None else at for tp, at in committed.items()}
-
-    async def seek_to(self, generation: int, offsets: Mapping[TP, int], lowered: Mapping[TP, int]) -> bool:
-        """Move the positions, unless the assignment has moved on. False when it has.
-
-        Args:
-            generation: of the assignment the offsets are for.
-            offsets: where to read on.
-            lowered: of them, those below what is committed. They are committed first: a worker that ends
-                while it catches up must not be followed by one that begins where the first had been.
-        """
-        moved: bool = await self.call_thread(self._seek_to, generation, offsets, lowered)
-        return moved
-
-    async def _seek_to(self, generation: int, offsets: Mapping[TP, int], lowered: Mapping[TP, int]) -> bool:
-        if generation != self.generation:
-            return False
-        consumer = self._ensure_consumer()
-        if lowered:
-            try:
-                await consumer.commit({driver.ensure_aiokafka_TP(tp): at for tp, at in lowered.items()})
-            except (CommitFailedError, IllegalStateError):
-                return False
-            if generation != self.generation:
-                return False
-        for tp, offset in offsets.items():
-            consumer.seek(driver.ensure_aiokafka_TP(tp), offset)
-        return True
-
-
 class BatchConsumer(driver.Consumer):
     """Hands each partition's fetched list to the agent's channel as one `Run`; commits end offsets.
 
@@ -190,7 +68,7 @@ class BatchConsumer(driver.Consumer):
         gaps_believed: gaps in the offsets that were there again when read again.
     """
 
-    RebalanceListener = _Listener
+    RebalanceListener = Listener
     app: BatchApp
     _thread: FetchThread
 
@@ -208,6 +86,8 @@ class BatchConsumer(driver.Consumer):
         self._next: dict[TP, int] = {}  # the offset the next record should have
         self._handled: dict[TP, int] = {}  # everything below was handled
         self._dirty: set[TP] = set()  # acknowledged since the last commit
+        self._taken: dict[TP, int] = {}  # everything below was in a handler's hand
+        self._stands: dict[TP, int] = {}  # everything below is acknowledged in Kafka, by its own answer
         self._reread: dict[TP, int] = {}  # offsets at which a gap is being read again
         self._queued: defaultdict[str, int] = defaultdict(int)  # records on the channels, a topic
 
@@ -274,6 +154,7 @@ class BatchConsumer(driver.Consumer):
         if not await self._thread.seek_to(generation, offsets, lowered):
             return False
         self._began, self._next, self._handled = offsets, dict(offsets), dict(offsets)
+        self._taken, self._stands = dict(offsets), dict(offsets)
         self._committed_offset.update(committed)
         self._dirty.clear()
         self._reread.clear()
@@ -341,10 +222,11 @@ class BatchConsumer(driver.Consumer):
         """Whether the generation of a run that was kept back is still open."""
         return run.generation == self.current and not self.letting_go.is_set()
 
-    def pick_up(self) -> None:
+    def pick_up(self, runs: Iterable[Run]) -> None:
         """A batch is in a handler's hand."""
         self._in_hand += 1
         self._idle.clear()
+        self._taken.update({run.tp: run.end for run in runs})
 
     def put_down(self) -> None:
         """It is out of the hand, whatever became of it."""
@@ -382,8 +264,24 @@ class BatchConsumer(driver.Consumer):
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         done: bool = await super()._commit(offsets)
-        self.app.on_committed()
+        if done:
+            self._stands.update(offsets)
+            self.app.on_committed()
         return done
+
+    def left_over(self) -> int:
+        """How many offsets were in a handler's hand and do not stand acknowledged: they will be again."""
+        return sum(max(end - self._stands.get(tp, end), 0) for tp, end in self._taken.items())
+
+    async def leave(self, patience: float) -> None:
+        """Let go for good, within twice `patience` seconds: no commit is under way when it returns."""
+        try:
+            async with asyncio.timeout(2 * patience):
+                await self.let_go(patience)
+                await self.maybe_wait_for_commit_to_finish()
+        except TimeoutError:  # what that means is said from what is left over
+            self.letting_go.set()
+        self._thread.abandon_commits()
 
     async def let_go(self, patience: float) -> None:
         """Hand over nothing more, let the batch in hand finish within `patience` seconds, commit, close."""

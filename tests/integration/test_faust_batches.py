@@ -26,7 +26,8 @@ from stream.faust_batches import (
     TopicPartition,
     create_batch_app,
 )
-from stream.faust_consumer import BatchConsumer, FetchThread, Run
+from stream.faust_consumer import BatchConsumer, Run
+from stream.fetch_thread import FetchThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
