@@ -33,6 +33,9 @@ from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger("riverwatch.learn")
 
+_OLDER = "MODEL REFUSED, an older one is taken: %s"
+_NONE = "MODEL REFUSED, and there is none that is good: %s"
+
 BATCH = 2000  # labels a batch at most: one snapshot a batch
 
 
@@ -62,6 +65,7 @@ class LearnWorker:
         # What cannot be built or published is said at the start, not when labels wait for it.
         check_storable(new_model(settings, spec), allowed=self._classes)
         self._learner: Learner | None = None
+        self._refused: list[str] = []
 
     def take_over(self, acknowledged: int = 0) -> int:
         """Go on from the newest snapshot; returns the first label it has not learned.
@@ -82,8 +86,7 @@ class LearnWorker:
             newest, refused = topic.latest()
         finally:
             topic.close()
-        for reason in refused:
-            logger.error("MODEL REFUSED, an older one is taken: %s", reason)
+        self._say_refused(refused, _OLDER if newest else _NONE)
         if acknowledged and newest is None and refused:
             raise Retry(
                 f"labels are acknowledged to {acknowledged}, and no model on {settings.topic('models')} can "
@@ -132,6 +135,13 @@ class LearnWorker:
         for remark in late.remarks:
             logger.warning("%s: %s", settings.model, remark)
         return late
+
+    def _say_refused(self, refused: list[str], sentence: str) -> None:
+        """Each reason once, until there are others: a learner that waits asks every two seconds."""
+        if refused != self._refused:
+            for reason in dict.fromkeys(refused):
+                logger.error(sentence, reason)
+        self._refused = list(refused)
 
     def leave(self) -> None:
         """The partition is another worker's."""
@@ -238,6 +248,7 @@ def create_app(
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         if labels not in held:
             worker.leave()
+            logger.info("standing by: %s is another worker's", labels.topic)
             return {}
         with waiting_visibly(ports.presence):
             done = committed(settings, settings.group("learn"), labels.topic, [0])[0]

@@ -5,13 +5,14 @@ One is enough, and it holds its window in memory: after a restart it measures an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.matured import MaturedSettings
 from stream.adapters.kafka_client import faust_credentials
 from stream.admission import admit_label
-from stream.faust_batches import BatchTopic, create_batch_app
+from stream.faust_batches import BatchTopic, TopicPartition, create_batch_app
 from stream.in_force import limits_of
 from stream.messages import DriftSignal, Label, decision_decoder, encode
 from stream.monitoring import SEGMENTS, Monitor, MonitorSettings
@@ -20,6 +21,8 @@ from stream.presence import Presence
 from stream.records import Record
 from stream.settings import Settings
 from stream.workers.waiting import waiting_visibly
+
+logger = logging.getLogger("riverwatch.monitor")
 
 
 def monitor_settings(settings: Settings) -> MonitorSettings:
@@ -70,6 +73,10 @@ def create_app(settings: Settings, outbox: Outbox, clock: Clock, presence: Prese
         emit((), {"events": 0, "dead_letters": len(records)})
         monitor.on_dead_letters(len(records))
 
+    def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        logger.info("monitoring %s", ", ".join(sorted({place.topic for place in held})))
+        return {}
+
     handlers = {"scores": on_scores, "labels": on_labels, "dead-letters": on_dead_letters}
     return create_batch_app(
         app_id=settings.group("monitor"),
@@ -82,5 +89,6 @@ def create_app(settings: Settings, outbox: Outbox, clock: Clock, presence: Prese
         session_timeout=settings.session_timeout,
         heartbeat_interval=settings.heartbeat_interval,
         commit_interval=settings.commit_interval,
+        on_assigned=assigned,
         credentials=faust_credentials(settings),
     )

@@ -147,7 +147,10 @@ def create_app(
             if back:
                 pipeline.remember(emitted_since(settings, back))
             pipeline.begin_at({number: back.get(number, done[number]) for number in partitions})
-        logger.info("scoring %s, partitions %s", topic, ", ".join(map(str, partitions)) or "none")
+        version = in_use.current.version
+        ports.presence.count({"events": 0}, model_version=version)
+        numbers = ", ".join(map(str, partitions)) or "none"
+        logger.info("scoring %s, partitions %s with model %s", topic, numbers, version)
         return {TopicPartition(topic, number): start for number, start in back.items()}
 
     def revoked(held: frozenset[TopicPartition]) -> None:

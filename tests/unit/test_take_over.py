@@ -97,3 +97,22 @@ def test_learner_that_can_trust_no_snapshot_learns_nothing(monkeypatch: pytest.M
     with pytest.raises(Retry, match=r"acknowledged to 50, .* is RIVERWATCH_MODEL_KEY the one"):
         world.worker.take_over(50)
     assert not world.learned_late
+
+
+def test_each_reason_of_a_refusal_is_said_once_however_often_it_is_tried(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = ["signed with another key", "signed with another key", "no manifest"]
+    world = World(monkeypatch, None, refused)
+    for _ in range(5):
+        with pytest.raises(Retry):
+            world.worker.take_over(50)
+    said = "MODEL REFUSED, and there is none that is good: "
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{said}signed with another key",
+        f"{said}no manifest",
+    ]
+    refused.append("a newer one")
+    with pytest.raises(Retry):
+        world.worker.take_over(50)
+    assert caplog.records[-1].getMessage() == f"{said}a newer one"
