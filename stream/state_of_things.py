@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Any
+from urllib.parse import urlsplit
 
-from stream.adapters.kafka_admin import check_topics, committed
+import msgspec
+import redis
+
+from stream.adapters.kafka_admin import TopicMismatch, check_topics, committed
 from stream.adapters.kafka_reader import TopicReader
 from stream.adapters.redis_shards import passing
 from stream.ports import DependencyDown
@@ -50,7 +54,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kafka, redis: where, and whether they answer.
-        redis_serves: whether Redis does; workers announce themselves in it.
+        redis_serves: whether Redis does, writes too; workers announce themselves in it.
         lag: of each group and topic, the messages not acknowledged.
         down: what is, a sentence each.
     """
@@ -80,6 +84,7 @@ def look(settings: Settings) -> Status:
     sizes: dict[str, int] = {}
     lag: dict[str, int] = {}
     counts: dict[str, int] | None = None
+    kafka_answers = redis_serves = False
     running: list[WorkerState] = []
     try:
         check_topics(settings)
@@ -94,20 +99,26 @@ def look(settings: Settings) -> Status:
                 high - max(done[number], low) for number, (low, high) in bounds[name].items()
             )
         sizes = {name: sum(high - low for low, high in found.values()) for name, found in bounds.items()}
+        kafka_answers = True
+    except TopicMismatch as error:  # it answers, and has other topics than the settings say
+        kafka_answers = True
+        down.append(str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what `status` has to tell
         down.append(str(error))
     try:
         client = redis_client(settings)
         store = make_store(settings, feature_spec(settings), client)
         counts = store.counts()
-        with passing(without_password(settings.redis_url)):
+        with passing(_host_and_port(settings.redis_url)):
             running = workers(client, prefix=settings.redis_prefix)
+            _write_nothing(client, settings.redis_prefix)
+        redis_serves = True
     except DependencyDown as error:
         down.append(str(error))
     down += [
         f"no {role} worker runs"
         for role in ("score", "learn", "monitor")
-        if counts is not None and not any(worker.role == role for worker in running)
+        if redis_serves and not any(worker.role == role for worker in running)
     ]
     down += [f"{worker.role} {worker.worker} waits: {worker.waiting}" for worker in running if worker.waiting]
     account = None
@@ -124,9 +135,9 @@ def look(settings: Settings) -> Status:
         )
     place = without_password(settings.redis_url)
     return Status(
-        kafka=f"{settings.kafka_bootstrap} {_serves(bool(sizes))}",
-        redis=f"{place} {_serves(counts is not None)}",
-        redis_serves=counts is not None,
+        kafka=f"{settings.kafka_bootstrap} {_serves(kafka_answers)}",
+        redis=f"{place} {_serves(redis_serves)}",
+        redis_serves=redis_serves,
         workers=running,
         lag=lag,
         account=account,
@@ -136,6 +147,19 @@ def look(settings: Settings) -> Status:
 
 def _serves(answers: bool) -> str:
     return "answers" if answers else "DOES NOT SERVE"
+
+
+def _write_nothing(client: Any, prefix: str) -> None:
+    """A write that changes nothing: refused where Redis is full or a replica, though it can be read."""
+    try:
+        client.setrange(f"{prefix}:nothing", 0, "")
+    except redis.exceptions.NoPermissionError:  # who looks may be allowed to read only
+        return
+
+
+def _host_and_port(url: str) -> str:
+    """As the store names its server, so that the same fault is said in the same words."""
+    return urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
 
 
 def _bounds(settings: Settings, name: str) -> dict[int, tuple[int, int]]:

@@ -47,7 +47,11 @@ def as_data(found: Status) -> dict[str, Any]:
 def as_text(found: Status) -> str:
     """The status for people."""
     lines = [f"Kafka  {found.kafka}", f"Redis  {found.redis}", ""]
-    lines += [_worker(worker) for worker in found.workers] or [_NOBODY if found.redis_serves else _UNKNOWN]
+    lines += [_worker(worker) for worker in found.workers]
+    if not found.redis_serves:
+        lines.append(_UNKNOWN)
+    elif not found.workers:
+        lines.append(_NOBODY)
     if found.lag:
         lines += ["", "lag    " + ", ".join(f"{name} {count:,}" for name, count in found.lag.items())]
     if found.account is not None:
