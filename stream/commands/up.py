@@ -12,7 +12,9 @@ from typing import Literal
 
 import click
 
+from infra.process import Service
 from infra.services import (
+    LocalKafka,
     LocalRedis,
     choose_kafka,
     clear_running,
@@ -38,6 +40,21 @@ def model_key(folder: Path) -> Path:
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32))
     return path
+
+
+def ended_by_itself(service: Service, broker: LocalKafka, store: LocalRedis) -> str:
+    """Which service ended, where it says why, and how to go on."""
+    what, other = ("Redis", "Kafka") if service is store else ("Kafka", "Redis")
+    if broker.kind == "apache":
+        return (
+            f"{what} (process {service.pid}) has ended by itself, and {other} with it; read {service.log}. "
+            f"Start them with `riverwatch up --kafka apache --kafka-port {broker.port} --redis-port "
+            f"{store.port}`: their data is there, and workers that wait for them go on"
+        )
+    return (
+        f"{what} (process {service.pid}) has ended by itself, and {other} with it; read {service.log}. "
+        "Neither keeps anything on disk: end the workers, and begin again with `riverwatch up`"
+    )
 
 
 @click.command()
@@ -98,6 +115,4 @@ def up(
         while not ended.wait(1.0):
             for service in (broker, redis):
                 if not service.is_running():
-                    raise click.ClickException(
-                        f"a service has ended by itself; its log is in {folder / 'logs'}"
-                    )
+                    raise click.ClickException(ended_by_itself(service, broker, redis))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,6 +67,11 @@ def until(done: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+def decided(shell: Shell) -> int:
+    """By the word of `riverwatch status`."""
+    return int(json.loads(shell.run("status", "--json").stdout)["account"]["decided"])
+
+
 def test_commands_find_a_running_installation_by_themselves(shell: Shell) -> None:
     up = shell.start("up", "--kafka", "embedded", "--partitions", "2")
     until(lambda: "are up" in up.log.read_text(), "riverwatch up is not up")
@@ -112,6 +118,33 @@ def test_services_go_when_riverwatch_up_is_killed(shell: Shell) -> None:
     late = shell.run("status")
     assert late.returncode == 1
     assert "DOWN" in late.stdout
+
+
+def test_on_call_is_told_which_service_ended_and_what_a_worker_leaves_behind(shell: Shell) -> None:
+    up = shell.start("up", "--kafka", "embedded", "--partitions", "2")
+    until(lambda: "are up" in up.log.read_text(), "riverwatch up is not up")
+    kafka = re.search(r"Kafka \(embedded, process (\d+)\)", up.log.read_text())
+    assert kafka is not None
+    shell.environment |= {"RIVERWATCH_SESSION_TIMEOUT": "6", "RIVERWATCH_HEARTBEAT_INTERVAL": "1"}
+    score = shell.start("score")
+    until(lambda: "scoring transactions, partitions" in score.log.read_text(), "nothing is scored")
+    traffic = shell.start("produce", "simulate", "--events", "30000", "--rate", "500")
+    until(lambda: decided(shell) > 100, "nothing is decided")
+    os.kill(int(kafka[1]), signal.SIGKILL)
+    until(lambda: up.poll() is not None, "riverwatch up goes on without Kafka", 10)
+    said = up.log.read_text().splitlines()[-1]
+    assert said.startswith(f"Error: Kafka (process {kafka[1]}) has ended by itself, and Redis with it; read ")
+    assert said.endswith("begin again with `riverwatch up`")
+    until(lambda: "score waits" in score.log.read_text(), "the worker does not see that Kafka is away")
+    traffic.kill()
+    began = time.monotonic()
+    assert score.stop(40) == 0
+    assert time.monotonic() - began < 30, "supervisors give it 30 s"
+    text = score.log.read_text()
+    assert "riverwatch-score was told to end" in text
+    assert "riverwatch-score leaves and cannot tell Kafka at" in text
+    for noise in ("Traceback", "Exception in thread", "Error while stopping", "was destroyed", "BatchApp"):
+        assert noise not in text
 
 
 def test_demo_shows_a_change_and_leaves_nothing_running(shell: Shell) -> None:
