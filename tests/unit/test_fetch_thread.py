@@ -1,0 +1,119 @@
+"""Without a broker a worker still ends: what Kafka would have to answer is not waited for for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from stream.faust_batches import BatchTopic, create_batch_app
+from stream.fetch_thread import FetchThread
+
+SESSION = 0.4
+OFFSETS = {TP("cards", 0): 100}
+
+
+@pytest.fixture
+def thread() -> Iterator[FetchThread]:
+    """One that was never started; its loop is run by the tests."""
+    asyncio.set_event_loop(loop := asyncio.new_event_loop())
+    app = create_batch_app(
+        app_id="unit",
+        bootstrap="127.0.0.1:1",
+        topics=[BatchTopic("cards", lambda _: None, name="score")],
+        session_timeout=SESSION,
+        heartbeat_interval=SESSION / 4,
+    )
+    made = app.consumer._thread
+    yield made
+    loop.close()
+    made.thread_loop.close()
+    asyncio.set_event_loop(None)
+
+
+async def never_answered(*_: object) -> bool:
+    await asyncio.Event().wait()
+    return True
+
+
+def with_client(thread: FetchThread) -> list[str]:
+    """What became of the client of the thread's consumer."""
+    done: list[str] = []
+
+    async def close() -> None:
+        done.append("closed")
+
+    thread._consumer = SimpleNamespace(_client=SimpleNamespace(close=close))
+    return done
+
+
+def test_a_commit_that_nobody_answers_is_abandoned_and_never_taken_for_done(
+    thread: FetchThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_commit", never_answered)
+
+    async def commit_and_abandon() -> list[bool]:
+        committing = asyncio.ensure_future(thread._commit(OFFSETS))
+        await asyncio.sleep(0)
+        thread.abandon_commits()
+        return [await committing, await thread._commit(OFFSETS)]
+
+    ended = asyncio.wait_for(commit_and_abandon(), 5)
+    assert thread.thread_loop.run_until_complete(ended) == [False, False]
+
+
+def test_a_commit_that_is_cancelled_by_others_is_cancelled(
+    thread: FetchThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_commit", never_answered)
+
+    async def commit_and_cancel() -> None:
+        committing = asyncio.ensure_future(thread._commit(OFFSETS))
+        await asyncio.sleep(0)
+        committing.cancel()
+        await committing
+
+    with pytest.raises(asyncio.CancelledError):
+        thread.thread_loop.run_until_complete(asyncio.wait_for(commit_and_cancel(), 5))
+
+
+def test_commits_of_a_thread_that_has_ended_are_abandoned_without_a_word(thread: FetchThread) -> None:
+    thread.thread_loop.close()
+    thread.abandon_commits()
+
+
+async def leaks_its_own_cancellation(*_: object) -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("stop", [leaks_its_own_cancellation, never_answered])
+def test_a_goodbye_that_fails_or_is_not_answered_ends_with_a_closed_client(
+    thread: FetchThread, monkeypatch: pytest.MonkeyPatch, stop: Any
+) -> None:
+    closed = with_client(thread)
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "on_thread_stop", stop)
+    began = time.monotonic()
+    thread.thread_loop.run_until_complete(asyncio.wait_for(thread.on_thread_stop(), 5))
+    assert closed == ["closed"]
+    assert time.monotonic() - began < SESSION
+
+
+def test_who_cancels_the_goodbye_cancels_it(thread: FetchThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = with_client(thread)
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "on_thread_stop", never_answered)
+
+    async def stop_and_cancel() -> None:
+        stopping = asyncio.ensure_future(thread.on_thread_stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await stopping
+
+    with pytest.raises(asyncio.CancelledError):
+        thread.thread_loop.run_until_complete(stop_and_cancel())
+    assert closed == []
