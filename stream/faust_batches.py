@@ -284,10 +284,10 @@ class BatchApp(faust.App):
         patience = self.conf.broker_session_timeout
         if self.crash_reason is None:
             leaving.told_to_end(self.conf.id)
-        await self.consumer.leave(patience)
+        answered = await self.consumer.leave(patience)
         if self.crash_reason is None:
-            away = None if self.consumer.coordinator_is_known() else self.bootstrap
-            leaving.leaves(self.conf.id, self.consumer.left_over(), away, session=patience)
+            silent = None if answered else self.bootstrap
+            leaving.leaves(self.conf.id, self.consumer.left_over(), silent, session=patience)
         await super().on_stop()
         self._worker_thread.shutdown(wait=False)
 

@@ -11,6 +11,7 @@ docs/adr/0002-faust-in-batches.md lists the private names this stands on.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from stream.faust_batches import BatchApp
+
+log = logging.getLogger("stream.consumer")
 
 NOBODY = -1
 """The generation of no assignment: nothing is handed over, nothing can be acknowledged."""
@@ -147,9 +150,7 @@ class BatchConsumer(driver.Consumer):
                     f"on_assigned wants {tp.topic}[{tp.partition}] to start at {offset}, but only what lies "
                     f"before {offsets[tp]} was handled: return an offset from 0 to {offsets[tp]}, or none"
                 )
-            self.log.warning(
-                "Going back on %s[%s] from %s to %s", tp.topic, tp.partition, offsets[tp], offset
-            )
+            log.warning("Going back on %s[%s] from %s to %s", tp.topic, tp.partition, offsets[tp], offset)
             offsets[tp] = offset
         if not await self._thread.seek_to(generation, offsets, lowered):
             return False
@@ -189,7 +190,7 @@ class BatchConsumer(driver.Consumer):
                 return
             self.gaps_believed += 1
             if expected == self._began[tp]:
-                self.log.warning(
+                log.warning(
                     "%s[%s] no longer holds the offsets %s to %s: retention or compaction took them",
                     tp.topic, tp.partition, expected, found - 1,
                 )  # fmt: skip
@@ -273,15 +274,21 @@ class BatchConsumer(driver.Consumer):
         """How many offsets were in a handler's hand and do not stand acknowledged: they will be again."""
         return sum(max(end - self._stands.get(tp, end), 0) for tp, end in self._taken.items())
 
-    async def leave(self, patience: float) -> None:
-        """Let go for good, within twice `patience` seconds: no commit is under way when it returns."""
+    async def leave(self, patience: float) -> bool:
+        """Let go for good, within twice `patience` seconds: no commit is under way when it returns.
+
+        Returns:
+            Whether Kafka answered to the end, as far as it was asked.
+        """
         try:
             async with asyncio.timeout(2 * patience):
                 await self.let_go(patience)
                 await self.maybe_wait_for_commit_to_finish()
         except TimeoutError:  # what that means is said from what is left over
             self.letting_go.set()
+        answered = self.coordinator_is_known() and not self._thread.is_committing()
         self._thread.abandon_commits()
+        return answered
 
     async def let_go(self, patience: float) -> None:
         """Hand over nothing more, let the batch in hand finish within `patience` seconds, commit, close."""
@@ -290,9 +297,7 @@ class BatchConsumer(driver.Consumer):
         try:
             await asyncio.wait_for(self._idle.wait(), patience)
         except TimeoutError:
-            self.log.warning(
-                "The batch in hand was not done within %.1f s: it will be handled again", patience
-            )
+            log.warning("The batch in hand was not done within %.1f s: it will be handled again", patience)
         while self._dirty and not self._thread.should_stop:
             await self.commit()  # does nothing while another commit is under way: hence again
         held = frozenset(TopicPartition(*tp) for tp in self._next)
@@ -306,7 +311,7 @@ class BatchConsumer(driver.Consumer):
         try:
             await asyncio.wait_for(asyncio.shield(telling), patience)  # it may queue behind a slow handler
         except TimeoutError:
-            self.log.warning("on_revoked was not done within %.1f s: the partitions go without it", patience)
+            log.warning("on_revoked was not done within %.1f s: the partitions go without it", patience)
         except Exception as error:  # noqa: BLE001 - whatever it is, aiokafka would only log it
             await self.crash(error)
 

@@ -10,7 +10,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -39,6 +39,12 @@ class Listener(driver.ConsumerRebalanceListener):
         self._thread.generation += 1
         self._thread.held = True
         await super().on_partitions_assigned(assigned)
+
+
+def _without_kafka(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What asyncio says of errors that nobody waited for, those of Kafka's left out."""
+    if not isinstance(context.get("exception"), KafkaError):
+        loop.default_exception_handler(context)
 
 
 class FetchThread(driver.AIOKafkaConsumerThread):
@@ -92,7 +98,13 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         with contextlib.suppress(RuntimeError):  # the loop is closed: the thread has ended before
             self.thread_loop.call_soon_threadsafe(self._cancel_commit)
 
+    def is_committing(self) -> bool:
+        """Whether a commit is under way, which Kafka has not answered."""
+        return self._committing is not None and not self._committing.done()
+
     def _cancel_commit(self) -> None:
+        # aiokafka goes on with its request, shielded from this, and nobody is left to hear how that fails.
+        self.thread_loop.set_exception_handler(_without_kafka)
         if self._committing is not None:
             self._committing.cancel()
 

@@ -12,13 +12,13 @@ def told_to_end(group: str) -> None:
     log.info("%s was told to end: it finishes the batch in hand and acknowledges it", group)
 
 
-def leaves(group: str, left_over: int, away: str | None, *, session: float) -> None:
+def leaves(group: str, left_over: int, silent: str | None, *, session: float) -> None:
     """It takes nothing more, and closes.
 
     Args:
         group: its consumer group.
         left_over: records that it took and whose acknowledgement Kafka has not confirmed.
-        away: the address of Kafka where it cannot be reached, and so not be told; None where it can.
+        silent: the address of Kafka where it does not answer, and so cannot be told; None where it does.
         session: seconds after which Kafka gives up a worker that says nothing.
     """
     done = (
@@ -26,14 +26,14 @@ def leaves(group: str, left_over: int, away: str | None, *, session: float) -> N
         if left_over
         else "all that it took is done and acknowledged"
     )
-    if away is None:
+    if silent is None:
         log.log(logging.WARNING if left_over else logging.INFO, "%s leaves: %s", group, done)
     else:
         log.warning(
-            "%s leaves and cannot tell Kafka at %s, which is away: %s; nothing is lost, and its partitions "
-            "go to others %.0f s after Kafka last heard of it",
+            "%s leaves and cannot tell Kafka at %s, which does not answer: %s; nothing is lost, and its "
+            "partitions go to others %.0f s after Kafka last heard of it",
             group,
-            away,
+            silent,
             done,
             session,
         )

@@ -112,6 +112,8 @@ def create_app(
 
     def begin_anew() -> None:
         # As if told to end: nothing of the batch is acknowledged, the group is left in good order.
+        if not again.is_set():
+            logger.warning("score ends and begins anew by itself, in this process")
         again.set()
         os.kill(os.getpid(), signal.SIGTERM)
 

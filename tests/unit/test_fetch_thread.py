@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -61,11 +63,36 @@ def test_a_commit_that_nobody_answers_is_abandoned_and_never_taken_for_done(
     async def commit_and_abandon() -> list[bool]:
         committing = asyncio.ensure_future(thread._commit(OFFSETS))
         await asyncio.sleep(0)
+        assert thread.is_committing()
         thread.abandon_commits()
         return [await committing, await thread._commit(OFFSETS)]
 
     ended = asyncio.wait_for(commit_and_abandon(), 5)
     assert thread.thread_loop.run_until_complete(ended) == [False, False]
+    assert not thread.is_committing()
+
+
+def test_how_an_abandoned_request_fails_is_no_news_and_any_other_error_is(
+    thread: FetchThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail_unheard(error: Exception) -> None:
+        async def fail() -> None:
+            raise error
+
+        asyncio.ensure_future(fail())  # noqa: RUF006 - nobody keeps it: that is what is tried
+        await asyncio.sleep(0.01)
+        gc.collect()
+
+    async def abandon_then_fail() -> None:
+        thread.abandon_commits()
+        await asyncio.sleep(0.01)
+        await fail_unheard(KafkaConnectionError("closed"))
+        assert caplog.records == []
+        await fail_unheard(ValueError("a fault of ours"))
+
+    thread.thread_loop.run_until_complete(abandon_then_fail())
+    [record] = caplog.records
+    assert "Task exception was never retrieved" in record.getMessage()
 
 
 def test_a_commit_that_is_cancelled_by_others_is_cancelled(

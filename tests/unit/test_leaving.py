@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def said(caplog: pytest.LogCaptureFixture, left_over: int, away: str | None) -> tuple[str, str]:
+def said(caplog: pytest.LogCaptureFixture, left_over: int, silent: str | None) -> tuple[str, str]:
     with caplog.at_level("INFO"):
-        leaving.leaves("riverwatch-score", left_over, away, session=10.0)
+        leaving.leaves("riverwatch-score", left_over, silent, session=10.0)
     [record] = caplog.records
     return record.levelname, record.getMessage()
 
