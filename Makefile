@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN    := .venv/bin
 SHELL  := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types format lock bench faults clean
+.PHONY: help demo test check lint types format lock bench faults clean compiled
 
 help: ## list what can be made
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,13 +25,16 @@ help: ## list what can be made
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-demo: .venv/.run ## the whole system on this machine, about two minutes
+compiled: .venv/.run
+	@$(RUN)/python -m models.compiled
+
+demo: compiled ## the whole system on this machine, about two minutes
 	@$(RUN)/riverwatch demo
 
-test: .venv/.dev ## all tests
+test: .venv/.dev compiled ## all tests
 	@$(RUN)/python -m pytest
 
-faults: .venv/.dev ## a million events under faults, some 25 minutes (SEED=7, ARGS=...)
+faults: .venv/.dev compiled ## a million events under faults, some 25 minutes (SEED=7, ARGS=...)
 	@$(RUN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(ARGS)
 	@$(RUN)/python -m tests.faults.run --plan failover --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.run --plan cluster --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
@@ -51,11 +54,11 @@ format: .venv/.dev ## put the code in its form
 
 lock: ## renew the locked dependencies (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --upgrade -o requirements.lock pyproject.toml
+	  --extra compile --upgrade -o requirements.lock pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 
-bench: .venv/.dev ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)
+bench: .venv/.dev compiled ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)
 	@$(RUN)/python -m benchmarks.bench_store
 	@$(RUN)/python -m benchmarks.bench_score
 

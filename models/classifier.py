@@ -5,7 +5,6 @@ Every input is an indicator, so a weight is a contribution in log-odds that can 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,17 +13,14 @@ from river import base, linear_model, optim, utils
 from models.anomaly import REASONS, UnsupervisedModel, strongest
 from models.binning import Binner, Growth, is_category
 from models.calibration import Calibration, sigmoid
+from models.indicators import BIAS, BITS, SHIFT, WIDTH, Table, indicators
 from models.reasons import reason_text
 
 __all__ = ["FraudModel", "reason_text"]
 
 LEARNING_RATE = 0.15
 L2 = 0.0
-BITS = 6  # of a bin's number
 MASK = (1 << BITS) - 1
-SHIFT = 3 * BITS
-WIDTH = 1 << SHIFT  # of the numbers of one cross: of at most three features
-BIAS = -1  # an input that is always there, in place of River's intercept: its rate falls as the others'
 MOST_NAMES = 4096  # categorical inputs beyond this are not learned: memory stays bounded
 REFRESH = 1024  # examples between looks at what is usual
 MATURE = 10_000  # examples after which bins are moved on good evidence
@@ -34,8 +30,6 @@ Features = Mapping[Any, Any]  # of names to finite numbers; River's own type is 
 
 
 Heirs = dict[int, list[tuple[int, float]]]
-_Table = tuple[int, list[float], list[float] | None]
-"""Of a feature: where its inputs begin, its edges, and those of its coarse bins. Plain, to unpack fast."""
 _Heritage = dict[Any, tuple[Heirs, Heirs]]  # of weights, and of sums over examples
 
 
@@ -82,32 +76,13 @@ class FraudModel(base.Classifier):
             optimizer=optim.AdaGrad(learning_rate), l2=L2, intercept_lr=0.0
         )
         self._names: list[tuple[str, ...]] = list(crosses or ())
-        self._tables: dict[str, _Table] = {}
+        self._tables: dict[str, Table] = {}
         self._norms: dict[str, float] = {}
         self._starts: dict[str, float] = {}
 
     def inputs_of(self, x: Features) -> dict[int, float]:
         """The indicators of the linear model: what they stand for is in `_names`."""
-        inputs = {BIAS: 1.0}
-        bins: dict[str, int] = {}
-        table_of = self._tables.get
-        for name, value in x.items():
-            table = table_of(name)
-            if table is not None:
-                base, edges, coarse = table
-                inputs[base + bisect_right(edges, value)] = 1.0
-                if coarse is not None:
-                    bins[name] = bisect_right(coarse, value) + 1
-        bin_of = bins.get
-        base = 0
-        for cross in self._crosses:
-            place = 0
-            for name in cross:
-                place = place << BITS | bin_of(name, 0)
-            if place:
-                inputs[base + place] = 1.0
-            base += WIDTH
-        return inputs
+        return indicators(x, self._tables, self._crosses)
 
     def _raw(self, inputs: dict[int, float]) -> float:
         return float(self.linear._raw_dot_one(inputs))  # noqa: SLF001 - the log-odds have no public name

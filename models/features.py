@@ -6,8 +6,8 @@ import functools
 import math
 import zlib
 from collections.abc import Callable
-from math import ldexp
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from models.feature_spec import DAY, HOUR, EntitySpec, FeatureSpec, Statistic, half_life_name
 from models.notes import CARD, DEVICE, HEAD, NO_DIGEST, Note, digest, merchant_tag, pack_note, parse_note
@@ -21,7 +21,9 @@ from models.profiles import (
     LabelProfile,
     Profile,
     Reading,
+    Weight,
     mean_and_deviation,
+    shifted,
     weights,
 )
 
@@ -36,9 +38,9 @@ MINOR_DIGITS = {
     **dict.fromkeys(("CLF", "UYW"), 4),
 }
 MINOR_UNITS = {currency: 10.0**digits for currency, digits in MINOR_DIGITS.items()}
-MINUTE = 60.0
-EARTH_KM = 6371.0
-FAINT = 1e-9  # a decayed count below this says nothing
+MINUTE: Final = 60.0
+EARTH_KM: Final = 6371.0
+FAINT: Final = 1e-9  # a decayed count below this says nothing
 
 
 def entities_of(payment: Payment, spec: FeatureSpec) -> tuple[tuple[str, str, int], ...]:
@@ -76,7 +78,8 @@ def knowledge_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -
     return Knowledge(event_time_seconds, weighed, is_fraud, corrects=False)
 
 
-class _Norm(NamedTuple):
+@dataclass
+class _Norm:
     """The half-life a norm is of, and what its features are called."""
 
     place: int
@@ -84,7 +87,8 @@ class _Norm(NamedTuple):
     ratio: str
 
 
-class _Labels(NamedTuple):
+@dataclass
+class _Labels:
     """What the features of an entity's labels are called, and which half-lives they are of."""
 
     run: str
@@ -98,7 +102,8 @@ class _Labels(NamedTuple):
     age: tuple[float, str]  # seconds for each halving of the ratio of the two; 0 with one half-life
 
 
-class _Kind(NamedTuple):
+@dataclass
+class _Kind:
     """How one kind of entity becomes features, worked out once: empty or None is what is not wanted of it."""
 
     norms: tuple[_Norm, ...]
@@ -110,7 +115,8 @@ class _Kind(NamedTuple):
     recent: Callable[[Features, tuple[bytes, ...], Payment, float], None] | None
 
 
-class _Plan(NamedTuple):
+@dataclass
+class _Plan:
     entities: tuple[tuple[str, tuple[str, ...], int], ...]
     kinds: dict[str, _Kind]
     span: float  # the longest half-life in units of the shortest
@@ -183,17 +189,17 @@ def features_of(
         Named finite numbers in a fixed order; what cannot be known is missing.
     """
     time = event.time
-    now = [(exponent, 1.0 / mantissa) for exponent, mantissa in event.weights]
-    _, known, span = _plan(spec)
+    now = _Now(event.weights)
+    plan = _plan(spec)
     x: Features = {
         "amount": event.amount,
         "hour": time % DAY / HOUR,
         "weekday": (time // DAY + 3.0) % 7.0,  # 1 January 1970 was a Thursday
     }
     for name, (profile, labels) in zip(kinds, readings, strict=True):
-        kind = known[name]
+        kind = plan.kinds[name]
         if profile.updates:
-            _events(x, kind, profile, event, now, span)
+            _events(x, kind, profile, event, now, plan.span)
             if kind.recent is not None and profile.recent:
                 kind.recent(x, profile.recent, payment, time)
         told = kind.labels
@@ -211,70 +217,76 @@ def features_of(
     return x
 
 
-def _events(
-    x: Features, kind: _Kind, profile: Profile, event: Event, now: list[tuple[int, float]], span: float
-) -> None:
+def _events(x: Features, kind: _Kind, profile: Profile, event: Event, now: _Now, span: float) -> None:
     """Of an entity that had events before."""
-    # Unpacked: reading a named tuple field by field takes twice as long, and this is the engine of replays.
-    norms, outliers, counts, since, tempo, _, _ = kind
-    _, first, last, sums, _ = profile
-    decays = _decays(sums[::WIDTH], now)
-    for place, called in outliers:
+    _, first, last, sums, _ = profile  # unpacked: to read a named tuple field by field takes twice as long
+    decays = now.decays(sums, WIDTH)
+    for place, called in kind.outliers:
         x[called] = sums[place * WIDTH + 5] * decays[place]
-    for place, z, ratio in norms:
-        at = place * WIDTH
+    for norm in kind.norms:
+        at = norm.place * WIDTH
         count = sums[at + 1]
-        if count * decays[place] >= MIN_COUNT:
+        if count * decays[norm.place] >= MIN_COUNT:
             mean, deviation = mean_and_deviation(count, sums[at + 3], sums[at + 4])
-            x[z] = (event.log_amount - mean) / deviation
-            x[ratio] = math.exp(event.log_amount - mean)
-    for place, called in counts:
+            above = event.log_amount - mean
+            x[norm.z] = above / deviation
+            x[norm.ratio] = math.exp(above)
+    for place, called in kind.counts:
         x[called] = sums[place * WIDTH + 1] * decays[place]
+    since, time = kind.since, event.time
     if since is not None:
-        time = event.time
-        x[since[0]] = time - first if time > first else 0.0
-        x[since[1]] = time - last if time > last else 0.0
-    if tempo is not None:
+        x[since[0]] = _since(time, first)
+        x[since[1]] = _since(time, last)
+    if kind.tempo is not None:
         # Events of late against what the longest half-life makes usual: 1 is as usual.
-        x[tempo] = (sums[1] * decays[0] + 1.0) / (sums[1 - WIDTH] * decays[-1] / span + 1.0)
+        x[kind.tempo] = (sums[1] * decays[0] + 1.0) / (sums[1 - WIDTH] * decays[-1] / span + 1.0)
 
 
-def _decays(scales: tuple[float, ...], now: list[tuple[int, float]]) -> list[float]:
-    """What turns the sums of each half-life into their values at this moment (as `at_moment`).
+class _Now:
+    """This moment under each half-life."""
 
-    Args:
-        scales: the exponents that the sums are kept at.
-        now: exponent and inverse mantissa of the weight of this moment.
-    """
-    return [
-        ldexp(inverse, int(scale) - exponent) if scale < exponent else inverse
-        for scale, (exponent, inverse) in zip(scales, now, strict=True)
-    ]
+    def __init__(self, now: tuple[Weight, ...]) -> None:
+        self.exponents = [exponent for exponent, _ in now]
+        self.inverses = [1.0 / mantissa for _, mantissa in now]
+
+    def decays(self, sums: tuple[float, ...], width: int) -> list[float]:
+        """What turns the sums of each half-life, `width` numbers, into their values now (as `at_moment`)."""
+        result: list[float] = []
+        at = 0
+        for place in range(len(self.exponents)):
+            shift, inverse = sums[at] - self.exponents[place], self.inverses[place]
+            result.append(shifted(inverse, shift) if shift < 0.0 else inverse)
+            at += width
+        return result
 
 
-def _frauds(
-    x: Features, told: _Labels, labels: LabelProfile, now: list[tuple[int, float]], time: float
-) -> None:
+def _since(time: float, moment: float) -> float:
+    """Seconds since a moment, none where it is yet to come."""
+    return time - moment if time > moment else 0.0
+
+
+def _frauds(x: Features, told: _Labels, labels: LabelProfile, now: _Now, time: float) -> None:
     """Of an entity of which a fraud was confirmed once."""
-    x[told.recent] = sum(labels.history)
-    x[told.since_first] = max(time - labels.first_fraud, 0.0)
-    x[told.since_last] = max(time - labels.last_fraud, 0.0)
-    if labels.run:
+    _, _, _, first, last, last_genuine, history, run, run_since, sums = labels
+    x[told.recent] = math.fsum(history)
+    x[told.since_first] = _since(time, first)
+    x[told.since_last] = _since(time, last)
+    if run:
         # What began between these two moments: outside of a run the one would tell only how labels come.
-        x[told.run_age] = max(time - labels.run_since, 0.0)
-        if labels.last_genuine:
-            x[told.since_genuine] = max(time - labels.last_genuine, 0.0)
+        x[told.run_age] = _since(time, run_since)
+        if last_genuine:
+            x[told.since_genuine] = _since(time, last_genuine)
     if told.frauds is None or told.rate is None:
         return
-    sums = labels.sums
-    decays = _decays(sums[::LABEL_WIDTH], now)
+    decays = now.decays(sums, LABEL_WIDTH)
     place, called = told.frauds
-    recent = x[called] = sums[place * LABEL_WIDTH + 1] * decays[place]
+    recent = sums[place * LABEL_WIDTH + 1] * decays[place]
+    x[called] = recent
     place, called = told.rate
-    lasting, genuine = (sums[place * LABEL_WIDTH + part] * decays[place] for part in (1, 2))
-    x[called] = lasting / (lasting + genuine + 1.0)
+    lasting = sums[place * LABEL_WIDTH + 1] * decays[place]
+    x[called] = lasting / (lasting + sums[place * LABEL_WIDTH + 2] * decays[place] + 1.0)
     age, called = told.age
-    if age and min(recent, lasting) > FAINT:
+    if age and recent > FAINT and lasting > FAINT:
         # The shorter a memory, the less it holds of old frauds: the ratio of two tells their mean age.
         x[called] = max(math.log2(lasting / recent) * age, 0.0)
 
@@ -294,11 +306,12 @@ def _recent(
             x[merchant_visits] = float([note[HEAD:end] for note in recent].count(tag))
             if payment.device_id:
                 device = digest(payment.device_id).to_bytes(4, "little")
-                known = [note[DEVICE] for note in recent if note[DEVICE] != NO_DIGEST]
-                if known:
+                known = [note[DEVICE:HEAD] for note in recent]
+                unknown = known.count(NO_DIGEST)
+                if unknown < len(known):
                     x[device_visits] = float(known.count(device))
         if has_cards:
-            x[cards] = float(len({note[CARD] for note in recent}))
+            x[cards] = float(len({note[CARD:DEVICE] for note in recent}))
         if has_travel and (payment.country is not None or payment.latitude is not None):
             _travel(x, kind, recent[0], payment, time)
 

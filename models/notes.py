@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from models.payment import Payment
 
-_HEAD = struct.Struct("<dQffII")
-HEAD = _HEAD.size
-CARD = slice(24, 28)
-DEVICE = slice(28, 32)
-MERCHANT_BYTES = 96
-COUNTRY_BYTES = 32
-NO_DIGEST = b"\0\0\0\0"
+_HEAD: Final = struct.Struct("<dQffII")  # HEAD bytes
+HEAD: Final = 32
+CARD: Final = 24  # where the digest of the card begins, of four bytes
+DEVICE: Final = 28  # and that of the device
+MERCHANT_BYTES: Final = 96
+COUNTRY_BYTES: Final = 32
+NO_DIGEST: Final = b"\0\0\0\0"
 
 
 class Note(NamedTuple):

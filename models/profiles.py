@@ -13,22 +13,22 @@ and nothing overflows however long the stream.
 from __future__ import annotations
 
 from math import floor, ldexp, sqrt
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-MIN_COUNT = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
-CLIP = 3.0  # deviations: what is beyond is clipped to it, so one outlier does not become the norm
-OUTLIER = 2.0  # deviations above the mean from which an amount counts as an outlier
-FLOOR = 0.1  # least deviation of a log-amount: a card that always pays the same is not infinitely surprised
-WIDTH = 6  # numbers kept for each half-life: exponent, count, amount, log, log squared, outliers
-LABEL_WIDTH = 3  # and for labels: exponent, frauds, genuine
-HISTORY = 5  # labels remembered one by one
+MIN_COUNT: Final = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
+CLIP: Final = 3.0  # deviations: what is beyond is clipped to it, so one outlier does not become the norm
+OUTLIER: Final = 2.0  # deviations above the mean from which an amount counts as an outlier
+FLOOR: Final = (
+    0.1  # least deviation of a log-amount: a card that always pays the same is not infinitely surprised
+)
+WIDTH: Final = 6  # numbers kept for each half-life: exponent, count, amount, log, log squared, outliers
+LABEL_WIDTH: Final = 3  # and for labels: exponent, frauds, genuine
+HISTORY: Final = 5  # labels remembered one by one
+NORMAL: Final = -1022.0  # the smallest power of two by which a product rounds as `ldexp` does
 
 
-class Weight(NamedTuple):
-    """2**(t / half_life) as `mantissa * 2**exponent`, 1 <= mantissa < 2."""
-
-    exponent: int
-    mantissa: float
+Weight = tuple[float, float]
+"""2**(t / half_life) as (exponent, mantissa): `mantissa * 2**exponent`, 1 <= mantissa < 2, exponent whole."""
 
 
 def weights(time: float, half_lives: tuple[float, ...]) -> tuple[Weight, ...]:
@@ -39,13 +39,13 @@ def weights(time: float, half_lives: tuple[float, ...]) -> tuple[Weight, ...]:
         half_lives: seconds, > 0.
 
     >>> weights(5.0, (2.0,))
-    (Weight(exponent=2, mantissa=1.4142135623730951),)
+    ((2.0, 1.4142135623730951),)
     """
-    result = []
+    result: list[Weight] = []
     for half_life in half_lives:
-        age = time / half_life
-        exponent = floor(age)
-        result.append(Weight(exponent, 2.0 ** (age - exponent)))
+        age: float = time / half_life
+        exponent = float(floor(age))
+        result.append((exponent, 2.0 ** (age - exponent)))
     return tuple(result)
 
 
@@ -99,6 +99,18 @@ def mean_and_deviation(count: float, total: float, squares: float) -> tuple[floa
     return mean, sqrt(variance)
 
 
+def clipped(value: float, low: float, high: float) -> float:
+    """What of a value lies within limits."""
+    if value > high:
+        return high
+    return max(value, low)
+
+
+def shifted(value: float, shift: float) -> float:
+    """`value * 2**shift` of a whole number: exact, unless it is too small for a float."""
+    return ldexp(value, int(shift))
+
+
 def updated(profile: Profile, event: Event, keep: int) -> Profile:
     """The profile after an event.
 
@@ -107,47 +119,45 @@ def updated(profile: Profile, event: Event, keep: int) -> Profile:
         event: late ones (before `profile.last`) weigh what their own time gives them.
         keep: how many notes are kept, >= 0.
     """
-    # Plain comparisons and no calls that can be spared: this is the engine of replays.
+    # Places instead of names, and no call that can be spared: this is the engine of replays.
     updates, first, last, sums, recent = profile
     time, amount, log_amount, event_weights, note = event
     new: list[float] = []
     at = 0
-    for exponent, mantissa in event_weights:
-        scale, count, total, logs, squares, outliers = sums[at : at + WIDTH]
+    for present in event_weights:
+        exponent, mantissa = present
+        scale, count, total = sums[at], sums[at + 1], sums[at + 2]
+        logs, squares, outliers = sums[at + 3], sums[at + 4], sums[at + 5]
         at += WIDTH
         weight = mantissa
         if updates == 0:
-            scale = float(exponent)
+            scale = exponent
         elif scale < exponent:
-            shift = int(scale) - exponent
-            count = ldexp(count, shift)
-            total = ldexp(total, shift)
-            logs = ldexp(logs, shift)
-            squares = ldexp(squares, shift)
-            outliers = ldexp(outliers, shift)
-            scale = float(exponent)
+            shift = scale - exponent
+            if shift >= NORMAL:
+                factor = ldexp(1.0, int(shift))
+                count, total, logs = count * factor, total * factor, logs * factor
+                squares, outliers = squares * factor, outliers * factor
+            else:
+                count, total, logs = shifted(count, shift), shifted(total, shift), shifted(logs, shift)
+                squares, outliers = shifted(squares, shift), shifted(outliers, shift)
+            scale = exponent
         elif scale > exponent:
-            weight = ldexp(mantissa, exponent - int(scale))
+            weight = shifted(mantissa, exponent - scale)
         value = log_amount
         # A norm must rest on enough events, counted at this moment (a late event does not look back).
         if count / mantissa >= MIN_COUNT:
             mean, deviation = mean_and_deviation(count, logs, squares)
             if value > mean + OUTLIER * deviation:
                 outliers += weight
-            high, low = mean + CLIP * deviation, mean - CLIP * deviation
-            if value > high:
-                value = high
-            elif value < low:
-                value = low
+            value = clipped(value, mean - CLIP * deviation, mean + CLIP * deviation)
         weighted = weight * value
-        new += (
-            scale,
-            count + weight,
-            total + weight * amount,
-            logs + weighted,
-            squares + weighted * value,
-            outliers,
-        )
+        new.append(scale)
+        new.append(count + weight)
+        new.append(total + weight * amount)
+        new.append(logs + weighted)
+        new.append(squares + weighted * value)
+        new.append(outliers)
     if updates == 0:
         first = last = time
     elif time > last:
@@ -210,19 +220,18 @@ def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:
     time, label_weights, is_fraud, corrects = knowledge
     new: list[float] = []
     at = 0
-    for exponent, mantissa in label_weights:
-        scale, fraud_sum, genuine_sum = sums[at : at + LABEL_WIDTH]
+    for present in label_weights:
+        exponent, weight = present
+        scale, fraud_sum, genuine_sum = sums[at], sums[at + 1], sums[at + 2]
         at += LABEL_WIDTH
-        weight = mantissa
         if updates == 0:
-            scale = float(exponent)
+            scale = exponent
         elif scale < exponent:
-            shift = int(scale) - exponent
-            fraud_sum = ldexp(fraud_sum, shift)
-            genuine_sum = ldexp(genuine_sum, shift)
-            scale = float(exponent)
+            fraud_sum = shifted(fraud_sum, scale - exponent)
+            genuine_sum = shifted(genuine_sum, scale - exponent)
+            scale = exponent
         elif scale > exponent:
-            weight = ldexp(mantissa, exponent - int(scale))
+            weight = shifted(weight, exponent - scale)
         # What is taken back: a difference of sums can fall below zero by rounding, never by meaning.
         if is_fraud:
             fraud_sum += weight
@@ -232,7 +241,9 @@ def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:
             genuine_sum += weight
             if corrects:
                 fraud_sum = max(fraud_sum - weight, 0.0)
-        new += (scale, fraud_sum, genuine_sum)
+        new.append(scale)
+        new.append(fraud_sum)
+        new.append(genuine_sum)
     if is_fraud:
         frauds += 1
         genuine -= corrects
@@ -263,7 +274,8 @@ def at_moment(value: float, scale: float, now: Weight) -> float:
 
     A moment before the sum's own (a late event) reads the sum as it stands: it does not look back.
 
-    >>> at_moment(8.0, 3.0, Weight(4, 1.0))
+    >>> at_moment(8.0, 3.0, (4.0, 1.0))
     4.0
     """
-    return ldexp(value / now.mantissa, min(int(scale) - now.exponent, 0))
+    exponent, mantissa = now
+    return shifted(value / mantissa, min(scale - exponent, 0.0))

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from models import compiled
+
 # Where each command lives. Modules are imported when their command is called: `--help` stays instant.
 COMMANDS = {
     "demo": "stream.commands.demo:demo",
@@ -82,6 +84,7 @@ def riverwatch(debug: bool) -> None:  # noqa: D103 - its help is above
 
 def main() -> None:
     """The entry point."""
+    compiled.use()
     try:
         riverwatch(prog_name="riverwatch")
     except BrokenPipeError:  # the reader (head, less) has had enough

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from models import compiled
 from models.feature_spec import DEFAULT_SPEC, FeatureSpec, SpecError, load_spec
 from models.glossary import check_crosses
 from stream.experiment.assess import Rules, day_name
@@ -153,6 +154,7 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
             "microseconds_per_event": used / passes * 1e6,
             "machine": f"{platform.machine()}, {platform.system()}",
             "python": platform.python_version(),
+            "arithmetic": "compiled" if compiled.in_use() else "interpreted",
             "river": version("river"),
             "riverwatch": version("riverwatch"),
         },

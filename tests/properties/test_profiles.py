@@ -225,8 +225,8 @@ def _labels(profile: LabelProfile, half_life: int, number: int, now: float) -> f
 
 @given(st.floats(-1e12, 1e12), st.floats(0.5, 1e9))
 def test_a_weight_is_the_power_of_two_of_its_time(time: float, half_life: float) -> None:
-    [weight] = weights(time, (half_life,))
-    assert 1.0 <= weight.mantissa <= 2.0
-    assert weight.exponent + math.log2(weight.mantissa) == pytest.approx(
+    [(exponent, mantissa)] = weights(time, (half_life,))
+    assert 1.0 <= mantissa <= 2.0
+    assert exponent + math.log2(mantissa) == pytest.approx(
         time / half_life, rel=1e-12, abs=1e-9
     )

@@ -1,0 +1,93 @@
+"""The compiled arithmetic is the same arithmetic, and never that of yesterday's sources."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import compiled
+
+# A pass over simulated payments: events, labels, profiles, features, scores, to the last bit.
+PASS = """
+import hashlib, sys
+from models import compiled
+if sys.argv[1] == "compiled":
+    assert compiled.use()
+from itertools import islice
+from models.feature_spec import DEFAULT_SPEC
+from models.features import features_of
+from models.registry import build_model
+from producers.simulate import DEMO, simulate
+from stream.experiment.contestant import Contestant
+from stream.experiment.engine import Engine, EngineSettings
+from stream.policy import Policy
+print("compiled" if features_of.__class__.__name__ != "function" else "interpreted")
+one = Contestant("default", build_model(genuine_rate=0.5), Policy())
+engine = Engine([one], EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5))
+engine.run(islice(simulate(DEMO, seed=3), 24_000))
+digest = hashlib.sha256(one.scores.tobytes())
+for entity, profile in sorted(engine.entities._profiles.items()):
+    digest.update(repr((entity, tuple(profile))).encode())
+for entity, labels in sorted(engine.entities._labels.items()):
+    digest.update(repr((entity, tuple(labels))).encode())
+print(one.learned, digest.hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def _compiled() -> None:
+    problem = compiled.compile_modules()
+    if problem is not None:
+        pytest.skip(f"the arithmetic cannot be compiled here: {problem}")
+
+
+def _pass(form: str) -> tuple[str, int, str]:
+    done = subprocess.run([sys.executable, "-c", PASS, form], capture_output=True, text=True, check=True)
+    kind, learned, digest = done.stdout.split()
+    return kind, int(learned), digest
+
+
+@pytest.mark.usefixtures("_compiled")
+def test_the_compiled_arithmetic_gives_the_same_bits() -> None:
+    kind, learned, digest = _pass("compiled")
+    assert kind == "compiled"
+    assert learned > 300  # so that the model, its bins and its crosses spoke
+    assert _pass("interpreted") == ("interpreted", learned, digest)
+
+
+@pytest.mark.usefixtures("_compiled")
+def test_a_changed_source_runs_itself_and_not_its_compiled_form(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert compiled.folder().is_dir()
+    for module in compiled.MODULES:
+        copy = tmp_path / compiled.source_of(module).relative_to(compiled.ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(compiled.source_of(module), copy)
+    same = compiled.folder()
+    monkeypatch.setattr(compiled, "ROOT", tmp_path)
+    assert compiled.folder() == same
+    with compiled.source_of("models.profiles").open("a") as file:
+        file.write("\nCLIP = 4.0\n")
+    assert not compiled.folder().exists()
+    assert not compiled.use()
+
+
+def test_a_process_that_imported_the_sources_goes_on_with_them() -> None:
+    import models.profiles  # noqa: F401, PLC0415 - what the rule is about
+
+    assert not compiled.use()
+    assert not compiled.in_use()
+
+
+def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiled, "STORE", tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    problem = compiled.compile_modules()
+    assert problem is not None
+    assert problem.startswith("there is no C compiler (`")
+    assert not list(tmp_path.iterdir())
