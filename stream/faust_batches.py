@@ -274,8 +274,10 @@ class BatchApp(faust.App):
             super()._create_directories()
 
     async def _watch_broker(self) -> None:
+        commits = WaitLog(f"Kafka at {self.bootstrap} answers commits again")
         while not self.should_stop:
             await self.sleep(1.0)
+            self.consumer.say_unanswered(commits)
             self.outage.tick(reachable=self.consumer.coordinator_is_known())
             await self.consumer.know_topics()
 

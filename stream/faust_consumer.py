@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from stream.faust_batches import BatchApp
+    from stream.wait_log import WaitLog
 
 log = logging.getLogger("stream.consumer")
+
+ANSWERS_WITHIN = 5.0
+"""Seconds that a commit may take without a word about it."""
 
 NOBODY = -1
 """The generation of no assignment: nothing is handed over, nothing can be acknowledged."""
@@ -204,6 +208,17 @@ class BatchConsumer(driver.Consumer):
         consumer = self._thread._consumer  # noqa: SLF001 - Faust's own thread reads it the same way
         return consumer is not None and consumer._coordinator.coordinator_id is not None  # noqa: SLF001
 
+    def say_unanswered(self, wait: WaitLog) -> None:
+        """Say of a broker that is there and silent what nobody else does: its commits are not answered."""
+        lasts = self._thread.unanswered()
+        if lasts is None:
+            wait.over()
+        elif lasts > ANSWERS_WITHIN and self.coordinator_is_known():
+            wait.tried(
+                f"Kafka at {self.app.bootstrap} answers no commit: what is done is not acknowledged; trying "
+                "until it does"
+            )
+
     async def know_topics(self) -> None:
         """Once the group was joined, see to it that every topic's partitions are known."""
         if self.coordinator_is_known() and not self._thread.should_stop:
@@ -286,7 +301,7 @@ class BatchConsumer(driver.Consumer):
                 await self.maybe_wait_for_commit_to_finish()
         except TimeoutError:  # what that means is said from what is left over
             self.letting_go.set()
-        answered = self.coordinator_is_known() and not self._thread.is_committing()
+        answered = self.coordinator_is_known() and self._thread.unanswered() is None
         self._thread.abandon_commits()
         return answered
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
@@ -64,6 +65,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._abandoned = threading.Event()
+        self._commit_began = 0.0
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -84,6 +86,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         if self._abandoned.is_set():
             return False
+        self._commit_began = time.monotonic()
         self._committing = asyncio.ensure_future(super()._commit(offsets))
         try:
             return await self._committing
@@ -98,9 +101,11 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         with contextlib.suppress(RuntimeError):  # the loop is closed: the thread has ended before
             self.thread_loop.call_soon_threadsafe(self._cancel_commit)
 
-    def is_committing(self) -> bool:
-        """Whether a commit is under way, which Kafka has not answered."""
-        return self._committing is not None and not self._committing.done()
+    def unanswered(self) -> float | None:
+        """For how many seconds the commit under way has waited for Kafka; None where none is under way."""
+        if self._committing is None or self._committing.done():
+            return None
+        return time.monotonic() - self._commit_began
 
     def _cancel_commit(self) -> None:
         # aiokafka goes on with its request, shielded from this, and nobody is left to hear how that fails.

@@ -110,10 +110,10 @@ def create_app(
     again = threading.Event()
     disowned: dict[str, float] = {}
 
-    def begin_anew() -> None:
+    def begin_anew(why: str) -> None:
         # As if told to end: nothing of the batch is acknowledged, the group is left in good order.
         if not again.is_set():
-            logger.warning("score ends and begins anew by itself, in this process")
+            logger.warning("score ends and begins anew by itself, in this process: %s", why)
         again.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -125,10 +125,10 @@ def create_app(
                 # A worker of yesterday is told by Kafka within a session; a rightful owner claims anew.
                 since = disowned.setdefault("since", time.monotonic())
                 if time.monotonic() - since > settings.session_timeout:
-                    begin_anew()
+                    begin_anew(str(stale))
                 raise Retry(str(stale)) from stale
             except StoreBehind as lost:
-                begin_anew()
+                begin_anew(str(lost))
                 raise Retry(str(lost)) from lost
         done = time.time() * 1000.0
         ports.presence.count(

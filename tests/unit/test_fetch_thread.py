@@ -15,15 +15,17 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from stream.faust_batches import BatchTopic, create_batch_app
+from stream.faust_consumer import ANSWERS_WITHIN, BatchConsumer
 from stream.fetch_thread import FetchThread
+from stream.wait_log import WaitLog
 
 SESSION = 0.4
 OFFSETS = {TP("cards", 0): 100}
 
 
 @pytest.fixture
-def thread() -> Iterator[FetchThread]:
-    """One that was never started; its loop is run by the tests."""
+def consumer() -> Iterator[BatchConsumer]:
+    """One that was never started; the loop of its thread is run by the tests."""
     asyncio.set_event_loop(loop := asyncio.new_event_loop())
     app = create_batch_app(
         app_id="unit",
@@ -32,11 +34,16 @@ def thread() -> Iterator[FetchThread]:
         session_timeout=SESSION,
         heartbeat_interval=SESSION / 4,
     )
-    made = app.consumer._thread
-    yield made
+    yield app.consumer
     loop.close()
-    made.thread_loop.close()
+    app.consumer._thread.thread_loop.close()
     asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+def thread(consumer: BatchConsumer) -> FetchThread:
+    """Its thread."""
+    return consumer._thread
 
 
 async def never_answered(*_: object) -> bool:
@@ -63,13 +70,13 @@ def test_a_commit_that_nobody_answers_is_abandoned_and_never_taken_for_done(
     async def commit_and_abandon() -> list[bool]:
         committing = asyncio.ensure_future(thread._commit(OFFSETS))
         await asyncio.sleep(0)
-        assert thread.is_committing()
+        assert thread.unanswered() is not None
         thread.abandon_commits()
         return [await committing, await thread._commit(OFFSETS)]
 
     ended = asyncio.wait_for(commit_and_abandon(), 5)
     assert thread.thread_loop.run_until_complete(ended) == [False, False]
-    assert not thread.is_committing()
+    assert thread.unanswered() is None
 
 
 def test_how_an_abandoned_request_fails_is_no_news_and_any_other_error_is(
@@ -144,3 +151,17 @@ def test_who_cancels_the_goodbye_cancels_it(thread: FetchThread, monkeypatch: py
     with pytest.raises(asyncio.CancelledError):
         thread.thread_loop.run_until_complete(stop_and_cancel())
     assert closed == []
+
+
+def test_a_broker_that_is_there_and_answers_no_commit_is_named(
+    consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wait = WaitLog("Kafka at 127.0.0.1:1 answers commits again")
+    monkeypatch.setattr(consumer, "coordinator_is_known", lambda: True)
+    for lasts in (None, ANSWERS_WITHIN - 1, ANSWERS_WITHIN + 1, ANSWERS_WITHIN + 2, None):
+        monkeypatch.setattr(consumer._thread, "unanswered", lambda lasts=lasts: lasts)
+        consumer.say_unanswered(wait)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Kafka at 127.0.0.1:1 answers no commit: what is done is not acknowledged; trying until it does",
+        "Kafka at 127.0.0.1:1 answers commits again after 0 s",
+    ]
