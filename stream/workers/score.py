@@ -140,7 +140,7 @@ def create_app(
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         partitions = sorted(place.partition for place in held)
         with waiting_visibly(ports.presence):
-            if not follower.wait(0.0):
+            if not follower.wait(1.0):
                 raise Retry("the newest model is still being read")
             pipeline.own(partitions)
             disowned.clear()
