@@ -72,7 +72,7 @@ class BrokerOutageFilter(logging.Filter):
         elif self._said is not None and now - self._said >= self._every:
             self._said = now
             log.warning(
-                "Kafka at %s cannot be reached for %.0f s now (%d messages held back)",
+                "Kafka at %s cannot be reached for %.0f s now (%d lines of aiokafka held back)",
                 self._bootstrap, now - self._since, self._held_back,
             )  # fmt: skip
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 
@@ -14,8 +13,7 @@ from stream.messages import Time
 from stream.ports import DependencyDown
 from stream.records import Record
 from stream.settings import Settings
-
-logger = logging.getLogger("riverwatch.learn")
+from stream.wait_log import WaitLog
 
 BATCH = 1000
 _PAUSE = 1.0
@@ -48,7 +46,7 @@ class DiskFiller:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decision-log", daemon=True)
         self._latest = self._prune_at = 0.0
-        self._is_down = False
+        self._waits = WaitLog("the decision log is filled again")
 
     def start(self) -> None:
         """Begin to fill."""
@@ -64,8 +62,7 @@ class DiskFiller:
             try:
                 self._fill()
             except DependencyDown as down:
-                self._is_down = True
-                logger.warning("the decision log is not filled: %s", down)
+                self._waits.tried(f"the decision log is not filled: {down}")
                 self._stop.wait(_PAUSE)
 
     def _fill(self) -> None:
@@ -89,9 +86,7 @@ class DiskFiller:
         # where it fails, or the worker ends, they are read and told once more.
         self._came([name for name, _, _ in rows])
         self._log.add((), {record.partition: record.offset + 1 for record in records})
-        if self._is_down:
-            self._is_down = False
-            logger.warning("the decision log %s is filled again", self._log.path)
+        self._waits.over()
         self._latest = max([self._latest, *(time for _, time, _ in rows)])
         if self._latest >= self._prune_at:
             self._log.prune(self._latest - self._settings.decision_ttl)

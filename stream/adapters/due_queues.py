@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from stream.adapters.redis_replicas import Replicas
-from stream.adapters.redis_shards import passing
+from stream.adapters.redis_shards import passing, place_of
 
 
 class RedisDueQueue:
@@ -18,17 +18,14 @@ class RedisDueQueue:
 
     Args:
         client: a `redis.Redis` or `redis.RedisCluster`.
-        place: named in errors.
         prefix: of all keys.
         replicas: of each server, that have what was added when `add` returns.
     """
 
-    def __init__(
-        self, client: Any, *, place: str = "its address", prefix: str = "rw", replicas: int = 0
-    ) -> None:
+    def __init__(self, client: Any, *, prefix: str = "rw", replicas: int = 0) -> None:
         self._client = client
-        self._replicas = Replicas(client, replicas, place)
-        self._place = place
+        self._place = place_of(client)
+        self._replicas = Replicas(client, replicas, self._place)
         self._prefix = prefix
 
     def _key(self, partition: int) -> str:

@@ -260,8 +260,10 @@ class ModelFollower:
         except DependencyDown as down:
             logger.warning("no model yet: %s", down)
             return False
-        for reason in refused:
-            self._refuse(reason)
+        if refused:
+            self.refused += len(refused) - 1  # said in one line: the newest is the one to see to
+            older = f" (and {len(refused) - 1} older ones)" if len(refused) > 1 else ""
+            self._refuse(refused[0] + older, goes_on=newest is not None)
         if newest is not None:
             self._use(newest)
         self._ready.set()
@@ -280,6 +282,9 @@ class ModelFollower:
             what = f"{type(error).__name__}: {error}"
             self._refuse(f"model {published.manifest.version} cannot be used here ({what})")
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, *, goes_on: bool = True) -> None:
         self.refused += 1
-        logger.error("MODEL REFUSED, the last good one goes on: %s", reason)
+        if goes_on:
+            logger.error("MODEL REFUSED, the last good one goes on: %s", reason)
+        else:
+            logger.error("MODEL REFUSED, and there is none that is good: %s", reason)

@@ -91,7 +91,8 @@ def _place(url: str) -> str:
     return f"{parts.hostname}:{parts.port or 6379}"
 
 
-def _place_of(client: Any) -> str:
+def place_of(client: Any) -> str:
+    """Host and port (or socket) of a client, of a cluster those of its nodes: for errors to name."""
     if hasattr(client, "get_nodes"):
         return ", ".join(sorted(f"{node.host}:{node.port}" for node in client.get_nodes()))
     kwargs = client.connection_pool.connection_kwargs
@@ -152,7 +153,7 @@ class RedisShards:
                 "this Redis client decodes responses: profiles are bytes, make one that does not"
             )
         self.count = count
-        self.place = _place(client) if isinstance(client, str) else _place_of(self._client)
+        self.place = _place(client) if isinstance(client, str) else place_of(self._client)
         self._replicas = Replicas(self._client, replicas, self.place)
         self._layout = json.dumps({"shards": count, **layout}).encode()
         self._agreed = False

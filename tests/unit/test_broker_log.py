@@ -67,7 +67,7 @@ def test_outage_is_said_once_then_every_few_seconds_then_that_it_is_over(
     first, *later = lines
     assert "kafka:9092 cannot be reached (Unable connect to node with id 1: connection refused)" in first
     assert len(later) == 2
-    assert all("messages held back" in line for line in later)
+    assert all("lines of aiokafka held back" in line for line in later)
     clock.now += 1.0
     outage.tick(reachable=False)  # quiet, but the coordinator is not known yet
     assert said() == []
