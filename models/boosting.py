@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from river import base
 
-from models.calibration import Calibration, sigmoid
+from models.calibration import GENUINE_RATE, Calibration, sigmoid
 
 FIRST_FIT = 400  # examples
 GROWTH = 1.15  # of the examples, from one training to the next
@@ -50,7 +50,7 @@ class BatchBoosting(base.Classifier):
         MissingDependencyError: scikit-learn is not installed.
     """
 
-    def __init__(self, genuine_rate: float = 0.1, seed: int = 1) -> None:
+    def __init__(self, genuine_rate: float = GENUINE_RATE, seed: int = 1) -> None:
         try:
             from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415 - an optional dependency
         except ImportError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+GENUINE_RATE = 0.2  # share of the genuine examples that is learned, unless another is asked for
 STEP = 0.1  # log-odds, width of a cell
 CELLS = 400  # centred on 0: raw scores beyond +-20 are in the outer cells
 HALF_LIFE = 20_000.0  # examples; as many as were learned while these are fewer, but

@@ -12,7 +12,7 @@ from river import base, linear_model, optim, utils
 
 from models.anomaly import REASONS, UnsupervisedModel, strongest
 from models.binning import Binner, Growth, is_category
-from models.calibration import Calibration, sigmoid
+from models.calibration import GENUINE_RATE, Calibration, sigmoid
 from models.indicators import BIAS, BITS, SHIFT, WIDTH, Table, indicators
 from models.reasons import reason_text
 
@@ -36,6 +36,17 @@ _Heritage = dict[Any, tuple[Heirs, Heirs]]  # of weights, and of sums over examp
 BEFORE = UnsupervisedModel()
 
 
+class AdaGrad(optim.AdaGrad):
+    """River's, step for step and to the bit; it asks for its rate once an example and not once a weight."""
+
+    def _step_with_dict(self, w: Any, g: Any) -> Any:
+        rate, eps, squares = self.learning_rate, self.eps, self.g2
+        for key, slope in g.items():
+            squares[key] += slope**2
+            w[key] -= rate / (squares[key] + eps) ** 0.5 * slope
+        return w
+
+
 class FraudModel(base.Classifier):
     """A calibrated probability of fraud from features as served.
 
@@ -53,7 +64,7 @@ class FraudModel(base.Classifier):
 
     def __init__(
         self,
-        genuine_rate: float = 0.1,
+        genuine_rate: float = GENUINE_RATE,
         bins: int = 20,
         coarse: int = 8,
         crosses: tuple[tuple[str, ...], ...] | None = None,
@@ -73,7 +84,7 @@ class FraudModel(base.Classifier):
         self.binner = Binner(bins, coarse, frozenset[str]().union(*(crosses or ())), seed)
         self.calibration = Calibration(genuine_rate)
         self.linear = linear_model.LogisticRegression(
-            optimizer=optim.AdaGrad(learning_rate), l2=L2, intercept_lr=0.0
+            optimizer=AdaGrad(learning_rate), l2=L2, intercept_lr=0.0
         )
         self._names: list[tuple[str, ...]] = list(crosses or ())
         self._tables: dict[str, Table] = {}
@@ -82,7 +93,7 @@ class FraudModel(base.Classifier):
 
     def inputs_of(self, x: Features) -> dict[int, float]:
         """The indicators of the linear model: what they stand for is in `_names`."""
-        return indicators(x, self._tables, self._crosses)
+        return indicators(x if isinstance(x, dict) else dict(x), self._tables, self._crosses)
 
     def _raw(self, inputs: dict[int, float]) -> float:
         return float(self.linear._raw_dot_one(inputs))  # noqa: SLF001 - the log-odds have no public name

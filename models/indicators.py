@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
 from typing import Any, Final
 
 BITS: Final = 6  # of a bin's number
@@ -18,7 +17,7 @@ Table = tuple[int, list[float], list[float] | None]
 
 
 def indicators(
-    x: Mapping[Any, Any], tables: dict[str, Table], crosses: tuple[tuple[str, ...], ...]
+    x: dict[Any, float], tables: dict[str, Table], crosses: tuple[tuple[str, ...], ...]
 ) -> dict[int, float]:
     """The numbers of the inputs that are 1; all others are 0.
 

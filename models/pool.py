@@ -13,7 +13,7 @@ from typing import Any
 
 from river import base
 
-from models.calibration import Calibration, sigmoid
+from models.calibration import GENUINE_RATE, Calibration, sigmoid
 
 SHARE = 0.002  # of the weight, shared out at each example
 RATE = 0.5  # of learning: 1 would be Bayes' rule, less does not believe a single example as much
@@ -28,7 +28,7 @@ class Pool(base.Classifier):
         genuine_rate: share of the genuine transactions that are learned.
     """
 
-    def __init__(self, members: dict[str, Any], genuine_rate: float = 0.1) -> None:
+    def __init__(self, members: dict[str, Any], genuine_rate: float = GENUINE_RATE) -> None:
         self.members = members
         self.genuine_rate = genuine_rate
         self.weights = dict.fromkeys(members, 1.0 / len(members))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from typing import Any, NamedTuple
 
+from models.calibration import GENUINE_RATE
 from models.feature_spec import DEFAULT_SPEC, FeatureSpec
 
 
@@ -65,7 +66,11 @@ def why_not(name: str, *, to_serve: bool = False) -> str:
 
 
 def build_model(
-    name: str = "default", *, genuine_rate: float = 0.1, seed: int = 1, spec: FeatureSpec = DEFAULT_SPEC
+    name: str = "default",
+    *,
+    genuine_rate: float = GENUINE_RATE,
+    seed: int = 1,
+    spec: FeatureSpec = DEFAULT_SPEC,
 ) -> Any:
     """A new model by name: `stream.experiment.contestant.Model`, with what it has learned in its pickle.
 

@@ -15,7 +15,7 @@ from typing import Any
 from river import base
 
 from models.anomaly import strongest
-from models.calibration import Calibration, sigmoid
+from models.calibration import GENUINE_RATE, Calibration, sigmoid
 
 TINY = 1e-6  # a tree that has seen no fraud in a leaf is not sure for ever
 USUAL = 64  # genuine examples that say what is usual
@@ -32,7 +32,7 @@ class WrappedModel(base.Classifier):
         genuine_rate: share of the genuine transactions that are learned, > 0, at most 1.
     """
 
-    def __init__(self, inner: Any, genuine_rate: float = 0.1) -> None:
+    def __init__(self, inner: Any, genuine_rate: float = GENUINE_RATE) -> None:
         self.inner = inner
         self.genuine_rate = genuine_rate
         self.calibration = Calibration(genuine_rate)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from models.calibration import GENUINE_RATE
 from models.registry import why_not
 
 PREFIX = "RIVERWATCH_"
@@ -155,7 +156,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     genuine_rate: Annotated[
         Share, _about("share of genuine transactions that is learned (all frauds are)")
-    ] = 0.1
+    ] = GENUINE_RATE
     maturity: Annotated[
         Duration, _about("a transaction nobody reports for so long counts as genuine (event time)")
     ] = Duration(30 * 86400.0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from models.calibration import GENUINE_RATE
 from stream.commands.experiment_topics import again, with_topics
 from stream.commands.quality import Day
 from stream.settings import seconds
@@ -62,7 +63,7 @@ class Span(click.ParamType):
 @click.option(
     "--genuine-rate",
     type=click.FloatRange(0.0, 1.0, min_open=True),
-    default=0.1,
+    default=GENUINE_RATE,
     show_default=True,
     help="Share of genuine transactions that is learned.",
 )

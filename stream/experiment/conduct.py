@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from models import compiled
+from models.calibration import GENUINE_RATE
 from models.feature_spec import DEFAULT_SPEC, FeatureSpec, SpecError, load_spec
 from models.glossary import check_crosses
 from stream.experiment.assess import Rules, day_name
@@ -67,7 +68,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     evaluate_from: datetime | None = None
     evaluate_to: datetime | None = None
     drop_known_cards: bool = False
-    genuine_rate: float = 0.1
+    genuine_rate: float = GENUINE_RATE
     seed: int = 1
     inject: tuple[str, ...] = ()
     policy: Policy = Policy()

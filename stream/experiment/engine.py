@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration import GENUINE_RATE
 from models.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
 from models.feature_spec import FeatureSpec
 from models.features import entities_of, event_of, features_of
@@ -48,7 +49,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     spec: FeatureSpec
-    genuine_rate: float = 0.1
+    genuine_rate: float = GENUINE_RATE
     freeze_at: float | None = None
     explain_from: float = 0.0
 

@@ -226,7 +226,7 @@ def test_interrupted_replay_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
         ({"data": "simulated:401"}, {}, "`data` was simulated:400 and is simulated:401"),
         ({"seed": 2}, {}, "`seed` was 1 and is 2"),
         ({"publish_every": 60.0}, {}, "`publish every` was 0.0 and is 60.0"),
-        ({}, {"genuine_rate": 0.2}, "`genuine_rate` was 0.1 and is 0.2"),
+        ({}, {"genuine_rate": 0.3}, "`genuine_rate` was 0.2 and is 0.3"),
         ({}, {"policy": "cost"}, "`policy` was budget and is cost"),
     ],
 )
