@@ -324,8 +324,12 @@ def _apart(
 def said(name: str, features: Mapping[str, float], payment: Transaction) -> str:
     """What an analyst reads for a feature of a payment."""
     field, category, _ = name.partition("=")
-    # A categorical feature is one of many buckets; the payment knows the word.
-    return f"{field.capitalize()} is {getattr(payment, field)}" if category else reason_text(name, features)
+    if not category:
+        return reason_text(name, features)
+    # A categorical feature is one of many buckets; the payment knows the word. That it is in none of those of
+    # usual payments can be a reason of its own.
+    is_in = name in features
+    return f"{field.capitalize()} is {getattr(payment, field) if is_in else 'another than usual'}"
 
 
 def _offsets(records: Iterable[Record]) -> dict[int, list[int]]:

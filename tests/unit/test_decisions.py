@@ -24,6 +24,7 @@ from stream.messages import (
     decision_decoder,
     encode,
 )
+from stream.pipeline import said
 from stream.ports import EntityRef
 
 TIME = datetime(2024, 5, 1, 10, tzinfo=UTC)
@@ -125,3 +126,18 @@ def test_recent_activity_is_the_cards_and_the_latest_first() -> None:
         ("m1", 101, None),
     ]
     assert recent_activity(entities[:1], [Reading(merchant, no_labels(1))]) == []
+
+
+def test_reasons_of_the_category_that_a_payment_is_in_and_of_one_that_it_is_not_in_differ() -> None:
+    payment = Transaction(
+        transaction_id="t1",
+        event_time=TIME,
+        card_id="c1",
+        merchant_id="m1",
+        amount_minor=1,
+        currency="EUR",
+        channel="ecommerce",
+    )
+    features = {"amount": 0.01, "channel=7": 1.0}
+    assert said("channel=7", features, payment) == "Channel is ecommerce"
+    assert said("channel=9", features, payment) == "Channel is another than usual"
