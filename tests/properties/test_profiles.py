@@ -227,6 +227,4 @@ def _labels(profile: LabelProfile, half_life: int, number: int, now: float) -> f
 def test_a_weight_is_the_power_of_two_of_its_time(time: float, half_life: float) -> None:
     [(exponent, mantissa)] = weights(time, (half_life,))
     assert 1.0 <= mantissa <= 2.0
-    assert exponent + math.log2(mantissa) == pytest.approx(
-        time / half_life, rel=1e-12, abs=1e-9
-    )
+    assert exponent + math.log2(mantissa) == pytest.approx(time / half_life, rel=1e-12, abs=1e-9)
