@@ -63,4 +63,4 @@ bench: .venv/.dev compiled ## what a score worker and the stores cost (some minu
 	@$(RUN)/python -m benchmarks.bench_score
 
 clean: ## remove what was installed and built here
-	rm -rf .venv .riverwatch .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	rm -rf .venv .riverwatch models/__compiled__ .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

@@ -113,19 +113,26 @@ def compile_modules() -> str | None:
         )
         if done.returncode:
             return f"mypyc failed: {(done.stdout + done.stderr).strip()[-2000:]}"
-        shutil.rmtree(STORE, ignore_errors=True)
-        # Whole or not at all: another process may look for it at this moment.
-        part = STORE / "part"
-        part.mkdir(parents=True)
+        # Whole or not at all: another process may look for it at this moment, or make it too. Those of older
+        # sources stay, for processes that run them; `make clean` removes them.
+        try:
+            STORE.mkdir(exist_ok=True)
+        except OSError as error:
+            return f"{STORE} cannot be made ({error.strerror})"
+        part = Path(tempfile.mkdtemp(dir=STORE))
+        part.chmod(0o755)
         for file in work.glob(f"*{SUFFIX}"):
             shutil.move(file, part / file.name)
         for name, module in zip(names, MODULES, strict=True):
             shutil.move(work / name.replace(".py", SUFFIX), part / f"{module}{SUFFIX}")
-        part.rename(wanted)
+        try:
+            part.rename(wanted)
+        except OSError:  # another process was first
+            shutil.rmtree(part)
     return None
 
 
 if __name__ == "__main__":
     problem = compile_modules()
     if problem is not None:
-        print(f"The arithmetic is not compiled: {problem}. It runs all the same, at twice the cost.")  # noqa: T201 - a command
+        print(f"The arithmetic is not compiled: {problem}. It runs all the same, for half as much CPU again.")  # noqa: T201 - a command
