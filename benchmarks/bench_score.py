@@ -42,6 +42,9 @@ CANDIDATES = {
 }
 
 
+WARM = 200  # events before any is measured
+
+
 class Drained(NamedTuple):
     """One backlog."""
 
@@ -86,10 +89,10 @@ class Bench:
         try:
             process = psutil.Process(worker.pid)
             # Warm: started, assigned, every lazy import done, by a first handful of events.
-            self._publish(settings, self._events[:200], None)
+            self._publish(settings, self._events[:WARM], None)
             self._await(settings, worker)
             before, start = process.cpu_times(), time.monotonic()
-            self._publish(settings, self._events[200 : 200 + count], rate)
+            self._publish(settings, self._events[WARM : WARM + count], rate)
             self._await(settings, worker)
             seconds = time.monotonic() - start
             after = process.cpu_times()
@@ -109,7 +112,9 @@ class Bench:
         cpu, _, settings = self.run(command, rate, count)
         sent = self._times(settings, "transactions")
         decided = self._times(settings, "scores")
-        delays = np.array([decided[key] - sent[key] for key in decided if key in sent])
+        # Without the first handful, which waited for the worker to start.
+        names = [event.transaction_id for event in self._events[WARM : WARM + count]]
+        delays = np.array([decided[name] - sent[name] for name in names])
         return Trickle(cpu, float(np.quantile(delays, 0.5)), float(np.quantile(delays, 0.99)))
 
     def _publish(self, settings: Settings, events: list[Transaction], rate: float | None) -> None:
@@ -155,7 +160,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1000.0, help="of the trickle, events a second")
     parser.add_argument("--seconds", type=float, default=15.0, help="of a trickle")
     chosen = parser.parse_args()
-    most = max(chosen.events, int(chosen.rate * chosen.seconds)) + 200
+    most = max(chosen.events, int(chosen.rate * chosen.seconds)) + WARM
     items = simulate(DEFAULT, seed=1)
     events = list(islice((item for item in items if isinstance(item, Transaction)), most))
     drained: dict[str, list[Drained]] = {name: [] for name in CANDIDATES}
