@@ -60,8 +60,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002 - the import system's signature
         target: ModuleType | None = None,  # noqa: ARG002 - the same
     ) -> importlib.machinery.ModuleSpec | None:
-        file = self._files.get(fullname)
         """The extension module of a name."""
+        file = self._files.get(fullname)
         return None if file is None else importlib.util.spec_from_file_location(fullname, file)
 
 
@@ -70,13 +70,11 @@ def use() -> bool:
 
     To be called before any of them is imported: a process uses all of them or none.
     """
-    if any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        return True
-    files = {file.name.removesuffix(SUFFIX): file for file in folder().glob(f"*{SUFFIX}")}
-    if not files or any(module in sys.modules for module in MODULES):
-        return False
-    sys.meta_path.insert(0, _Finder(files))
-    return True
+    if not in_use() and not any(module in sys.modules for module in MODULES):
+        files = {file.name.removesuffix(SUFFIX): file for file in folder().glob(f"*{SUFFIX}")}
+        if files:
+            sys.meta_path.insert(0, _Finder(files))
+    return in_use()
 
 
 def in_use() -> bool:

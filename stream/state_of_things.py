@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import redis
 
 from stream.adapters.kafka_admin import TopicMismatch, check_topics, committed
 from stream.adapters.kafka_reader import TopicReader
-from stream.adapters.redis_shards import passing
+from stream.adapters.redis_shards import passing, place_of_url
 from stream.ports import DependencyDown
 from stream.presence import WorkerState, workers
 from stream.settings import Settings, without_password
@@ -109,7 +108,7 @@ def look(settings: Settings) -> Status:
         client = redis_client(settings)
         store = make_store(settings, feature_spec(settings), client)
         counts = store.counts()
-        with passing(_host_and_port(settings.redis_url)):
+        with passing(place_of_url(settings.redis_url)):
             running = workers(client, prefix=settings.redis_prefix)
             _write_nothing(client, settings.redis_prefix)
         redis_serves = True
@@ -155,11 +154,6 @@ def _write_nothing(client: Any, prefix: str) -> None:
         client.setrange(f"{prefix}:nothing", 0, "")
     except redis.exceptions.NoPermissionError:  # who looks may be allowed to read only
         return
-
-
-def _host_and_port(url: str) -> str:
-    """As the store names its server, so that the same fault is said in the same words."""
-    return urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
 
 
 def _bounds(settings: Settings, name: str) -> dict[int, tuple[int, int]]:

@@ -16,30 +16,6 @@ FIRST, MOST = 5.0, 600.0
 log = logging.getLogger("stream.wait")
 
 
-class Pace:
-    """When to say again that something lasts.
-
-    Args:
-        first: seconds after which it is said for the second time, > 0.
-        most: seconds between two lines at the most, > 0.
-    """
-
-    def __init__(self, first: float = FIRST, most: float = MOST) -> None:
-        self._first = self._next = first
-        self._most = most
-
-    def due(self, lasts: float) -> bool:
-        """Whether it is time to say that it lasts for so many seconds."""
-        if lasts < self._next:
-            return False
-        self._next = lasts + min(lasts, self._most)
-        return True
-
-    def begin(self) -> None:
-        """It begins anew."""
-        self._next = self._first
-
-
 class WaitLog:
     """Says that something waits, for what, and when it is over: three kinds of line, whatever the retries.
 
@@ -55,7 +31,7 @@ class WaitLog:
         self._goes_on = goes_on
         self._clock = clock
         self._since: float | None = None
-        self._pace = Pace()
+        self._next = FIRST  # seconds of waiting at which it is said again
         self._said: set[str] = set()
 
     def tried(self, why: str) -> None:
@@ -63,11 +39,12 @@ class WaitLog:
         now = self._clock()
         if self._since is None:
             self._since = now
-            self._pace.begin()
+            self._next = FIRST
             self._said.clear()
         kind = re.sub(r"\d+", "0", why)
         lasts = now - self._since
-        if self._pace.due(lasts):
+        if lasts >= self._next:
+            self._next = lasts + min(lasts, MOST)
             log.warning("For %.0f s now: %s", lasts, why)
         elif kind not in self._said:
             log.warning("%s", why)

@@ -78,12 +78,12 @@ def connect(url: str) -> Client:
     scheme, _, rest = url.partition("://")
     timeouts = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
     if scheme.endswith("+cluster"):
-        with passing(_place(url)):
+        with passing(place_of_url(url)):
             return RedisCluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **timeouts)
     return redis.Redis.from_url(url, **timeouts)
 
 
-def _place(url: str) -> str:
+def place_of_url(url: str) -> str:
     """Host and port (or socket) of a URL, without user and password."""
     parts = urlsplit(url)
     if parts.hostname is None:
@@ -153,7 +153,7 @@ class RedisShards:
                 "this Redis client decodes responses: profiles are bytes, make one that does not"
             )
         self.count = count
-        self.place = _place(client) if isinstance(client, str) else place_of(self._client)
+        self.place = place_of_url(client) if isinstance(client, str) else place_of(self._client)
         self._replicas = Replicas(self._client, replicas, self.place)
         self._layout = json.dumps({"shards": count, **layout}).encode()
         self._agreed = False

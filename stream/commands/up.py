@@ -45,15 +45,15 @@ def model_key(folder: Path) -> Path:
 def ended_by_itself(service: Service, broker: LocalKafka, store: LocalRedis) -> str:
     """Which service ended, where it says why, and how to go on."""
     what, other = ("Redis", "Kafka") if service is store else ("Kafka", "Redis")
-    if broker.kind == "apache":
-        return (
-            f"{what} (process {service.pid}) has ended by itself, and {other} with it; read {service.log}. "
-            f"Start them with `riverwatch up --kafka apache --kafka-port {broker.port} --redis-port "
-            f"{store.port}`: their data is there, and workers that wait for them go on"
-        )
+    how_to_go_on = (
+        f"Start them with `riverwatch up --kafka apache --kafka-port {broker.port} --redis-port "
+        f"{store.port}`: their data is there, and workers that wait for them go on"
+        if broker.kind == "apache"
+        else "Neither keeps anything on disk: end the workers, and begin again with `riverwatch up`"
+    )
     return (
         f"{what} (process {service.pid}) has ended by itself, and {other} with it; read {service.log}. "
-        "Neither keeps anything on disk: end the workers, and begin again with `riverwatch up`"
+        f"{how_to_go_on}"
     )
 
 

@@ -12,35 +12,14 @@ from stream.broker_log import BrokerOutageFilter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.unit.clock import Clock
+
 ANYTHING = "Unable connect to node with id %s: %s"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
 def outage(clock: Clock) -> BrokerOutageFilter:
     return BrokerOutageFilter("kafka:9092", every=5.0, clock=clock)
-
-
-@pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    def take() -> list[str]:
-        lines = [record.getMessage() for record in caplog.records]
-        caplog.clear()
-        return lines
-
-    return take
 
 
 def aiokafka_says(outage: BrokerOutageFilter, line: str, *args: object) -> bool:

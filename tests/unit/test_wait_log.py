@@ -11,38 +11,14 @@ from stream.wait_log import FIRST, MOST, WaitLog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.unit.clock import Clock
+
 REDIS_AWAY = "score waits, its batch of 5 unacknowledged: Redis at r:6379 cannot serve now"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
 def wait(clock: Clock) -> WaitLog:
     return WaitLog("score goes on", clock)
-
-
-@pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    def take() -> list[str]:
-        lines = [record.getMessage() for record in caplog.records]
-        assert all(record.levelname == "WARNING" for record in caplog.records), (
-            "what ends is seen like it began"
-        )
-        caplog.clear()
-        return lines
-
-    return take
 
 
 def test_a_wait_is_said_at_once_then_when_it_has_doubled_and_when_it_is_over(
