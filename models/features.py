@@ -13,14 +13,15 @@ from models.feature_spec import DAY, HOUR, EntitySpec, FeatureSpec, Statistic, h
 from models.notes import CARD, DEVICE, HEAD, NO_DIGEST, Note, digest, merchant_tag, pack_note, parse_note
 from models.payment import Payment
 from models.profiles import (
-    LABEL_WIDTH,
     MIN_COUNT,
-    WIDTH,
     Event,
+    Events,
     Knowledge,
-    LabelProfile,
-    Profile,
+    Known,
+    Labels,
+    LabelSums,
     Reading,
+    Sums,
     Weight,
     mean_and_deviation,
     shifted,
@@ -174,7 +175,11 @@ def _plan(spec: FeatureSpec) -> _Plan:
 
 
 def features_of(
-    payment: Payment, event: Event, kinds: tuple[str, ...], readings: tuple[Reading, ...], spec: FeatureSpec
+    payment: Payment,
+    event: Event,
+    kinds: tuple[str, ...],
+    readings: tuple[Reading | Known, ...],
+    spec: FeatureSpec,
 ) -> Features:
     """The features of a payment, given what was known of its entities before it.
 
@@ -196,12 +201,13 @@ def features_of(
         "hour": time % DAY / HOUR,
         "weekday": (time // DAY + 3.0) % 7.0,  # 1 January 1970 was a Thursday
     }
-    for name, (profile, labels) in zip(kinds, readings, strict=True):
-        kind = plan.kinds[name]
-        if profile.updates:
-            _events(x, kind, profile, event, now, plan.span)
-            if kind.recent is not None and profile.recent:
-                kind.recent(x, profile.recent, payment, time)
+    for name, reading in zip(kinds, readings, strict=True):
+        known = reading if isinstance(reading, Known) else Known(reading)
+        kind, events, labels = plan.kinds[name], known.events, known.labels
+        if events.updates:
+            _events(x, kind, events, event, now, plan.span)
+            if kind.recent is not None and events.recent:
+                kind.recent(x, events.recent, payment, time)
         told = kind.labels
         if told is not None and labels.updates:
             x[told.run] = float(labels.run)
@@ -217,47 +223,54 @@ def features_of(
     return x
 
 
-def _events(x: Features, kind: _Kind, profile: Profile, event: Event, now: _Now, span: float) -> None:
+def _events(x: Features, kind: _Kind, known: Events, event: Event, now: _Now, span: float) -> None:
     """Of an entity that had events before."""
-    _, first, last, sums, _ = profile  # unpacked: to read a named tuple field by field takes twice as long
-    decays = now.decays(sums, WIDTH)
+    sums = known.sums
+    decays = now.decays(sums)
     for place, called in kind.outliers:
-        x[called] = sums[place * WIDTH + 5] * decays[place]
+        x[called] = sums[place].outliers * decays[place]
     for norm in kind.norms:
-        at = norm.place * WIDTH
-        count = sums[at + 1]
-        if count * decays[norm.place] >= MIN_COUNT:
-            mean, deviation = mean_and_deviation(count, sums[at + 3], sums[at + 4])
+        of_norm = sums[norm.place]
+        if of_norm.count * decays[norm.place] >= MIN_COUNT:
+            mean, deviation = mean_and_deviation(of_norm.count, of_norm.logs, of_norm.squares)
             above = event.log_amount - mean
             x[norm.z] = above / deviation
             x[norm.ratio] = math.exp(above)
     for place, called in kind.counts:
-        x[called] = sums[place * WIDTH + 1] * decays[place]
+        x[called] = sums[place].count * decays[place]
     since, time = kind.since, event.time
     if since is not None:
-        x[since[0]] = _since(time, first)
-        x[since[1]] = _since(time, last)
+        x[since[0]] = _since(time, known.first)
+        x[since[1]] = _since(time, known.last)
     if kind.tempo is not None:
         # Events of late against what the longest half-life makes usual: 1 is as usual.
-        x[kind.tempo] = (sums[1] * decays[0] + 1.0) / (sums[1 - WIDTH] * decays[-1] / span + 1.0)
+        x[kind.tempo] = (sums[0].count * decays[0] + 1.0) / (sums[-1].count * decays[-1] / span + 1.0)
 
 
 class _Now:
     """This moment under each half-life."""
 
     def __init__(self, now: tuple[Weight, ...]) -> None:
-        self.exponents = [exponent for exponent, _ in now]
-        self.inverses = [1.0 / mantissa for _, mantissa in now]
+        self.weights = now
 
-    def decays(self, sums: tuple[float, ...], width: int) -> list[float]:
-        """What turns the sums of each half-life, `width` numbers, into their values now (as `at_moment`)."""
+    def decays(self, sums: list[Sums]) -> list[float]:
+        """What turns the sums of each half-life into their values now (as `at_moment`)."""
         result: list[float] = []
-        at = 0
-        for place in range(len(self.exponents)):
-            shift, inverse = sums[at] - self.exponents[place], self.inverses[place]
-            result.append(shifted(inverse, shift) if shift < 0.0 else inverse)
-            at += width
+        place = 0
+        for exponent, mantissa in self.weights:
+            result.append(_decay(sums[place].scale, exponent, mantissa))
+            place += 1
         return result
+
+    def decay(self, place: int, sums: list[LabelSums]) -> float:
+        """The same of labels, under one half-life."""
+        exponent, mantissa = self.weights[place]
+        return _decay(sums[place].scale, exponent, mantissa)
+
+
+def _decay(scale: float, exponent: float, mantissa: float) -> float:
+    shift, inverse = scale - exponent, 1.0 / mantissa
+    return shifted(inverse, shift) if shift < 0.0 else inverse
 
 
 def _since(time: float, moment: float) -> float:
@@ -265,26 +278,26 @@ def _since(time: float, moment: float) -> float:
     return time - moment if time > moment else 0.0
 
 
-def _frauds(x: Features, told: _Labels, labels: LabelProfile, now: _Now, time: float) -> None:
+def _frauds(x: Features, told: _Labels, labels: Labels, now: _Now, time: float) -> None:
     """Of an entity of which a fraud was confirmed once."""
-    _, _, _, first, last, last_genuine, history, run, run_since, sums = labels
-    x[told.recent] = math.fsum(history)
-    x[told.since_first] = _since(time, first)
-    x[told.since_last] = _since(time, last)
-    if run:
+    x[told.recent] = math.fsum(labels.history)
+    x[told.since_first] = _since(time, labels.first_fraud)
+    x[told.since_last] = _since(time, labels.last_fraud)
+    if labels.run:
         # What began between these two moments: outside of a run the one would tell only how labels come.
-        x[told.run_age] = _since(time, run_since)
-        if last_genuine:
-            x[told.since_genuine] = _since(time, last_genuine)
+        x[told.run_age] = _since(time, labels.run_since)
+        if labels.last_genuine:
+            x[told.since_genuine] = _since(time, labels.last_genuine)
     if told.frauds is None or told.rate is None:
         return
-    decays = now.decays(sums, LABEL_WIDTH)
+    sums = labels.sums
     place, called = told.frauds
-    recent = sums[place * LABEL_WIDTH + 1] * decays[place]
+    recent = sums[place].frauds * now.decay(place, sums)
     x[called] = recent
     place, called = told.rate
-    lasting = sums[place * LABEL_WIDTH + 1] * decays[place]
-    x[called] = lasting / (lasting + sums[place * LABEL_WIDTH + 2] * decays[place] + 1.0)
+    decay = now.decay(place, sums)
+    lasting = sums[place].frauds * decay
+    x[called] = lasting / (lasting + sums[place].genuine * decay + 1.0)
     age, called = told.age
     if age and recent > FAINT and lasting > FAINT:
         # The shorter a memory, the less it holds of old frauds: the ratio of two tells their mean age.

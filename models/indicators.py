@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import Any, Final
 
 BITS: Final = 6  # of a bin's number
@@ -14,6 +13,18 @@ BIAS: Final = (
 
 Table = tuple[int, list[float], list[float] | None]
 """Of a feature: where its inputs begin, its edges, and those of its coarse bins. Plain, to unpack fast."""
+
+
+def place_of(edges: list[float], value: float) -> int:
+    """How many of the edges (rising) are not above a value, as `bisect_right`: compiled, it is twice as fast."""
+    low, high = 0, len(edges)
+    while low < high:
+        middle = (low + high) >> 1
+        if value < edges[middle]:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def indicators(
@@ -32,9 +43,9 @@ def indicators(
         table = tables.get(name)
         if table is not None:
             base, edges, coarse = table
-            inputs[base + bisect_right(edges, value)] = 1.0
+            inputs[base + place_of(edges, value)] = 1.0
             if coarse is not None:
-                bins[name] = bisect_right(coarse, value) + 1
+                bins[name] = place_of(coarse, value) + 1
     base = 0
     for cross in crosses:
         place = 0

@@ -25,6 +25,7 @@ WIDTH: Final = 6  # numbers kept for each half-life: exponent, count, amount, lo
 LABEL_WIDTH: Final = 3  # and for labels: exponent, frauds, genuine
 HISTORY: Final = 5  # labels remembered one by one
 NORMAL: Final = -1022.0  # the smallest power of two by which a product rounds as `ldexp` does
+HALVED: Final[list[float]] = [ldexp(1.0, -times) for times in range(1023)]  # 1 halved so many times
 
 
 Weight = tuple[float, float]
@@ -107,8 +108,101 @@ def clipped(value: float, low: float, high: float) -> float:
 
 
 def shifted(value: float, shift: float) -> float:
-    """`value * 2**shift` of a whole number: exact, unless it is too small for a float."""
-    return ldexp(value, int(shift))
+    """`value * 2**shift` of a whole number that is not above 0."""
+    # A product with a power of two is exact, and faster; what is too small for a float must round but once.
+    return value * HALVED[int(-shift)] if shift >= NORMAL else ldexp(value, int(shift))
+
+
+class Sums:
+    """The sums of an entity's events under one half-life; see `Profile.sums`. An event changes them in place.
+
+    Attributes:
+        scale: the exponent of the unit of all others.
+        count, amounts, logs, squares, outliers: as of a profile, in units of 2**scale.
+    """
+
+    __slots__ = ("amounts", "count", "logs", "outliers", "scale", "squares")
+
+    def __init__(
+        self, scale: float, count: float, amounts: float, logs: float, squares: float, outliers: float
+    ) -> None:
+        self.scale = scale
+        self.count = count
+        self.amounts = amounts
+        self.logs = logs
+        self.squares = squares
+        self.outliers = outliers
+
+    def add(self, exponent: float, mantissa: float, amount: float, log_amount: float) -> None:
+        """Take an event in that weighs `mantissa * 2**exponent`."""
+        weight = mantissa
+        scale = self.scale
+        if scale < exponent:
+            shift = scale - exponent
+            self.count = shifted(self.count, shift)
+            self.amounts = shifted(self.amounts, shift)
+            self.logs = shifted(self.logs, shift)
+            self.squares = shifted(self.squares, shift)
+            self.outliers = shifted(self.outliers, shift)
+            self.scale = exponent
+        elif scale > exponent:
+            weight = shifted(mantissa, exponent - scale)
+        value, count = log_amount, self.count
+        # A norm must rest on enough events, counted at this moment (a late event does not look back).
+        if count / mantissa >= MIN_COUNT:
+            mean, deviation = mean_and_deviation(count, self.logs, self.squares)
+            if value > mean + OUTLIER * deviation:
+                self.outliers += weight
+            value = clipped(value, mean - CLIP * deviation, mean + CLIP * deviation)
+        weighted = weight * value
+        self.count = count + weight
+        self.amounts += weight * amount
+        self.logs += weighted
+        self.squares += weighted * value
+
+
+class Events:
+    """What is known of an entity from its events, as `Profile`, to be changed in place."""
+
+    __slots__ = ("first", "last", "recent", "sums", "updates")
+
+    def __init__(self, profile: Profile) -> None:
+        self.updates = profile.updates
+        self.first = profile.first
+        self.last = profile.last
+        self.recent = profile.recent
+        sums = profile.sums
+        self.sums = [
+            Sums(sums[at], sums[at + 1], sums[at + 2], sums[at + 3], sums[at + 4], sums[at + 5])
+            for at in range(0, len(sums), WIDTH)
+        ]
+
+    def add(self, event: Event, keep: int) -> None:
+        """Take an event in, as `updated` does."""
+        time, amount, log_amount, event_weights, note = event
+        is_first = self.updates == 0
+        place = 0
+        for exponent, mantissa in event_weights:
+            sums = self.sums[place]
+            if is_first:
+                sums.scale = exponent
+            sums.add(exponent, mantissa, amount, log_amount)
+            place += 1
+        if is_first:
+            self.first = self.last = time
+        elif time > self.last:
+            self.last = time
+        elif time < self.first:
+            self.first = time
+        self.recent = (note, *self.recent)[:keep] if keep else ()
+        self.updates += 1
+
+    def profile(self) -> Profile:
+        """What is known now."""
+        numbers: list[float] = []
+        for each in self.sums:
+            numbers += (each.scale, each.count, each.amounts, each.logs, each.squares, each.outliers)
+        return Profile(self.updates, self.first, self.last, tuple(numbers), self.recent)
 
 
 def updated(profile: Profile, event: Event, keep: int) -> Profile:
@@ -119,52 +213,9 @@ def updated(profile: Profile, event: Event, keep: int) -> Profile:
         event: late ones (before `profile.last`) weigh what their own time gives them.
         keep: how many notes are kept, >= 0.
     """
-    # Places instead of names, and no call that can be spared: this is the engine of replays.
-    updates, first, last, sums, recent = profile
-    time, amount, log_amount, event_weights, note = event
-    new: list[float] = []
-    at = 0
-    for present in event_weights:
-        exponent, mantissa = present
-        scale, count, total = sums[at], sums[at + 1], sums[at + 2]
-        logs, squares, outliers = sums[at + 3], sums[at + 4], sums[at + 5]
-        at += WIDTH
-        weight = mantissa
-        if updates == 0:
-            scale = exponent
-        elif scale < exponent:
-            shift = scale - exponent
-            if shift >= NORMAL:
-                factor = ldexp(1.0, int(shift))
-                count, total, logs = count * factor, total * factor, logs * factor
-                squares, outliers = squares * factor, outliers * factor
-            else:
-                count, total, logs = shifted(count, shift), shifted(total, shift), shifted(logs, shift)
-                squares, outliers = shifted(squares, shift), shifted(outliers, shift)
-            scale = exponent
-        elif scale > exponent:
-            weight = shifted(mantissa, exponent - scale)
-        value = log_amount
-        # A norm must rest on enough events, counted at this moment (a late event does not look back).
-        if count / mantissa >= MIN_COUNT:
-            mean, deviation = mean_and_deviation(count, logs, squares)
-            if value > mean + OUTLIER * deviation:
-                outliers += weight
-            value = clipped(value, mean - CLIP * deviation, mean + CLIP * deviation)
-        weighted = weight * value
-        new.append(scale)
-        new.append(count + weight)
-        new.append(total + weight * amount)
-        new.append(logs + weighted)
-        new.append(squares + weighted * value)
-        new.append(outliers)
-    if updates == 0:
-        first = last = time
-    elif time > last:
-        last = time
-    elif time < first:
-        first = time
-    return Profile(updates + 1, first, last, tuple(new), (note, *recent)[:keep] if keep else ())
+    known = Events(profile)
+    known.add(event, keep)
+    return known.profile()
 
 
 class Knowledge(NamedTuple):
@@ -214,52 +265,123 @@ def no_labels(half_lives: int) -> LabelProfile:
     return LabelProfile(0, 0, 0, 0.0, 0.0, 0.0, (), 0, 0.0, (0.0,) * (LABEL_WIDTH * half_lives))
 
 
-def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:
-    """The label profile after a label. First and last times keep what was once believed of them."""
-    updates, frauds, genuine, first, last, last_genuine, history, run, run_since, sums = profile
-    time, label_weights, is_fraud, corrects = knowledge
-    new: list[float] = []
-    at = 0
-    for present in label_weights:
-        exponent, weight = present
-        scale, fraud_sum, genuine_sum = sums[at], sums[at + 1], sums[at + 2]
-        at += LABEL_WIDTH
-        if updates == 0:
-            scale = exponent
-        elif scale < exponent:
-            fraud_sum = shifted(fraud_sum, scale - exponent)
-            genuine_sum = shifted(genuine_sum, scale - exponent)
-            scale = exponent
+class LabelSums:
+    """The sums of an entity's labels under one half-life; see `LabelProfile.sums`. A label changes them.
+
+    Attributes:
+        scale: the exponent of the unit of both others.
+        frauds, genuine: decayed counts.
+    """
+
+    __slots__ = ("frauds", "genuine", "scale")
+
+    def __init__(self, scale: float, frauds: float, genuine: float) -> None:
+        self.scale = scale
+        self.frauds = frauds
+        self.genuine = genuine
+
+    def add(self, exponent: float, mantissa: float, is_fraud: bool, corrects: bool) -> None:
+        """Take a label in, of a transaction that weighs `mantissa * 2**exponent`."""
+        weight = mantissa
+        scale = self.scale
+        if scale < exponent:
+            self.frauds = shifted(self.frauds, scale - exponent)
+            self.genuine = shifted(self.genuine, scale - exponent)
+            self.scale = exponent
         elif scale > exponent:
-            weight = shifted(weight, exponent - scale)
+            weight = shifted(mantissa, exponent - scale)
         # What is taken back: a difference of sums can fall below zero by rounding, never by meaning.
         if is_fraud:
-            fraud_sum += weight
+            self.frauds += weight
             if corrects:
-                genuine_sum = max(genuine_sum - weight, 0.0)
+                self.genuine = max(self.genuine - weight, 0.0)
         else:
-            genuine_sum += weight
+            self.genuine += weight
             if corrects:
-                fraud_sum = max(fraud_sum - weight, 0.0)
-        new.append(scale)
-        new.append(fraud_sum)
-        new.append(genuine_sum)
-    if is_fraud:
-        frauds += 1
-        genuine -= corrects
-        first = time if first == 0.0 else min(first, time)
-        last = max(last, time)
-        run_since = min(run_since, time) if run else time
-        run += 1
-    else:
-        genuine += 1
-        frauds -= corrects
-        last_genuine = max(last_genuine, time)
-        run, run_since = 0, 0.0
-    recent = (float(is_fraud), *history)[:HISTORY]
-    return LabelProfile(
-        updates + 1, frauds, genuine, first, last, last_genuine, recent, run, run_since, tuple(new)
+                self.frauds = max(self.frauds - weight, 0.0)
+
+
+class Labels:
+    """What is known of an entity from confirmed labels, as `LabelProfile`, to be changed in place."""
+
+    __slots__ = (
+        "first_fraud",
+        "frauds",
+        "genuine",
+        "history",
+        "last_fraud",
+        "last_genuine",
+        "run",
+        "run_since",
+        "sums",
+        "updates",
     )
+
+    def __init__(self, profile: LabelProfile) -> None:
+        self.updates = profile.updates
+        self.frauds = profile.frauds
+        self.genuine = profile.genuine
+        self.first_fraud = profile.first_fraud
+        self.last_fraud = profile.last_fraud
+        self.last_genuine = profile.last_genuine
+        self.history = profile.history
+        self.run = profile.run
+        self.run_since = profile.run_since
+        sums = profile.sums
+        self.sums = [
+            LabelSums(sums[at], sums[at + 1], sums[at + 2]) for at in range(0, len(sums), LABEL_WIDTH)
+        ]
+
+    def add(self, knowledge: Knowledge) -> None:
+        """Take a label in, as `informed` does."""
+        time, label_weights, is_fraud, corrects = knowledge
+        is_first = self.updates == 0
+        place = 0
+        for exponent, mantissa in label_weights:
+            sums = self.sums[place]
+            if is_first:
+                sums.scale = exponent
+            sums.add(exponent, mantissa, is_fraud, corrects)
+            place += 1
+        if is_fraud:
+            self.frauds += 1
+            self.genuine -= corrects
+            self.first_fraud = time if self.first_fraud == 0.0 else min(self.first_fraud, time)
+            self.last_fraud = max(self.last_fraud, time)
+            self.run_since = min(self.run_since, time) if self.run else time
+            self.run += 1
+        else:
+            self.genuine += 1
+            self.frauds -= corrects
+            self.last_genuine = max(self.last_genuine, time)
+            self.run, self.run_since = 0, 0.0
+        self.history = (float(is_fraud), *self.history)[:HISTORY]
+        self.updates += 1
+
+    def profile(self) -> LabelProfile:
+        """What is known now."""
+        numbers: list[float] = []
+        for each in self.sums:
+            numbers += (each.scale, each.frauds, each.genuine)
+        return LabelProfile(
+            self.updates,
+            self.frauds,
+            self.genuine,
+            self.first_fraud,
+            self.last_fraud,
+            self.last_genuine,
+            self.history,
+            self.run,
+            self.run_since,
+            tuple(numbers),
+        )
+
+
+def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:
+    """The label profile after a label. First and last times keep what was once believed of them."""
+    known = Labels(profile)
+    known.add(knowledge)
+    return known.profile()
 
 
 class Reading(NamedTuple):
@@ -267,6 +389,16 @@ class Reading(NamedTuple):
 
     profile: Profile
     labels: LabelProfile
+
+
+class Known:
+    """The same as a reading, to be changed in place."""
+
+    __slots__ = ("events", "labels")
+
+    def __init__(self, reading: Reading) -> None:
+        self.events = Events(reading.profile)
+        self.labels = Labels(reading.labels)
 
 
 def at_moment(value: float, scale: float, now: Weight) -> float:

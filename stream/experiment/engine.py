@@ -24,9 +24,9 @@ from models.calibration import GENUINE_RATE
 from models.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
 from models.feature_spec import FeatureSpec
 from models.features import entities_of, event_of, features_of
-from models.profiles import Knowledge, Weight
+from models.profiles import Knowledge, Known, Weight
 from stream.experiment.contestant import Contestant
-from stream.experiment.knowledge import Entities, KnownEntities
+from stream.experiment.knowledge import KnownEntities, learn, update
 from stream.learning import is_chosen
 from stream.messages import Label, Transaction
 
@@ -83,7 +83,7 @@ class _Waiting(NamedTuple):
 
     row: int
     event: tuple[float, tuple[Weight, ...]]  # its time and its weights
-    entities: Entities
+    known: tuple[Known, ...]  # of its entities
     layout: _Layout
     values: bytes
 
@@ -185,14 +185,15 @@ class Engine:
             self._begin_day(event.time)
         if event.time >= self._freeze_at:
             self._freeze()
-        readings = self.entities.read_then_update(event, entities)
-        x = features_of(payment, event, tuple([kind for kind, _, _ in entities]), readings, spec)
+        known = self.entities.of(entities)
+        x = features_of(payment, event, tuple([kind for kind, _, _ in entities]), known, spec)
+        update(known, event, entities)  # after the features: an event does not vouch for itself
         for contestant in self.contestants:
             contestant.score(x, name)
 
         layout = self._layouts.get(tuple(x)) or self._new_layout(tuple(x))
         self._waiting[name] = _Waiting(
-            len(self.times), (event.time, event.weights), entities, layout, layout.pack(*x.values())
+            len(self.times), (event.time, event.weights), known, layout, layout.pack(*x.values())
         )
         self.times.append(event.time)
         self.amounts.append(event.amount)
@@ -224,16 +225,16 @@ class Engine:
 
     def _learn(self, label: Label) -> None:
         name = label.transaction_id
-        known = self._waiting.pop(name, None)
-        if known is None:
+        waiting = self._waiting.pop(name, None)
+        if waiting is None:
             self.unmatched += 1
             return
-        row, (happened, weights), entities, layout, values = known
+        row, (happened, weights), known, layout, values = waiting
         is_fraud = label.is_fraud
         self.fraud[row] = is_fraud
         self.known_at[row] = label.known_at.timestamp()
         # As `knowledge_of` gives it; the event's own weights are at hand.
-        self.entities.learn(Knowledge(happened, weights, is_fraud, corrects=False), entities)
+        learn(known, Knowledge(happened, weights, is_fraud, corrects=False))
         for contestant in self.contestants:
             if not contestant.is_frozen:
                 self._watch(contestant, row, is_fraud)

@@ -7,17 +7,7 @@ once, so it needs none; a test holds both against each other, to the bit.
 from __future__ import annotations
 
 from models.features import entities_of
-from models.profiles import (
-    Event,
-    Knowledge,
-    LabelProfile,
-    Profile,
-    Reading,
-    empty,
-    informed,
-    no_labels,
-    updated,
-)
+from models.profiles import Event, Knowledge, Known, Reading, empty, no_labels
 
 Entities = tuple[tuple[str, str, int], ...]  # kind, key, notes kept: as `entities_of` gives them
 
@@ -27,36 +17,48 @@ __all__ = ["Entities", "KnownEntities", "entities_of"]
 class KnownEntities:
     """Profiles of entities from events and from labels.
 
-    Memory: 1 to 2.5 kB an entity, by the notes and labels it has; none for the stream.
+    Memory: 1 to 2.5 kB an entity, by the notes it has; none for the stream.
 
     Args:
         half_lives: how many an event's weights have.
     """
 
     def __init__(self, half_lives: int) -> None:
-        self._empty = empty(half_lives)
-        self._no_labels = no_labels(half_lives)
-        self._profiles: dict[tuple[str, str], Profile] = {}
-        self._labels: dict[tuple[str, str], LabelProfile] = {}
+        self._nothing = Reading(empty(half_lives), no_labels(half_lives))
+        self._known: dict[str, dict[str, Known]] = {}
 
     def __len__(self) -> int:
-        return len(self._profiles)
+        return sum([len(keys) for keys in self._known.values()])
 
-    def read_then_update(self, event: Event, entities: Entities) -> tuple[Reading, ...]:
-        """What was known of each entity before the event; afterwards the event is known too."""
-        profiles, labels = self._profiles, self._labels
-        readings = []
-        for kind, key, keep in entities:
-            entity = (kind, key)
-            # Read before write: an event does not vouch for itself.
-            profile = profiles.get(entity, self._empty)
-            readings.append(Reading(profile, labels.get(entity, self._no_labels)))
-            profiles[entity] = updated(profile, event, keep)
-        return tuple(readings)
-
-    def learn(self, knowledge: Knowledge, entities: Entities) -> None:
-        """A label became known of a transaction that touched these entities."""
-        labels = self._labels
+    def of(self, entities: Entities) -> tuple[Known, ...]:
+        """What is known of each entity; it changes with the events and labels that come to be known."""
+        found = []
         for kind, key, _ in entities:
-            entity = (kind, key)
-            labels[entity] = informed(labels.get(entity, self._no_labels), knowledge)
+            keys = self._known.get(kind)
+            if keys is None:
+                keys = self._known[kind] = {}
+            known = keys.get(key)
+            if known is None:
+                known = keys[key] = Known(self._nothing)
+            found.append(known)
+        return tuple(found)
+
+    def readings(self) -> dict[tuple[str, str], Reading]:
+        """What is known now, by kind and key."""
+        return {
+            (kind, key): Reading(known.events.profile(), known.labels.profile())
+            for kind, keys in self._known.items()
+            for key, known in keys.items()
+        }
+
+
+def update(known: tuple[Known, ...], event: Event, entities: Entities) -> None:
+    """An event happened that touched these entities."""
+    for each, (_, _, keep) in zip(known, entities, strict=True):
+        each.events.add(event, keep)
+
+
+def learn(known: tuple[Known, ...], knowledge: Knowledge) -> None:
+    """A label became known of a transaction that touched these entities."""
+    for each in known:
+        each.labels.add(knowledge)

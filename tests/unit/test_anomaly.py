@@ -16,7 +16,7 @@ from models.features import entities_of, event_of, features_of
 from models.reasons import reason_text
 from producers.simulate import SimulationSpec, simulate
 from producers.world import Population
-from stream.experiment.knowledge import KnownEntities
+from stream.experiment.knowledge import KnownEntities, update
 from stream.messages import Transaction
 
 USUAL = {
@@ -111,13 +111,10 @@ def test_threshold_alerts_on_few_more_than_its_share_of_payments_it_was_not_made
     for payment in simulate(spec, seed=13):
         if isinstance(payment, Transaction):
             entities = entities_of(payment, DEFAULT_SPEC)
-            readings = known.read_then_update(event_of(payment, DEFAULT_SPEC), entities)
+            event, found = event_of(payment, DEFAULT_SPEC), known.of(entities)
             kinds = tuple(kind for kind, _, _ in entities)
-            scores.append(
-                model.score_one(
-                    features_of(payment, event_of(payment, DEFAULT_SPEC), kinds, readings, DEFAULT_SPEC)
-                )
-            )
+            scores.append(model.score_one(features_of(payment, event, kinds, found, DEFAULT_SPEC)))
+            update(found, event, entities)
     for share in (0.005, 0.01, 0.05):
         alerted = sum(score > model.threshold(share) for score in scores) / len(scores)
         assert share / 5.0 < alerted < 1.5 * share

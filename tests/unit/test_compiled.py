@@ -30,10 +30,8 @@ one = Contestant("default", build_model(genuine_rate=0.5), Policy())
 engine = Engine([one], EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5))
 engine.run(islice(simulate(DEMO, seed=3), 24_000))
 digest = hashlib.sha256(one.scores.tobytes())
-for entity, profile in sorted(engine.entities._profiles.items()):
-    digest.update(repr((entity, tuple(profile))).encode())
-for entity, labels in sorted(engine.entities._labels.items()):
-    digest.update(repr((entity, tuple(labels))).encode())
+for entity, (profile, labels) in sorted(engine.entities.readings().items()):
+    digest.update(repr((entity, tuple(profile), tuple(labels))).encode())
 print(one.learned, digest.hexdigest())
 """
 
