@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+from models.indicators import count
+
 ROWS = 256  # examples remembered of each class, to place cells by
 MEMORY = 16  # times ROWS: about as many examples of its class back does the sample reach
 CELLS = 96  # of a feature, at most
@@ -75,15 +77,6 @@ class _Cells:
         self.genuine = [0.0]
         self.fraud_sums = [0.0]
         self.genuine_sums = [0.0]
-
-    def count(self, value: float, y: bool) -> None:
-        at = bisect_right(self.edges, value)
-        if y:
-            self.frauds[at] += 1.0
-            self.fraud_sums[at] += value
-        else:
-            self.genuine[at] += 1.0
-            self.genuine_sums[at] += value
 
     def sharpen(self) -> None:
         """Split cells in which the classes lie apart: the means of their values tell (a score test)."""
@@ -239,11 +232,7 @@ class Binner:
         """Remember an example; now and then, grow: the splits that happened."""
         self.learned += 1
         self._remember(x, y)
-        cells = self._cells
-        for name, value in x.items():
-            found = cells.get(name)
-            if found is not None:
-                found.count(value, y)
+        count(self._cells, x if isinstance(x, dict) else dict(x), y)
         if (
             self.learned < self._next_growth
             or len(self._rows[0]) < FIRST_GENUINE
@@ -280,7 +269,7 @@ class Binner:
                 for y, rows in enumerate(self._rows):
                     for row in rows:
                         if name in row:
-                            cells.count(row[name], bool(y))
+                            count({name: cells}, {name: row[name]}, bool(y))
             for known, most, moves in (
                 (self.edges, fine, growth.fine),
                 (self.coarse_edges, coarse, growth.coarse),

@@ -13,7 +13,7 @@ from river import base, linear_model, optim, utils
 from models.anomaly import REASONS, UnsupervisedModel, strongest
 from models.binning import Binner, Growth, is_category
 from models.calibration import GENUINE_RATE, Calibration, sigmoid
-from models.indicators import BIAS, BITS, SHIFT, WIDTH, Table, indicators
+from models.indicators import BIAS, BITS, SHIFT, WIDTH, Table, indicators, step
 from models.reasons import reason_text
 
 __all__ = ["FraudModel", "reason_text"]
@@ -47,10 +47,7 @@ class Steps(optim.AdaGrad):
     """
 
     def _step_with_dict(self, w: Any, g: Any) -> Any:
-        rate, squares = self.learning_rate, self.g2
-        for key, slope in g.items():
-            squares[key] += slope**2
-            w[key] -= rate / (squares[key] + BEFORE_ANY) ** POWER * slope
+        step(w, g, self.g2, self.learning_rate, BEFORE_ANY, POWER)
         return w
 
 

@@ -7,7 +7,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from models.feature_spec import DAY, HOUR, EntitySpec, FeatureSpec, Statistic, half_life_name
 from models.notes import CARD, DEVICE, HEAD, NO_DIGEST, Note, digest, merchant_tag, pack_note, parse_note
@@ -29,6 +29,9 @@ from models.profiles import (
 )
 
 __all__ = ["Note", "Payment", "entities_of", "event_of", "features_of", "knowledge_of", "parse_note"]
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 Features = dict[str, float]
 
@@ -201,7 +204,10 @@ def features_of(
         "hour": time % DAY / HOUR,
         "weekday": (time // DAY + 3.0) % 7.0,  # 1 January 1970 was a Thursday
     }
-    for name, reading in zip(kinds, readings, strict=True):
+    place: i64 = 0
+    for name in kinds:
+        reading = readings[place]
+        place += 1
         known = reading if isinstance(reading, Known) else Known(reading)
         kind, events, labels = plan.kinds[name], known.events, known.labels
         if events.updates:
@@ -256,10 +262,11 @@ class _Now:
     def decays(self, sums: list[Sums]) -> list[float]:
         """What turns the sums of each half-life into their values now (as `at_moment`)."""
         result: list[float] = []
-        place = 0
-        for exponent, mantissa in self.weights:
-            result.append(_decay(sums[place].scale, exponent, mantissa))
+        place: i64 = 0
+        for each in sums:
+            exponent, mantissa = self.weights[place]
             place += 1
+            result.append(_decay(each.scale, exponent, mantissa))
         return result
 
     def decay(self, place: int, sums: list[LabelSums]) -> float:

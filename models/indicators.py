@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 BITS: Final = 6  # of a bin's number
 SHIFT: Final = 18  # three bins
@@ -15,9 +18,10 @@ Table = tuple[int, list[float], list[float] | None]
 """Of a feature: where its inputs begin, its edges, and those of its coarse bins. Plain, to unpack fast."""
 
 
-def place_of(edges: list[float], value: float) -> int:
+def place_of(edges: list[float], value: float) -> i64:
     """How many of the edges (rising) are not above a value, as `bisect_right`: compiled, it is twice as fast."""
-    low, high = 0, len(edges)
+    low: i64 = 0
+    high: i64 = len(edges)
     while low < high:
         middle = (low + high) >> 1
         if value < edges[middle]:
@@ -38,7 +42,8 @@ def indicators(
         crosses: names of two or three features each; the bin of a feature that is missing is 0.
     """
     inputs = {BIAS: 1.0}
-    bins: dict[str, int] = {}
+    bins: dict[str, i64] = {}
+    place: i64
     for name, value in x.items():
         table = tables.get(name)
         if table is not None:
@@ -55,3 +60,35 @@ def indicators(
             inputs[base + place] = 1.0
         base += WIDTH
     return inputs
+
+
+def count(cells: dict[str, Any], x: dict[str, float], y: bool) -> None:
+    """Count the values of an example in the cells of its features (`models.binning._Cells`)."""
+    for name, value in x.items():
+        found = cells.get(name)
+        if found is not None:
+            edges: list[float] = found.edges
+            counts: list[float]
+            sums: list[float]
+            counts, sums = (found.frauds, found.fraud_sums) if y else (found.genuine, found.genuine_sums)
+            place = place_of(edges, value)
+            counts[place] += 1.0
+            sums[place] += value
+
+
+def step(weights: Any, gradient: Any, squares: Any, rate: float, before: float, power: float) -> None:
+    """A step of AdaGrad of any power, from `weights` against the gradient; both sums are changed in place.
+
+    Args:
+        weights, squares: of inputs; the sum of squared gradients.
+        gradient: of the loss, by input.
+        rate: of the first step, times `before` ** -power.
+        before: what the sum begins with, > 0.
+        power: of the sum, in (0, 1).
+    """
+    for key, value in gradient.items():
+        slope: float = value
+        total: float = squares[key] + slope * slope
+        squares[key] = total
+        weight: float = weights[key]
+        weights[key] = weight - rate / (total + before) ** power * slope

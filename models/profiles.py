@@ -13,7 +13,10 @@ and nothing overflows however long the stream.
 from __future__ import annotations
 
 from math import floor, ldexp, sqrt
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 MIN_COUNT: Final = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
 CLIP: Final = 3.0  # deviations: what is beyond is clipped to it, so one outlier does not become the norm
@@ -110,7 +113,10 @@ def clipped(value: float, low: float, high: float) -> float:
 def shifted(value: float, shift: float) -> float:
     """`value * 2**shift` of a whole number that is not above 0."""
     # A product with a power of two is exact, and faster; what is too small for a float must round but once.
-    return value * HALVED[int(-shift)] if shift >= NORMAL else ldexp(value, int(shift))
+    if shift < NORMAL:
+        return ldexp(value, int(shift))
+    times: i64 = int(-shift)
+    return value * HALVED[times]
 
 
 class Sums:
@@ -181,13 +187,13 @@ class Events:
         """Take an event in, as `updated` does."""
         time, amount, log_amount, event_weights, note = event
         is_first = self.updates == 0
-        place = 0
-        for exponent, mantissa in event_weights:
-            sums = self.sums[place]
+        place: i64 = 0
+        for sums in self.sums:
+            exponent, mantissa = event_weights[place]
+            place += 1
             if is_first:
                 sums.scale = exponent
             sums.add(exponent, mantissa, amount, log_amount)
-            place += 1
         if is_first:
             self.first = self.last = time
         elif time > self.last:
@@ -336,13 +342,13 @@ class Labels:
         """Take a label in, as `informed` does."""
         time, label_weights, is_fraud, corrects = knowledge
         is_first = self.updates == 0
-        place = 0
-        for exponent, mantissa in label_weights:
-            sums = self.sums[place]
+        place: i64 = 0
+        for sums in self.sums:
+            exponent, mantissa = label_weights[place]
+            place += 1
             if is_first:
                 sums.scale = exponent
             sums.add(exponent, mantissa, is_fraud, corrects)
-            place += 1
         if is_fraud:
             self.frauds += 1
             self.genuine -= corrects

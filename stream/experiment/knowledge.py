@@ -6,8 +6,13 @@ once, so it needs none; a test holds both against each other, to the bit.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from models.features import entities_of
 from models.profiles import Event, Knowledge, Known, Reading, empty, no_labels
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 Entities = tuple[tuple[str, str, int], ...]  # kind, key, notes kept: as `entities_of` gives them
 
@@ -54,7 +59,10 @@ class KnownEntities:
 
 def update(known: tuple[Known, ...], event: Event, entities: Entities) -> None:
     """An event happened that touched these entities."""
-    for each, (_, _, keep) in zip(known, entities, strict=True):
+    place: i64 = 0
+    for each in known:
+        _, _, keep = entities[place]
+        place += 1
         each.events.add(event, keep)
 
 
