@@ -46,8 +46,14 @@ class Steps(optim.AdaGrad):
     Descent with Adaptive Stepsizes", AISTATS 2019.
     """
 
+    def take(self, weights: Any, inputs: dict[int, float], slope: float) -> None:
+        """A step against the slope of a loss in the log-odds, of inputs that are all 1."""
+        step(weights, inputs, slope, self.g2, self.learning_rate, BEFORE_ANY, POWER)
+        self.n_iterations += 1
+
     def _step_with_dict(self, w: Any, g: Any) -> Any:
-        step(w, g, self.g2, self.learning_rate, BEFORE_ANY, POWER)
+        for key, slope in g.items():
+            step(w, {key: 1.0}, slope, self.g2, self.learning_rate, BEFORE_ANY, POWER)
         return w
 
 
@@ -111,9 +117,10 @@ class FraudModel(base.Classifier):
         self.learned += 1
         if self._tables:
             inputs = self.inputs_of(x)
-            if self.calibration.learn(self._raw(inputs), y):
+            raw = self._raw(inputs)
+            if self.calibration.learn(raw, y):
                 self._start()
-            self.linear.learn_one(inputs, y)
+            self._learn(inputs, raw, y)
             for name in x:
                 if name not in self._tables and is_category(name) and len(self._names) < MOST_NAMES:
                     self._new_table(name, [])
@@ -124,10 +131,16 @@ class FraudModel(base.Classifier):
             if first:
                 # Frauds are known long before anyone counts as genuine: begin with some of both.
                 for row, is_fraud in self.binner.remembered():
-                    self.linear.learn_one(self.inputs_of(row), is_fraud)
+                    inputs = self.inputs_of(row)
+                    self._learn(inputs, self._raw(inputs), is_fraud)
                 self._set_usual()
         elif self._tables and self.learned % REFRESH == 0:
             self._set_usual()
+
+    def _learn(self, inputs: dict[int, float], raw: float, y: bool) -> None:
+        """As `learn_one` of River's, to the bit, where all inputs are 1 and `raw` is known."""
+        linear = self.linear
+        linear.optimizer.take(linear._weights, inputs, linear.loss.gradient(y, raw))  # noqa: SLF001 - see `_raw`
 
     def _move(self, growth: Growth) -> None:
         """Take new edges, and let every new bin start from the mean weight of what it is made of."""

@@ -76,19 +76,30 @@ def count(cells: dict[str, Any], x: dict[str, float], y: bool) -> None:
             sums[place] += value
 
 
-def step(weights: Any, gradient: Any, squares: Any, rate: float, before: float, power: float) -> None:
-    """A step of AdaGrad of any power, from `weights` against the gradient; both sums are changed in place.
+def step(
+    weights: Any,
+    inputs: dict[int, float],
+    slope: float,
+    squares: Any,
+    rate: float,
+    before: float,
+    power: float,
+) -> None:
+    """A step of AdaGrad of any power against a loss; `weights` and `squares` are changed in place.
 
     Args:
-        weights, squares: of inputs; the sum of squared gradients.
-        gradient: of the loss, by input.
+        weights: of inputs, 0 where there is none yet.
+        inputs: those that are 1.
+        slope: of the loss, in the log-odds: its gradient by each of them.
+        squares: of inputs; the sum of squared gradients.
         rate: of the first step, times `before` ** -power.
         before: what the sum begins with, > 0.
         power: of the sum, in (0, 1).
     """
-    for key, value in gradient.items():
-        slope: float = value
-        total: float = squares[key] + slope * slope
+    square = slope * slope
+    get = weights.get
+    for key in inputs:
+        total: float = squares[key] + square
         squares[key] = total
-        weight: float = weights[key]
+        weight: float = get(key, 0.0)
         weights[key] = weight - rate / (total + before) ** power * slope

@@ -205,7 +205,7 @@ def _pass(
             explain_from=plan.evaluate_from.timestamp() if plan.evaluate_from else 0.0,
         ),
     )
-    items = source.items if injector is None else injector(source.items)
+    items = injector(source.items) if injector is not None and injections else source.items
     stopped = False
     try:
         engine.run(

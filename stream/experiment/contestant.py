@@ -8,16 +8,15 @@ from array import array
 from collections.abc import Callable
 from typing import NoReturn, Protocol
 
+from stream.experiment.model_failed import ModelFailedError
 from stream.policy import Policy
 from stream.serving import served
+
+__all__ = ["Contestant", "Effects", "Model", "ModelFailedError"]
 
 MOST_WAITING = 2048  # rows for a model that scores many at once
 SAMPLE = 64  # of so many scores one is timed: reading the clock costs as much as a tenth of a score
 _OWN = "own"
-
-
-class ModelFailedError(RuntimeError):
-    """A model raised; the message is one line with the model and the transaction."""
 
 
 class Model(Protocol):

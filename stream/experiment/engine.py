@@ -16,19 +16,19 @@ from collections.abc import Callable, Iterable, Sequence
 from math import log1p
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import GENUINE_RATE
 from models.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
-from models.feature_spec import FeatureSpec
 from models.features import entities_of, event_of, features_of
 from models.profiles import Knowledge, Known, Weight
 from stream.experiment.contestant import Contestant
+from stream.experiment.engine_settings import EngineSettings
 from stream.experiment.knowledge import KnownEntities, learn, update
 from stream.learning import is_chosen
 from stream.messages import Label, Transaction
+
+__all__ = ["Alarm", "DayCost", "Engine", "EngineSettings"]
 
 SEGMENTS = ("country", "category", "channel")
 REMEMBERED = 200_000  # transactions, at least, among which a second one of the same id is found
@@ -36,22 +36,6 @@ EXPLAINED = 8  # of so many learned genuine transactions one is explained; every
 RARELY = (50_000, 20, 100)  # allocations and generations between two looks of the garbage collector
 TOLD = 4096  # items between two calls of the progress
 LOOK = INPUT.values  # transactions between two looks of the detectors at amounts and scores
-
-
-class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the pass is made.
-
-    Attributes:
-        spec: what the features are made of.
-        genuine_rate: share of the genuine transactions that is learned.
-        freeze_at: event time, seconds, from which a frozen copy of every model runs beside it.
-        explain_from: event time, seconds, from which contributions are gathered.
-    """
-
-    spec: FeatureSpec
-    genuine_rate: float = GENUINE_RATE
-    freeze_at: float | None = None
-    explain_from: float = 0.0
 
 
 class Alarm(NamedTuple):
