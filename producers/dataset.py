@@ -19,7 +19,7 @@ from producers.tables import Batch, DatasetError, column_names, read_batches
 from producers.values import Reader, Unreadable, holds, reader
 from stream.admission import EARLIEST, LATEST
 from stream.currencies import EXPONENTS, minor_units
-from stream.messages import Label, Transaction
+from stream.messages import MAX_AMOUNT_MINOR, Label, Transaction
 
 MOST_WAITING: Final = 100_000
 """Rows that are held for sorting at most, however long the window is."""
@@ -314,7 +314,8 @@ class _Cleaner:
         if factor is None:
             # An unknown currency is found, and counted, when the row is judged.
             factor = self._factors[currency] = minor_units(currency) if currency in EXPONENTS else 1
-        return round(amount * factor)
+        # What is out of all bounds, infinite in minor units, is found out when the row is judged, too.
+        return round(min(max(amount * factor, 0.0), 10.0 * MAX_AMOUNT_MINOR))
 
     def _transaction(self, number: int, raw: dict[str, Any]) -> Transaction | None:
         while True:

@@ -207,6 +207,8 @@ BAD_ROWS = [
     ("amount is not above 0", "2,2018-04-01,c,m,0,0"),
     ("amount is not above 0", "2,2018-04-01,c,m,-5,0"),
     ("amount is wrong: expected `int` <= 1000000000000000", "2,2018-04-01,c,m,1e20,0"),
+    ("amount is wrong: expected `int` <= 1000000000000000", "2,2018-04-01,c,m,1e308,0"),
+    ("amount is not above 0", "2,2018-04-01,c,m,-1e308,0"),
     ("card_id is empty", "2,2018-04-01, ,m,5,0"),
     ("merchant_id is empty", "2,2018-04-01,c,,5,0"),
     ("transaction_id is empty", ",2018-04-01,c,m,5,0"),
