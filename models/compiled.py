@@ -27,6 +27,7 @@ MODULES = (
     "models.indicators",
     "models.notes",
     "models.profiles",
+    "producers.dataset",
     "stream.experiment.contestant",
     "stream.experiment.engine",
     "stream.experiment.knowledge",
