@@ -104,7 +104,8 @@ class FraudModel(base.Classifier):
         return indicators(x if isinstance(x, dict) else dict(x), self._tables, self._crosses)
 
     def _raw(self, inputs: dict[int, float]) -> float:
-        return float(self.linear._raw_dot_one(inputs))  # noqa: SLF001 - the log-odds have no public name
+        linear = self.linear
+        return float(linear._weights.dot(inputs) + linear.intercept)  # noqa: SLF001 - they have no public name
 
     @property
     def ready(self) -> bool:
@@ -206,7 +207,10 @@ class FraudModel(base.Classifier):
 
     def score_one(self, x: Features) -> float:
         """The calibrated probability of fraud."""
-        return sigmoid(self.log_odds(x))
+        calibration = self.calibration
+        if not calibration.fitted:
+            return BEFORE.score_one(x)
+        return sigmoid(calibration.log_odds(self._raw(self.inputs_of(x))))
 
     def predict_proba_one(self, x: Features, **_: Any) -> dict[Any, float]:
         """The calibrated probability of fraud and of its opposite."""

@@ -13,6 +13,7 @@ import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,8 @@ MODULES = (
 )
 """No class of them may stand in a snapshot: a compiled one reads no pickle of a plain one."""
 UNSEEN = ("numpy", "pyarrow", "river", "sklearn")  # to read their types would take the compiler minutes
+FLAGS = "-ffp-contract=off -fno-semantic-interposition -flto"
+"""Of the C compiler: no product and sum in one rounding, as some machines would; calls within may be inlined."""
 ROOT = Path(__file__).parents[1]
 STORE = Path(__file__).parent / "__compiled__"
 SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
@@ -47,7 +50,7 @@ def source_of(module: str) -> Path:
 
 def folder() -> Path:
     """Where the compiled form of the present sources lies, or would lie."""
-    digest = hashlib.sha256(SUFFIX.encode())
+    digest = hashlib.sha256((SUFFIX + FLAGS).encode())
     for module in MODULES:
         digest.update(b"\0" + source_of(module).read_bytes())
     return STORE / digest.hexdigest()[:16]
@@ -114,6 +117,7 @@ def compile_modules() -> str | None:
         done = subprocess.run(
             [sys.executable, "-m", "mypyc", *names],
             cwd=work,
+            env=os.environ | {"CFLAGS": f"{os.environ.get('CFLAGS', '')} {FLAGS}"},
             capture_output=True,
             text=True,
             check=False,

@@ -13,7 +13,7 @@ import struct
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from math import log1p
+from math import inf, log1p
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +107,7 @@ class Engine:
         self._seen: tuple[set[str], set[str]] = (set(), set())
         self._layouts: dict[tuple[str, ...], _Layout] = {}
         self._next_day = -1.0
-        self._freeze_at = float("inf") if settings.freeze_at is None else settings.freeze_at
+        self._freeze_at = inf if settings.freeze_at is None else settings.freeze_at
         self._genuine = 0
         self._finished: DayCost | None = None
         self._next_look = LOOK
@@ -183,7 +183,7 @@ class Engine:
         self.amounts.append(event.amount)
         self.cards.append(self.card_codes.setdefault(payment.card_id, len(self.card_codes)))
         self.fraud.append(-1)
-        self.known_at.append(float("inf"))
+        self.known_at.append(inf)
         kind = (payment.country, payment.category, payment.channel)
         self._kinds.append(self._kind_codes.setdefault(kind, len(self._kind_codes)))
         self.currencies.add(payment.currency)
@@ -288,4 +288,4 @@ class Engine:
 
     def _freeze(self) -> None:
         self.contestants += [contestant.frozen() for contestant in list(self.contestants)]
-        self._freeze_at = float("inf")
+        self._freeze_at = inf
