@@ -1,4 +1,4 @@
-"""The arithmetic of events, compiled: the same functions, the same bits, for about half of the time.
+"""The arithmetic of events, compiled: the same functions, the same bits, for half of the time.
 
 mypyc (the compiler of mypy, which checks these very types) makes extension modules of the sources below. They
 lie in a folder named by a digest of those sources and of this Python, so what is used is always what stands
@@ -146,4 +146,4 @@ def compile_modules() -> str | None:
 if __name__ == "__main__":
     problem = compile_modules()
     if problem is not None:
-        print(f"The arithmetic is not compiled: {problem}. It runs all the same, for half as much CPU again.")  # noqa: T201 - a command
+        print(f"The arithmetic is not compiled: {problem}. It runs all the same, for about twice the CPU.")  # noqa: T201 - a command
