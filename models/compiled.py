@@ -37,7 +37,7 @@ MODULES = (
 """No class of them may stand in a snapshot: a compiled one reads no pickle of a plain one."""
 UNSEEN = ("numpy", "pyarrow", "river", "sklearn")  # to read their types would take the compiler minutes
 FLAGS = "-ffp-contract=off -fno-semantic-interposition -flto"
-"""Of the C compiler: no product and sum in one rounding, as some machines would; calls within may be inlined."""
+"""Of the C compiler: no product and sum in one rounding, as some machines would; calls may be inlined."""
 ROOT = Path(__file__).parents[1]
 STORE = Path(__file__).parent / "__compiled__"
 SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))

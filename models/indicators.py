@@ -19,7 +19,7 @@ Table = tuple[int, list[float], list[float] | None]
 
 
 def place_of(edges: list[float], value: float) -> i64:
-    """How many edges (rising) are not above a value: as `bisect_right`, which is slower than this compiled."""
+    """How many edges (rising) are not above a value: `bisect_right`, which is slower than this compiled."""
     low: i64 = 0
     high: i64 = len(edges)
     while low < high:
