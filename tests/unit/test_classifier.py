@@ -10,13 +10,13 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from river import checks
+from river import checks, linear_model
 from sklearn.metrics import average_precision_score
 
 from models.anomaly import UnsupervisedModel, strongest
 from models.binning import FIRST_FRAUDS, FIRST_GENUINE, Binner
 from models.calibration import SEASONED, Calibration, sigmoid
-from models.classifier import FraudModel
+from models.classifier import FraudModel, Steps
 from models.registry import UnknownModelError, build_model
 
 Example = tuple[dict[str, float], bool]
@@ -336,3 +336,17 @@ def test_calibration_follows_a_change() -> None:
         for _ in range(100_000):
             calibration.learn(0.0, chance.random() < rate)
     assert sigmoid(calibration.log_odds(0.05)) < 0.05
+
+
+def test_a_step_of_its_own_is_that_of_rivers_learn_one_to_the_bit() -> None:
+    chance = random.Random(1)
+    rivers, own = (
+        linear_model.LogisticRegression(optimizer=Steps(0.3), l2=0.0, intercept_lr=0.0) for _ in range(2)
+    )
+    for _ in range(2000):
+        inputs = dict.fromkeys(chance.sample(range(200), 30), 1.0)
+        y = chance.random() < 0.2
+        rivers.learn_one(inputs, y)
+        own.optimizer.take(own._weights, inputs, own.loss.gradient(y, own._raw_dot_one(inputs)))
+    assert own.weights == rivers.weights
+    assert len(own.weights) == 200
