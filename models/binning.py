@@ -213,18 +213,18 @@ class Binner:
         self._cells: dict[str, _Cells] = {}
         self._growths = 0
         self._next_growth = 0
-        self._rows: tuple[list[Row], list[Row]] = ([], [])
+        self._rows: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
         self._seen = [0, 0]
         self._random = random.Random(seed)
 
-    def remembered(self) -> list[tuple[Row, bool]]:
+    def remembered(self) -> list[tuple[dict[str, float], bool]]:
         """Examples of both classes, mixed."""
         examples = [(row, bool(y)) for y, rows in enumerate(self._rows) for row in rows]
         random.Random(self.learned).shuffle(examples)
         return examples
 
     @property
-    def genuine(self) -> list[Row]:
+    def genuine(self) -> list[dict[str, float]]:
         """Remembered genuine examples."""
         return self._rows[0]
 
@@ -268,8 +268,7 @@ class Binner:
             if first:
                 for y, rows in enumerate(self._rows):
                     for row in rows:
-                        if name in row:
-                            count({name: cells}, {name: row[name]}, bool(y))
+                        count({name: cells}, row, bool(y))
             for known, most, moves in (
                 (self.edges, fine, growth.fine),
                 (self.coarse_edges, coarse, growth.coarse),

@@ -207,10 +207,7 @@ class FraudModel(base.Classifier):
 
     def score_one(self, x: Features) -> float:
         """The calibrated probability of fraud."""
-        calibration = self.calibration
-        if not calibration.fitted:
-            return BEFORE.score_one(x)
-        return sigmoid(calibration.log_odds(self._raw(self.inputs_of(x))))
+        return sigmoid(self.log_odds(x))
 
     def predict_proba_one(self, x: Features, **_: Any) -> dict[Any, float]:
         """The calibrated probability of fraud and of its opposite."""

@@ -1,4 +1,4 @@
-"""From features to the inputs of the linear model: an indicator for each bin, category and cross."""
+"""The arithmetic of the linear model: features to indicators of bins, categories, crosses; and its steps."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
             raise InjectionError(f"--inject {plan.inject[0]!r}: no fraud is known in {plan.data}")
     injector = Injector(injections, frauds)
     stage = "disturbed" if injections else "evaluating"
-    engine, source, stopped = _pass(plan, spec, injections, injector, stage, progress)
+    engine, source, stopped = _pass(plan, spec, injections, injector if injections else None, stage, progress)
 
     rules = Rules(
         drop_known_cards=plan.drop_known_cards,
@@ -205,7 +205,7 @@ def _pass(
             explain_from=plan.evaluate_from.timestamp() if plan.evaluate_from else 0.0,
         ),
     )
-    items = injector(source.items) if injector is not None and injections else source.items
+    items = source.items if injector is None else injector(source.items)
     stopped = False
     try:
         engine.run(

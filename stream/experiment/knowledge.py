@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.features import entities_of
 from models.profiles import Event, Knowledge, Known, Reading, empty, no_labels
 
 if TYPE_CHECKING:
     from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 Entities = tuple[tuple[str, str, int], ...]  # kind, key, notes kept: as `entities_of` gives them
-
-__all__ = ["Entities", "KnownEntities", "entities_of"]
 
 
 class KnownEntities:
