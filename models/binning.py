@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Mapping
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from models.indicators import count
+from models.linear import Counter
+from models.rows import Example, is_category, named
 
 ROWS = 256  # examples remembered of each class, to place cells by
 MEMORY = 16  # times ROWS: about as many examples of its class back does the sample reach
@@ -38,8 +38,6 @@ MIN_APART = 4.0  # log-likelihood that such a split must promise
 TINY = 1e-9  # count of an empty cell
 COARSE_SPREAD = 0.001
 SPREAD = 0.005  # of the examples: what an edge that halves them is worth though it tells no classes apart
-
-Row = Mapping[str, float]
 
 
 class Move(NamedTuple):
@@ -63,11 +61,6 @@ class Growth(NamedTuple):
     coarse: list[Move]
 
 
-def is_category(name: str) -> bool:
-    """A categorical input (`country=17`) is an indicator and has no bins."""
-    return "=" in name
-
-
 class _Cells:
     """Narrow cells of one feature and what was counted in them."""
 
@@ -77,6 +70,15 @@ class _Cells:
         self.genuine = [0.0]
         self.fraud_sums = [0.0]
         self.genuine_sums = [0.0]
+
+    def counts(self) -> list[float]:
+        """What was counted, as `models.linear.Counter` has it: four numbers for each cell."""
+        columns = zip(self.genuine, self.genuine_sums, self.frauds, self.fraud_sums, strict=True)
+        return [value for cell in columns for value in cell]
+
+    def take(self, counts: list[float]) -> None:
+        """What `counts` gives, after more was counted."""
+        self.genuine, self.genuine_sums, self.frauds, self.fraud_sums = (counts[at::4] for at in range(4))
 
     def sharpen(self) -> None:
         """Split cells in which the classes lie apart: the means of their values tell (a score test)."""
@@ -211,11 +213,31 @@ class Binner:
         self.edges: dict[str, list[float]] = {}
         self.coarse_edges: dict[str, list[float]] = {}
         self._cells: dict[str, _Cells] = {}
+        self._counter: Counter | None = None  # what is counted between two growths
         self._growths = 0
         self._next_growth = 0
         self._rows: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
         self._seen = [0, 0]
         self._random = random.Random(seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._fold()
+        return self.__dict__.copy()
+
+    def _counting(self) -> Counter:
+        if self._counter is None:
+            cells = self._cells.values()
+            self._counter = Counter(
+                list(self._cells), [one.edges for one in cells], [one.counts() for one in cells]
+            )
+        return self._counter
+
+    def _fold(self) -> None:
+        """Take what was counted into the cells."""
+        if self._counter is not None:
+            for cells, counts in zip(self._cells.values(), self._counter.counts(), strict=True):
+                cells.take(counts)
+            self._counter = None
 
     def remembered(self) -> list[tuple[dict[str, float], bool]]:
         """Examples of both classes, mixed."""
@@ -228,11 +250,11 @@ class Binner:
         """Remembered genuine examples."""
         return self._rows[0]
 
-    def learn(self, x: Row, y: bool) -> Growth | None:
+    def learn(self, x: Example, y: bool) -> Growth | None:
         """Remember an example; now and then, grow: the splits that happened."""
         self.learned += 1
         self._remember(x, y)
-        count(self._cells, x if isinstance(x, dict) else dict(x), y)
+        self._counting().count(x, y)
         if (
             self.learned < self._next_growth
             or len(self._rows[0]) < FIRST_GENUINE
@@ -243,16 +265,17 @@ class Binner:
         self._growths += 1
         return self._grow()
 
-    def _remember(self, x: Row, y: bool) -> None:
+    def _remember(self, x: Example, y: bool) -> None:
         rows = self._rows[y]
         self._seen[y] += 1
         if len(rows) < ROWS:
-            rows.append(dict(x))
+            rows.append(named(x))
         # A reservoir that forgets: uniform at first, later weighted to the last examples of its class.
         elif self._random.random() * min(self._seen[y], MEMORY * ROWS) < ROWS:
-            rows[self._random.randrange(ROWS)] = dict(x)
+            rows[self._random.randrange(ROWS)] = named(x)
 
     def _grow(self) -> Growth:
+        self._fold()
         growth = Growth([], [])
         fine = min(FIRST_BINS + int(MORE_BINS * self._growths), self.bins)
         coarse = min(fine, self.coarse)
@@ -266,9 +289,11 @@ class Binner:
             cells.refine(self._balanced(name))
             cells.sharpen()
             if first:
+                counter = Counter([name], [cells.edges], [cells.counts()])
                 for y, rows in enumerate(self._rows):
                     for row in rows:
-                        count({name: cells}, row, bool(y))
+                        counter.count(row, bool(y))
+                cells.take(counter.counts()[0])
             for known, most, moves in (
                 (self.edges, fine, growth.fine),
                 (self.coarse_edges, coarse, growth.coarse),

@@ -5,56 +5,39 @@ Every input is an indicator, so a weight is a contribution in log-odds that can 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from river import base, linear_model, optim, utils
+from river import base
 
 from models.anomaly import REASONS, UnsupervisedModel, strongest
-from models.binning import Binner, Growth, is_category
+from models.binning import Binner, Growth
 from models.calibration import GENUINE_RATE, Calibration, sigmoid
-from models.indicators import BIAS, BITS, SHIFT, WIDTH, Table, indicators, step
+from models.linear import BIAS, SHIFT, Edges, Linear
 from models.reasons import reason_text
+from models.rows import Example, Row, categories_of, named
 
 __all__ = ["FraudModel", "reason_text"]
 
 LEARNING_RATE = 0.3
-POWER = 0.6  # of the sum of squared gradients
+# Steps are AdaGrad's, but that they fall with the sum of squared slopes to this power, not to a half: what is
+# rare (a bin that only frauds reach) is learned from a few examples, and what is frequent stays as calm as
+# under AdaGrad with half of the rate. Li and Orabona, "On the Convergence of Stochastic Gradient Descent with
+# Adaptive Stepsizes", AISTATS 2019.
+POWER = 0.6
 BEFORE_ANY = 0.3  # what that sum begins with: no first step is larger than twice the rate
-L2 = 0.0
-MASK = (1 << BITS) - 1
 MOST_NAMES = 4096  # categorical inputs beyond this are not learned: memory stays bounded
 REFRESH = 1024  # examples between looks at what is usual
 MATURE = 10_000  # examples after which bins are moved on good evidence
 USUAL = 64  # genuine examples to look at
 
-Features = Mapping[Any, Any]  # of names to finite numbers; River's own type is as wide
-
-
+Features = Mapping[Any, Any] | Row  # names and finite numbers; River's own type of the first is as wide
 Heirs = dict[int, list[tuple[int, float]]]
 _Heritage = dict[Any, tuple[Heirs, Heirs]]  # of weights, and of sums over examples
 
 
 BEFORE = UnsupervisedModel()
-
-
-class Steps(optim.AdaGrad):
-    """AdaGrad, but that a step falls with the sum of squared gradients to the power of POWER, not of a half.
-
-    What is rare (a bin that only frauds reach) is learned from a few examples, and what is frequent stays as
-    calm as under AdaGrad with half of the rate. Li and Orabona, "On the Convergence of Stochastic Gradient
-    Descent with Adaptive Stepsizes", AISTATS 2019.
-    """
-
-    def take(self, weights: Any, inputs: dict[int, float], slope: float) -> None:
-        """A step against the slope of a loss in the log-odds, of inputs that are all 1."""
-        step(weights, inputs, slope, self.g2, self.learning_rate, BEFORE_ANY, POWER)
-        self.n_iterations += 1
-
-    def _step_with_dict(self, w: Any, g: Any) -> Any:
-        for key, slope in g.items():
-            step(w, {key: 1.0}, slope, self.g2, self.learning_rate, BEFORE_ANY, POWER)
-        return w
+_EXAMPLES = (dict, Row)
 
 
 class FraudModel(base.Classifier):
@@ -68,9 +51,12 @@ class FraudModel(base.Classifier):
         bins: most bins of a numeric feature, at most 62.
         coarse: the same for a feature in a cross.
         crosses: two or three features each, whose bins are also seen together.
-        learning_rate: of `Steps`.
+        learning_rate: of a weight's first step.
         seed: of what is sampled to place bins.
     """
+
+    takes_rows = True
+    """Features may be given as a `models.rows.Row`, which saves looking up every name."""
 
     def __init__(
         self,
@@ -89,23 +75,26 @@ class FraudModel(base.Classifier):
         self.learning_rate = learning_rate
         self.seed = seed
         self.learned = 0
-        self._crosses = crosses or ()
         self.coarse = coarse
-        self.binner = Binner(bins, coarse, frozenset[str]().union(*(crosses or ())), seed)
+        self._crosses = crosses or ()
+        self.binner = Binner(bins, coarse, frozenset[str]().union(*self._crosses), seed)
         self.calibration = Calibration(genuine_rate)
-        self.linear = linear_model.LogisticRegression(optimizer=Steps(learning_rate), l2=L2, intercept_lr=0.0)
-        self._names: list[tuple[str, ...]] = list(crosses or ())
-        self._tables: dict[str, Table] = {}
+        self._tables: dict[Any, Edges] = {}
+        self._linear = self._made({}, {})
         self._norms: dict[str, float] = {}
         self._starts: dict[str, float] = {}
 
-    def inputs_of(self, x: Features) -> dict[int, float]:
-        """The indicators of the linear model: what they stand for is in `_names`."""
-        return indicators(x if isinstance(x, dict) else dict(x), self._tables, self._crosses)
+    def _made(self, weights: dict[int, float], squares: dict[int, float]) -> Linear:
+        linear = Linear(self._crosses, self.coarse, self._tables, self.learning_rate, BEFORE_ANY, POWER)
+        linear.load(weights, squares)
+        return linear
 
-    def _raw(self, inputs: dict[int, float]) -> float:
-        linear = self.linear
-        return float(linear._weights.dot(inputs) + linear.intercept)  # noqa: SLF001 - they have no public name
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_linear": self._linear.stored()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._linear = self._made(*state["_linear"])
 
     @property
     def ready(self) -> bool:
@@ -115,16 +104,12 @@ class FraudModel(base.Classifier):
     def learn_one(self, x: Features, y: Any) -> None:
         """Learn from an example: features as served and what became known."""
         y = bool(y)
+        x = _example(x)
         self.learned += 1
         if self._tables:
-            inputs = self.inputs_of(x)
-            raw = self._raw(inputs)
-            if self.calibration.learn(raw, y):
+            if self.calibration.learn(self._linear.learn(x, y), y):
                 self._start()
-            self._learn(inputs, raw, y)
-            for name in x:
-                if name not in self._tables and is_category(name) and len(self._names) < MOST_NAMES:
-                    self._new_table(name, [])
+            self._meet(x)
         growth = self.binner.learn(x, y)
         if growth is not None:
             first = not self._tables
@@ -132,78 +117,72 @@ class FraudModel(base.Classifier):
             if first:
                 # Frauds are known long before anyone counts as genuine: begin with some of both.
                 for row, is_fraud in self.binner.remembered():
-                    inputs = self.inputs_of(row)
-                    self._learn(inputs, self._raw(inputs), is_fraud)
+                    self._linear.learn(row, is_fraud)
                 self._set_usual()
         elif self._tables and self.learned % REFRESH == 0:
             self._set_usual()
 
-    def _learn(self, inputs: dict[int, float], raw: float, y: bool) -> None:
-        """As `learn_one` of River's, to the bit, where all inputs are 1 and `raw` is known."""
-        linear = self.linear
-        linear.optimizer.take(linear._weights, inputs, linear.loss.gradient(y, raw))  # noqa: SLF001 - see `_raw`
+    def _meet(self, x: Example) -> None:
+        """Know categories that were never seen before from now on."""
+        for name in categories_of(x):
+            if name not in self._tables and len(self._crosses) + len(self._tables) < MOST_NAMES:
+                self._tables[name] = [], None
+                self._linear.add(name)
 
     def _move(self, growth: Growth) -> None:
         """Take new edges, and let every new bin start from the mean weight of what it is made of."""
+        # A sum over examples goes where the examples went, so that what is new and small learns fast; while
+        # bins move often and on little evidence, slowness is what keeps them from learning chance.
+        weights, squares = self._linear.stored()
+        numbers = {name: number for number, name in enumerate(self._tables, len(self._crosses))}
         fine: _Heritage = {}
         for move in growth.fine:
-            table = self._tables.get(move.feature)
-            if table is None:
-                self._new_table(move.feature, move.edges)
-                continue
-            base, _, bins = table
-            self._tables[move.feature] = base, move.edges, bins
+            _, bins = self._tables.get(move.feature, ([], None))
+            self._tables[move.feature] = move.edges, bins
             if move.parts is not None:
-                fine[base] = _heirs(move.parts, 0), _heirs(move.splits, 0)
+                fine[numbers[move.feature]] = _heirs(move.parts, 0), _heirs(move.splits, 0)
         coarse: _Heritage = {}
         for move in growth.coarse:
-            base, edges, _ = self._tables[move.feature]
-            self._tables[move.feature] = base, edges, move.edges
+            edges, _ = self._tables[move.feature]
+            self._tables[move.feature] = edges, move.edges
             if move.parts is not None:
                 missing: Heirs = {0: [(0, 1.0)]}
                 coarse[move.feature] = _heirs(move.parts, 1) | missing, _heirs(move.splits, 1) | missing
-        optimizer = self.linear.optimizer
-        weights = self._moved(self.linear.weights, fine, coarse, 0)
-        # A sum over examples goes where the examples went, so that what is new and small learns fast; while
-        # bins move often and on little evidence, slowness is what keeps them from learning chance.
-        squares = self._moved(optimizer.g2, fine, coarse, 1 if self.learned >= MATURE else 0)
-        self.linear._weights = utils.VectorDict(weights)  # noqa: SLF001 - River sets weights only at the start
-        optimizer.g2.clear()
-        optimizer.g2.update(squares)
-
-    def _new_table(self, name: str, edges: list[float]) -> None:
-        self._tables[name] = len(self._names) * WIDTH, edges, None
-        self._names.append((name,))
+        self._linear = self._made(
+            self._moved(weights, fine, coarse, 0),
+            self._moved(squares, fine, coarse, 1 if self.learned >= MATURE else 0),
+        )
 
     def _moved(
         self, values: Mapping[int, float], fine: _Heritage, coarse: _Heritage, way: int
     ) -> dict[int, float]:
         """Values of inputs, spread over the inputs that take their place."""
+        radix = self._linear.radix
         result: dict[int, float] = {}
         for key, value in values.items():
             if key == BIAS:
                 result[BIAS] = value
                 continue
-            number, place = divmod(key, WIDTH)
+            number, place = divmod(key, 1 << SHIFT)
             base = key - place
             heirs: list[tuple[int, float]] = [(0, 1.0)]
             if number >= len(self._crosses):
-                heirs = fine[base][way].get(place, []) if base in fine else [(place, 1.0)]
+                heirs = fine[number][way].get(place, []) if number in fine else [(place, 1.0)]
             else:
-                names = self._names[number]
+                names = self._crosses[number]
                 for at, name in enumerate(names):
-                    index = place >> BITS * (len(names) - 1 - at) & MASK
+                    index = place // radix ** (len(names) - 1 - at) % radix
                     own = coarse[name][way].get(index, []) if name in coarse else [(index, 1.0)]
-                    heirs = [(left << BITS | right, a * b) for left, a in heirs for right, b in own]
+                    heirs = [(left * radix + right, a * b) for left, a in heirs for right, b in own]
             for heir, share in heirs:
                 result[base + heir] = result.get(base + heir, 0.0) + value * share
         return result
 
     def log_odds(self, x: Features) -> float:
         """The calibrated log-odds of fraud."""
-        if not self.ready:
-            return BEFORE.log_odds(x)
-        return self.calibration.log_odds(self._raw(self.inputs_of(x)))
+        if not self.calibration.fitted:
+            return BEFORE.log_odds(named(x))
+        return self.calibration.log_odds(self._linear.score(_example(x)))
 
     def score_one(self, x: Features) -> float:
         """The calibrated probability of fraud."""
@@ -217,8 +196,8 @@ class FraudModel(base.Classifier):
     def explain_one(self, x: Features) -> list[tuple[str, float]]:
         """Contributions by feature, strongest first; with `bias` they add up to `log_odds`."""
         if not self.ready:
-            return BEFORE.explain_one(x)
-        return strongest(self._contributions(self.inputs_of(x)))
+            return BEFORE.explain_one(named(x))
+        return strongest(self._contributions(_example(x)))
 
     def assess_one(self, x: Features, most: int = REASONS) -> tuple[float, list[tuple[str, float]]]:
         """What `score_one` and the first of `explain_one` say, to the bit, for little more than a score.
@@ -228,59 +207,42 @@ class FraudModel(base.Classifier):
             most: contributions wanted, > 0.
         """
         if not self.ready:
-            return BEFORE.assess_one(x, most)
-        inputs = self.inputs_of(x)
-        score = sigmoid(self.calibration.log_odds(self._raw(inputs)))
-        return score, strongest(self._contributions(inputs), most)
+            return BEFORE.assess_one(named(x), most)
+        return self.score_one(x), strongest(self._contributions(_example(x)), most)
 
-    def _contributions(self, inputs: dict[int, float]) -> dict[str, float]:
+    def _contributions(self, x: Example) -> dict[str, float]:
         """Contributions by feature, against those of a usual genuine payment; a cross is shared evenly."""
-        slope = self.calibration.slope
         contributions = self._starts.copy()
-        weight_of = self.linear._weights.get  # noqa: SLF001 - the public ones are a copy of all
-        names_of, get = self._names, contributions.get
-        for key in inputs:
-            if key == BIAS:
-                continue
-            names = names_of[key >> SHIFT]
-            weight = weight_of(key, 0.0) * slope
-            if len(names) == 1:
-                name = names[0]
-                contributions[name] = get(name, 0.0) + weight
-            else:
-                weight /= len(names)
-                for name in names:
-                    contributions[name] = get(name, 0.0) + weight
+        slope = self.calibration.slope
+        for name, weight in self._shares(x):
+            contributions[name] = contributions.get(name, 0.0) + weight * slope
         return contributions
+
+    def _shares(self, x: Example) -> Iterator[tuple[str, float]]:
+        """The weights that speak, and for which feature; a cross is shared evenly among its features."""
+        crosses, names = self._crosses, list(self._tables)
+        for number, weight in self._linear.parts(x):
+            if number >= len(crosses):
+                yield names[number - len(crosses)], weight
+            else:
+                share = weight / len(crosses[number])
+                for name in crosses[number]:
+                    yield name, share
 
     @property
     def bias(self) -> float:
         """The log-odds of a usual genuine transaction: where contributions start from."""
         if not self.ready:
             return BEFORE.bias
-        bias = self.linear._weights.get(BIAS, 0.0)  # noqa: SLF001 - the public ones are a copy of all
-        return self.calibration.log_odds(bias + sum(self._norms.values()))
-
-    def _parts(self, x: Features) -> dict[str, float]:
-        """The weights that speak, by feature; a cross is shared evenly among its features."""
-        weights = self.linear._weights  # noqa: SLF001 - the public ones are a copy of all
-        parts: dict[str, float] = {}
-        for key in self.inputs_of(x):
-            if key == BIAS:
-                continue
-            names = self._names[key >> SHIFT]
-            weight = weights.get(key, 0.0) / len(names)
-            for name in names:
-                parts[name] = parts.get(name, 0.0) + weight
-        return parts
+        return self.calibration.log_odds(self._linear.bias + sum(self._norms.values()))
 
     def _set_usual(self) -> None:
         """Work out what the features of a genuine transaction say on average: where contributions start."""
         rows = self.binner.genuine[:USUAL]
         sums: dict[str, float] = {}
         for row in rows:
-            for name, part in self._parts(row).items():
-                sums[name] = sums.get(name, 0.0) + part / len(rows)
+            for name, share in self._shares(row):
+                sums[name] = sums.get(name, 0.0) + share / len(rows)
         self._norms = sums
         self._start()
 
@@ -291,6 +253,10 @@ class FraudModel(base.Classifier):
     def threshold(self, share: float) -> float:
         """The score above which a share (0 to 1) of all transactions lies; a young model promises less."""
         return self.calibration.threshold(share) if self.ready else BEFORE.threshold(share)
+
+
+def _example(x: Features) -> Example:
+    return x if isinstance(x, _EXAMPLES) else dict(x)
 
 
 def _heirs(parts: list[dict[int, float]], first: int) -> Heirs:

@@ -24,11 +24,14 @@ from pathlib import Path
 from types import ModuleType
 
 MODULES = (
+    "models.drift",
     "models.features",
-    "models.indicators",
+    "models.linear",
     "models.notes",
     "models.profiles",
+    "models.rows",
     "producers.dataset",
+    "producers.values",
     "stream.experiment.contestant",
     "stream.experiment.engine",
     "stream.experiment.knowledge",

@@ -5,30 +5,47 @@ from __future__ import annotations
 import functools
 import math
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from librt.vecs import vec
 
 from models.feature_spec import DAY, HOUR, EntitySpec, FeatureSpec, Statistic, half_life_name
 from models.notes import CARD, DEVICE, HEAD, NO_DIGEST, Note, digest, merchant_tag, pack_note, parse_note
 from models.payment import Payment
 from models.profiles import (
+    COUNT,
+    FRAUDS,
+    GENUINES,
+    LABEL_WIDTH,
+    LOGS,
     MIN_COUNT,
+    OUTLIERS,
+    SQUARES,
+    WIDTH,
     Event,
     Events,
     Knowledge,
     Known,
     Labels,
-    LabelSums,
     Reading,
-    Sums,
     Weight,
     mean_and_deviation,
     shifted,
     weights,
 )
+from models.rows import Layout, Row
 
-__all__ = ["Note", "Payment", "entities_of", "event_of", "features_of", "knowledge_of", "parse_note"]
+__all__ = [
+    "Note",
+    "Payment",
+    "entities_of",
+    "event_of",
+    "features_of",
+    "knowledge_of",
+    "parse_note",
+    "row_of",
+]
 
 if TYPE_CHECKING:
     from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
@@ -84,95 +101,118 @@ def knowledge_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -
 
 @dataclass
 class _Norm:
-    """The half-life a norm is of, and what its features are called."""
+    """The half-life a norm is of, and where its features stand."""
 
-    place: int
-    z: str
-    ratio: str
+    half_life: int
+    z: int
+    ratio: int
 
 
 @dataclass
 class _Labels:
-    """What the features of an entity's labels are called, and which half-lives they are of."""
+    """Where the features of an entity's labels stand, and which half-lives they are of."""
 
-    run: str
-    recent: str
-    since_first: str
-    since_last: str
-    run_age: str
-    since_genuine: str
-    frauds: tuple[int, str] | None  # of the first half-life of labels
-    rate: tuple[int, str] | None  # of the last
-    age: tuple[float, str]  # seconds for each halving of the ratio of the two; 0 with one half-life
+    run: int
+    recent: int
+    since_first: int
+    since_last: int
+    run_age: int
+    since_genuine: int
+    frauds: tuple[int, int] | None  # of the first half-life of labels
+    rate: tuple[int, int] | None  # of the last
+    age: tuple[float, int] | None  # seconds for each halving of the ratio of the two; None with one half-life
+
+
+@dataclass
+class _Recent:
+    """Where the features that notes of the last events give stand; None is what is not wanted."""
+
+    visits: tuple[int, int] | None  # of the merchant, of the device
+    cards: int | None
+    travel: tuple[int, int, int] | None  # change of country, distance, speed
 
 
 @dataclass
 class _Kind:
-    """How one kind of entity becomes features, worked out once: empty or None is what is not wanted of it."""
+    """Where the features of one kind of entity stand in a row: empty or None is what is not wanted of it.
+
+    Pairs are of a half-life's place and a feature's.
+    """
 
     norms: tuple[_Norm, ...]
-    outliers: tuple[tuple[int, str], ...]
-    counts: tuple[tuple[int, str], ...]
-    since: tuple[str, str] | None  # first, last
-    tempo: str | None
+    outliers: tuple[tuple[int, int], ...]
+    counts: tuple[tuple[int, int], ...]
+    since: tuple[int, int] | None  # first, last
+    tempo: int | None
     labels: _Labels | None
-    recent: Callable[[Features, tuple[bytes, ...], Payment, float], None] | None
+    recent: _Recent | None
 
 
 @dataclass
 class _Plan:
     entities: tuple[tuple[str, tuple[str, ...], int], ...]
     kinds: dict[str, _Kind]
+    layout: Layout
     span: float  # the longest half-life in units of the shortest
 
 
-def _kind(entity: EntitySpec, spec: FeatureSpec) -> _Kind:
-    kind, wanted = entity.kind, frozenset(entity.statistics)
+def _kind(entity: EntitySpec, spec: FeatureSpec, names: list[str]) -> _Kind:
+    wanted = frozenset(entity.statistics)
 
-    def places(statistic: Statistic, half_lives: tuple[float, ...]) -> list[tuple[int, str]]:
+    def place(name: str) -> int:
+        names.append(f"{entity.kind}.{name}")
+        return len(names) - 1
+
+    def places(statistic: Statistic, name: str, half_lives: tuple[float, ...]) -> tuple[tuple[int, int], ...]:
         if statistic not in wanted:
-            return []
-        return [(spec.half_lives.index(half_life), half_life_name(half_life)) for half_life in half_lives]
+            return ()
+        return tuple(
+            (spec.half_lives.index(each), place(f"{name}.{half_life_name(each)}")) for each in half_lives
+        )
 
-    def named(statistic: Statistic, name: str, half_lives: tuple[float, ...]) -> tuple[tuple[int, str], ...]:
-        return tuple((place, f"{kind}.{name}.{of}") for place, of in places(statistic, half_lives))
-
-    return _Kind(
-        norms=tuple(
-            _Norm(place, f"{kind}.z.{of}", f"{kind}.ratio.{of}")
-            for place, of in places("norm", spec.norm_half_lives)
-        ),
-        outliers=named("norm", "outliers", spec.outlier_half_lives),
-        counts=named("activity", "count", spec.count_half_lives),
-        since=(f"{kind}.since_first", f"{kind}.since_last") if "activity" in wanted else None,
-        tempo=f"{kind}.tempo" if "tempo" in wanted else None,
-        labels=_labels_of(kind, spec) if "labels" in wanted else None,
-        recent=_recent(kind, wanted) if wanted & {"novelty", "cards", "travel"} else None,
-    )
-
-
-def _labels_of(kind: str, spec: FeatureSpec) -> _Labels:
-    half_lives = spec.label_half_lives
-    ends = [(spec.half_lives.index(each), half_life_name(each)) for each in half_lives]
-    age = 1.0 / (1.0 / half_lives[0] - 1.0 / half_lives[-1]) if len(half_lives) > 1 else 0.0
-    return _Labels(
-        run=f"{kind}.fraud_run",
-        recent=f"{kind}.recent_frauds",
-        since_first=f"{kind}.since_first_fraud",
-        since_last=f"{kind}.since_last_fraud",
-        run_age=f"{kind}.run_age",
-        since_genuine=f"{kind}.since_genuine",
-        frauds=(ends[0][0], f"{kind}.frauds.{ends[0][1]}") if ends else None,
-        rate=(ends[-1][0], f"{kind}.fraud_rate.{ends[-1][1]}") if ends else None,
-        age=(age, f"{kind}.fraud_age"),
-    )
+    # In the order in which models see them.
+    outliers = places("norm", "outliers", spec.outlier_half_lives)
+    norms = []
+    for half_life in spec.norm_half_lives if "norm" in wanted else ():
+        called = half_life_name(half_life)
+        norms.append(_Norm(spec.half_lives.index(half_life), place(f"z.{called}"), place(f"ratio.{called}")))
+    counts = places("activity", "count", spec.count_half_lives)
+    since = (place("since_first"), place("since_last")) if "activity" in wanted else None
+    tempo = place("tempo") if "tempo" in wanted else None
+    recent = None
+    if wanted & {"novelty", "cards", "travel"}:
+        recent = _Recent(
+            (place("merchant_visits"), place("device_visits")) if "novelty" in wanted else None,
+            place("cards") if "cards" in wanted else None,
+            (place("country_change"), place("distance"), place("speed")) if "travel" in wanted else None,
+        )
+    labels = None
+    if "labels" in wanted:
+        run, latest = place("fraud_run"), place("recent_frauds")
+        sinces = (
+            place("since_first_fraud"),
+            place("since_last_fraud"),
+            place("run_age"),
+            place("since_genuine"),
+        )
+        half_lives = spec.label_half_lives
+        frauds = places("labels", "frauds", half_lives[:1])
+        rate = places("labels", "fraud_rate", half_lives[-1:])
+        age = None
+        if len(half_lives) > 1:
+            age = 1.0 / (1.0 / half_lives[0] - 1.0 / half_lives[-1]), place("fraud_age")
+        labels = _Labels(run, latest, *sinces, frauds[0] if frauds else None, rate[0] if rate else None, age)
+    return _Kind(tuple(norms), outliers, counts, since, tempo, labels, recent)
 
 
 @functools.lru_cache(maxsize=16)
 def _plan(spec: FeatureSpec) -> _Plan:
+    names = ["amount", "hour", "weekday"]
+    kinds = {entity.kind: _kind(entity, spec, names) for entity in spec.entities}
     return _Plan(
         tuple((entity.kind, entity.fields, entity.keep) for entity in spec.entities),
-        {entity.kind: _kind(entity, spec) for entity in spec.entities},
+        kinds,
+        Layout(tuple(names), ("country", "category", "channel"), spec.categories),
         spec.half_lives[-1] / spec.half_lives[0],
     )
 
@@ -184,6 +224,17 @@ def features_of(
     readings: tuple[Reading | Known, ...],
     spec: FeatureSpec,
 ) -> Features:
+    """The features of a payment by name, in a fixed order; else as `row_of`."""
+    return row_of(payment, event, kinds, readings, spec).named()
+
+
+def row_of(
+    payment: Payment,
+    event: Event,
+    kinds: tuple[str, ...],
+    readings: tuple[Reading | Known, ...],
+    spec: FeatureSpec,
+) -> Row:
     """The features of a payment, given what was known of its entities before it.
 
     Args:
@@ -194,16 +245,16 @@ def features_of(
         spec: what to compute.
 
     Returns:
-        Named finite numbers in a fixed order; what cannot be known is missing.
+        Finite numbers; what cannot be known is missing.
     """
     time = event.time
     now = _Now(event.weights)
     plan = _plan(spec)
-    x: Features = {
-        "amount": event.amount,
-        "hour": time % DAY / HOUR,
-        "weekday": (time // DAY + 3.0) % 7.0,  # 1 January 1970 was a Thursday
-    }
+    layout = plan.layout
+    values = vec[float]([math.nan] * (len(layout.names) + len(layout.fields)))
+    values[0] = event.amount
+    values[1] = time % DAY / HOUR
+    values[2] = (time // DAY + 3.0) % 7.0  # 1 January 1970 was a Thursday
     place: i64 = 0
     for name in kinds:
         reading = readings[place]
@@ -211,73 +262,62 @@ def features_of(
         known = reading if isinstance(reading, Known) else Known(reading)
         kind, events, labels = plan.kinds[name], known.events, known.labels
         if events.updates:
-            _events(x, kind, events, event, now, plan.span)
+            _events(values, kind, events, event, now, plan.span)
             if kind.recent is not None and events.recent:
-                kind.recent(x, events.recent, payment, time)
+                _recent(values, kind.recent, events.recent, payment, time)
         told = kind.labels
         if told is not None and labels.updates:
-            x[told.run] = float(labels.run)
+            values[told.run] = float(labels.run)
             if labels.last_fraud:
-                _frauds(x, told, labels, now, time)
-    for field, value in (
-        ("country", payment.country),
-        ("category", payment.category),
-        ("channel", payment.channel),
-    ):
-        if value:
-            x[f"{field}={zlib.crc32(value.encode()) % spec.categories}"] = 1.0
-    return x
+                _frauds(values, told, labels, now, time)
+    place = len(layout.names)
+    for field in (payment.country, payment.category, payment.channel):
+        if field:
+            values[place] = float(zlib.crc32(field.encode()) % spec.categories)
+        place += 1
+    return Row(layout, values)
 
 
-def _events(x: Features, kind: _Kind, known: Events, event: Event, now: _Now, span: float) -> None:
+def _events(x: vec[float], kind: _Kind, known: Events, event: Event, now: _Now, span: float) -> None:
     """Of an entity that had events before."""
     sums = known.sums
-    decays = now.decays(sums)
-    for place, called in kind.outliers:
-        x[called] = sums[place].outliers * decays[place]
+    begin: i64
+    for half_life, place in kind.outliers:
+        begin = half_life * WIDTH
+        x[place] = sums[begin + OUTLIERS] * now.decay(half_life, sums[begin])
     for norm in kind.norms:
-        of_norm = sums[norm.place]
-        if of_norm.count * decays[norm.place] >= MIN_COUNT:
-            mean, deviation = mean_and_deviation(of_norm.count, of_norm.logs, of_norm.squares)
+        begin = norm.half_life * WIDTH
+        count = sums[begin + COUNT]
+        if count * now.decay(norm.half_life, sums[begin]) >= MIN_COUNT:
+            mean, deviation = mean_and_deviation(count, sums[begin + LOGS], sums[begin + SQUARES])
             above = event.log_amount - mean
             x[norm.z] = above / deviation
             x[norm.ratio] = math.exp(above)
-    for place, called in kind.counts:
-        x[called] = sums[place].count * decays[place]
+    for half_life, place in kind.counts:
+        begin = half_life * WIDTH
+        x[place] = sums[begin + COUNT] * now.decay(half_life, sums[begin])
     since, time = kind.since, event.time
     if since is not None:
         x[since[0]] = _since(time, known.first)
         x[since[1]] = _since(time, known.last)
     if kind.tempo is not None:
         # Events of late against what the longest half-life makes usual: 1 is as usual.
-        x[kind.tempo] = (sums[0].count * decays[0] + 1.0) / (sums[-1].count * decays[-1] / span + 1.0)
+        begin = len(sums) - WIDTH
+        lasting = sums[begin + COUNT] * now.decay(begin // WIDTH, sums[begin])
+        x[kind.tempo] = (sums[COUNT] * now.decay(0, sums[0]) + 1.0) / (lasting / span + 1.0)
 
 
 class _Now:
     """This moment under each half-life."""
 
     def __init__(self, now: tuple[Weight, ...]) -> None:
-        self.weights = now
+        self.exponents = vec[float]([exponent for exponent, _ in now])
+        self.inverses = vec[float]([1.0 / mantissa for _, mantissa in now])
 
-    def decays(self, sums: list[Sums]) -> list[float]:
-        """What turns the sums of each half-life into their values now (as `at_moment`)."""
-        result: list[float] = []
-        place: i64 = 0
-        for each in sums:
-            exponent, mantissa = self.weights[place]
-            place += 1
-            result.append(_decay(each.scale, exponent, mantissa))
-        return result
-
-    def decay(self, place: int, sums: list[LabelSums]) -> float:
-        """The same of labels, under one half-life."""
-        exponent, mantissa = self.weights[place]
-        return _decay(sums[place].scale, exponent, mantissa)
-
-
-def _decay(scale: float, exponent: float, mantissa: float) -> float:
-    shift, inverse = scale - exponent, 1.0 / mantissa
-    return shifted(inverse, shift) if shift < 0.0 else inverse
+    def decay(self, half_life: i64, scale: float) -> float:
+        """What turns sums in units of 2**scale into their values now (as `at_moment`)."""
+        shift, inverse = scale - self.exponents[half_life], self.inverses[half_life]
+        return shifted(inverse, shift) if shift < 0.0 else inverse
 
 
 def _since(time: float, moment: float) -> float:
@@ -285,7 +325,7 @@ def _since(time: float, moment: float) -> float:
     return time - moment if time > moment else 0.0
 
 
-def _frauds(x: Features, told: _Labels, labels: Labels, now: _Now, time: float) -> None:
+def _frauds(x: vec[float], told: _Labels, labels: Labels, now: _Now, time: float) -> None:
     """Of an entity of which a fraud was confirmed once."""
     x[told.recent] = math.fsum(labels.history)
     x[told.since_first] = _since(time, labels.first_fraud)
@@ -298,56 +338,50 @@ def _frauds(x: Features, told: _Labels, labels: Labels, now: _Now, time: float) 
     if told.frauds is None or told.rate is None:
         return
     sums = labels.sums
-    place, called = told.frauds
-    recent = sums[place].frauds * now.decay(place, sums)
-    x[called] = recent
-    place, called = told.rate
-    decay = now.decay(place, sums)
-    lasting = sums[place].frauds * decay
-    x[called] = lasting / (lasting + sums[place].genuine * decay + 1.0)
-    age, called = told.age
-    if age and recent > FAINT and lasting > FAINT:
+    half_life, place = told.frauds
+    begin: i64 = half_life * LABEL_WIDTH
+    recent = sums[begin + FRAUDS] * now.decay(half_life, sums[begin])
+    x[place] = recent
+    half_life, place = told.rate
+    begin = half_life * LABEL_WIDTH
+    decay = now.decay(half_life, sums[begin])
+    lasting = sums[begin + FRAUDS] * decay
+    x[place] = lasting / (lasting + sums[begin + GENUINES] * decay + 1.0)
+    if told.age is not None and recent > FAINT and lasting > FAINT:
         # The shorter a memory, the less it holds of old frauds: the ratio of two tells their mean age.
-        x[called] = max(math.log2(lasting / recent) * age, 0.0)
+        halving, place = told.age
+        x[place] = max(math.log2(lasting / recent) * halving, 0.0)
 
 
-def _recent(
-    kind: str, wanted: frozenset[str]
-) -> Callable[[Features, tuple[bytes, ...], Payment, float], None]:
+def _recent(x: vec[float], told: _Recent, recent: tuple[bytes, ...], payment: Payment, time: float) -> None:
     """What the notes of an entity's last events give; there is at least one."""
-    has_novelty, has_cards, has_travel = (name in wanted for name in ("novelty", "cards", "travel"))
-    merchant_visits, device_visits = f"{kind}.merchant_visits", f"{kind}.device_visits"
-    cards = f"{kind}.cards"
-
-    def recent_of(x: Features, recent: tuple[bytes, ...], payment: Payment, time: float) -> None:
-        if has_novelty:
-            tag = merchant_tag(payment.merchant_id)
-            end = HEAD + len(tag)
-            x[merchant_visits] = float([note[HEAD:end] for note in recent].count(tag))
-            if payment.device_id:
-                device = digest(payment.device_id).to_bytes(4, "little")
-                known = [note[DEVICE:HEAD] for note in recent]
-                unknown = known.count(NO_DIGEST)
-                if unknown < len(known):
-                    x[device_visits] = float(known.count(device))
-        if has_cards:
-            x[cards] = float(len({note[CARD:DEVICE] for note in recent}))
-        if has_travel and (payment.country is not None or payment.latitude is not None):
-            _travel(x, kind, recent[0], payment, time)
-
-    return recent_of
+    if told.visits is not None:
+        tag = merchant_tag(payment.merchant_id)
+        end = HEAD + len(tag)
+        x[told.visits[0]] = float([note[HEAD:end] for note in recent].count(tag))
+        if payment.device_id:
+            device = digest(payment.device_id).to_bytes(4, "little")
+            known = [note[DEVICE:HEAD] for note in recent]
+            unknown = known.count(NO_DIGEST)
+            if unknown < len(known):
+                x[told.visits[1]] = float(known.count(device))
+    if told.cards is not None:
+        x[told.cards] = float(len({note[CARD:DEVICE] for note in recent}))
+    if told.travel is not None and (payment.country is not None or payment.latitude is not None):
+        _travel(x, told.travel, recent[0], payment, time)
 
 
-def _travel(x: Features, kind: str, note: bytes, payment: Payment, time: float) -> None:
+def _travel(x: vec[float], told: tuple[int, int, int], note: bytes, payment: Payment, time: float) -> None:
     last = parse_note(note)
+    change, far, speed = told
     if payment.country and last.country:
-        x[f"{kind}.country_change"] = 0.0 if payment.country == last.country else 1.0
+        x[change] = 0.0 if payment.country == last.country else 1.0
     if payment.latitude is None or payment.longitude is None or math.isnan(last.latitude):
         return
     distance = great_circle(payment.latitude, payment.longitude, last.latitude, last.longitude)
-    x[f"{kind}.distance"] = distance
+    x[far] = distance
     # A minute is the least time between two places: clocks of terminals differ.
-    x[f"{kind}.speed"] = distance / (max(abs(time - last.time), MINUTE) / HOUR)
+    x[speed] = distance / (max(abs(time - last.time), MINUTE) / HOUR)
 
 
 def great_circle(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:

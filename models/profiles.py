@@ -15,6 +15,8 @@ from __future__ import annotations
 from math import floor, ldexp, sqrt
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from librt.vecs import vec
+
 if TYPE_CHECKING:
     from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
@@ -24,8 +26,15 @@ OUTLIER: Final = 2.0  # deviations above the mean from which an amount counts as
 FLOOR: Final = (
     0.1  # least deviation of a log-amount: a card that always pays the same is not infinitely surprised
 )
-WIDTH: Final = 6  # numbers kept for each half-life: exponent, count, amount, log, log squared, outliers
-LABEL_WIDTH: Final = 3  # and for labels: exponent, frauds, genuine
+WIDTH: Final = 6  # numbers kept for each half-life: exponent, and behind it
+COUNT: Final = 1
+AMOUNTS: Final = 2
+LOGS: Final = 3
+SQUARES: Final = 4
+OUTLIERS: Final = 5
+LABEL_WIDTH: Final = 3  # and for labels: exponent, and behind it
+FRAUDS: Final = 1
+GENUINES: Final = 2
 HISTORY: Final = 5  # labels remembered one by one
 FRAUD: Final[tuple[float, ...]] = (1.0,)  # a label as it is remembered
 GENUINE: Final[tuple[float, ...]] = (0.0,)
@@ -121,54 +130,6 @@ def shifted(value: float, shift: float) -> float:
     return value * HALVED[times]
 
 
-class Sums:
-    """The sums of an entity's events under one half-life; see `Profile.sums`. An event changes them in place.
-
-    Attributes:
-        scale: the exponent of the unit of all others.
-        count, amounts, logs, squares, outliers: as of a profile, in units of 2**scale.
-    """
-
-    __slots__ = ("amounts", "count", "logs", "outliers", "scale", "squares")
-
-    def __init__(
-        self, scale: float, count: float, amounts: float, logs: float, squares: float, outliers: float
-    ) -> None:
-        self.scale = scale
-        self.count = count
-        self.amounts = amounts
-        self.logs = logs
-        self.squares = squares
-        self.outliers = outliers
-
-    def add(self, exponent: float, mantissa: float, amount: float, log_amount: float) -> None:
-        """Take an event in that weighs `mantissa * 2**exponent`."""
-        weight = mantissa
-        scale = self.scale
-        if scale < exponent:
-            shift = scale - exponent
-            self.count = shifted(self.count, shift)
-            self.amounts = shifted(self.amounts, shift)
-            self.logs = shifted(self.logs, shift)
-            self.squares = shifted(self.squares, shift)
-            self.outliers = shifted(self.outliers, shift)
-            self.scale = exponent
-        elif scale > exponent:
-            weight = shifted(mantissa, exponent - scale)
-        value, count = log_amount, self.count
-        # A norm must rest on enough events, counted at this moment (a late event does not look back).
-        if count / mantissa >= MIN_COUNT:
-            mean, deviation = mean_and_deviation(count, self.logs, self.squares)
-            if value > mean + OUTLIER * deviation:
-                self.outliers += weight
-            value = clipped(value, mean - CLIP * deviation, mean + CLIP * deviation)
-        weighted = weight * value
-        self.count = count + weight
-        self.amounts += weight * amount
-        self.logs += weighted
-        self.squares += weighted * value
-
-
 class Events:
     """What is known of an entity from its events, as `Profile`, to be changed in place."""
 
@@ -179,23 +140,22 @@ class Events:
         self.first = profile.first
         self.last = profile.last
         self.recent = profile.recent
-        sums = profile.sums
-        self.sums = [
-            Sums(sums[at], sums[at + 1], sums[at + 2], sums[at + 3], sums[at + 4], sums[at + 5])
-            for at in range(0, len(sums), WIDTH)
-        ]
+        self.sums = vec[float](profile.sums)
 
     def add(self, event: Event, keep: int) -> None:
         """Take an event in, as `updated` does."""
         time, amount, log_amount, event_weights, note = event
         is_first = self.updates == 0
+        sums = self.sums
         place: i64 = 0
-        for sums in self.sums:
+        begin: i64 = 0
+        while begin < len(sums):
             exponent, mantissa = event_weights[place]
-            place += 1
             if is_first:
-                sums.scale = exponent
-            sums.add(exponent, mantissa, amount, log_amount)
+                sums[begin] = exponent
+            _add_event(sums, begin, exponent, mantissa, amount, log_amount)
+            place += 1
+            begin += WIDTH
         if is_first:
             self.first = self.last = time
         elif time > self.last:
@@ -207,10 +167,40 @@ class Events:
 
     def profile(self) -> Profile:
         """What is known now."""
-        numbers: list[float] = []
-        for each in self.sums:
-            numbers += (each.scale, each.count, each.amounts, each.logs, each.squares, each.outliers)
-        return Profile(self.updates, self.first, self.last, tuple(numbers), self.recent)
+        return Profile(self.updates, self.first, self.last, tuple(self.sums), self.recent)
+
+
+def _aligned(sums: vec[float], begin: i64, width: i64, exponent: float, mantissa: float) -> float:
+    """Let the unit of sums be at least 2**exponent; what `mantissa * 2**exponent` is in their unit."""
+    shift = sums[begin] - exponent
+    if shift > 0.0:
+        return shifted(mantissa, -shift)
+    if shift < 0.0:
+        sums[begin] = exponent
+        at = begin + 1
+        while at < begin + width:
+            sums[at] = shifted(sums[at], shift)
+            at += 1
+    return mantissa
+
+
+def _add_event(
+    sums: vec[float], begin: i64, exponent: float, mantissa: float, amount: float, log_amount: float
+) -> None:
+    """Take an event in under one half-life: its sums begin with their exponent, see `Profile.sums`."""
+    weight = _aligned(sums, begin, WIDTH, exponent, mantissa)
+    value, count = log_amount, sums[begin + COUNT]
+    # A norm must rest on enough events, counted at this moment (a late event does not look back).
+    if count / mantissa >= MIN_COUNT:
+        mean, deviation = mean_and_deviation(count, sums[begin + LOGS], sums[begin + SQUARES])
+        if value > mean + OUTLIER * deviation:
+            sums[begin + OUTLIERS] += weight
+        value = clipped(value, mean - CLIP * deviation, mean + CLIP * deviation)
+    weighted = weight * value
+    sums[begin + COUNT] = count + weight
+    sums[begin + AMOUNTS] += weight * amount
+    sums[begin + LOGS] += weighted
+    sums[begin + SQUARES] += weighted * value
 
 
 def updated(profile: Profile, event: Event, keep: int) -> Profile:
@@ -273,42 +263,6 @@ def no_labels(half_lives: int) -> LabelProfile:
     return LabelProfile(0, 0, 0, 0.0, 0.0, 0.0, (), 0, 0.0, (0.0,) * (LABEL_WIDTH * half_lives))
 
 
-class LabelSums:
-    """The sums of an entity's labels under one half-life; see `LabelProfile.sums`. A label changes them.
-
-    Attributes:
-        scale: the exponent of the unit of both others.
-        frauds, genuine: decayed counts.
-    """
-
-    __slots__ = ("frauds", "genuine", "scale")
-
-    def __init__(self, scale: float, frauds: float, genuine: float) -> None:
-        self.scale = scale
-        self.frauds = frauds
-        self.genuine = genuine
-
-    def add(self, exponent: float, mantissa: float, is_fraud: bool, corrects: bool) -> None:
-        """Take a label in, of a transaction that weighs `mantissa * 2**exponent`."""
-        weight = mantissa
-        scale = self.scale
-        if scale < exponent:
-            self.frauds = shifted(self.frauds, scale - exponent)
-            self.genuine = shifted(self.genuine, scale - exponent)
-            self.scale = exponent
-        elif scale > exponent:
-            weight = shifted(mantissa, exponent - scale)
-        # What is taken back: a difference of sums can fall below zero by rounding, never by meaning.
-        if is_fraud:
-            self.frauds += weight
-            if corrects:
-                self.genuine = max(self.genuine - weight, 0.0)
-        else:
-            self.genuine += weight
-            if corrects:
-                self.frauds = max(self.frauds - weight, 0.0)
-
-
 class Labels:
     """What is known of an entity from confirmed labels, as `LabelProfile`, to be changed in place."""
 
@@ -335,22 +289,22 @@ class Labels:
         self.history = profile.history
         self.run = profile.run
         self.run_since = profile.run_since
-        sums = profile.sums
-        self.sums = [
-            LabelSums(sums[at], sums[at + 1], sums[at + 2]) for at in range(0, len(sums), LABEL_WIDTH)
-        ]
+        self.sums = vec[float](profile.sums)
 
     def add(self, knowledge: Knowledge) -> None:
         """Take a label in, as `informed` does."""
         time, label_weights, is_fraud, corrects = knowledge
         is_first = self.updates == 0
+        sums = self.sums
         place: i64 = 0
-        for sums in self.sums:
+        begin: i64 = 0
+        while begin < len(sums):
             exponent, mantissa = label_weights[place]
-            place += 1
             if is_first:
-                sums.scale = exponent
-            sums.add(exponent, mantissa, is_fraud, corrects)
+                sums[begin] = exponent
+            _add_label(sums, begin, exponent, mantissa, is_fraud, corrects)
+            place += 1
+            begin += LABEL_WIDTH
         if is_fraud:
             self.frauds += 1
             self.genuine -= corrects
@@ -368,9 +322,6 @@ class Labels:
 
     def profile(self) -> LabelProfile:
         """What is known now."""
-        numbers: list[float] = []
-        for each in self.sums:
-            numbers += (each.scale, each.frauds, each.genuine)
         return LabelProfile(
             self.updates,
             self.frauds,
@@ -381,8 +332,20 @@ class Labels:
             self.history,
             self.run,
             self.run_since,
-            tuple(numbers),
+            tuple(self.sums),
         )
+
+
+def _add_label(
+    sums: vec[float], begin: i64, exponent: float, mantissa: float, is_fraud: bool, corrects: bool
+) -> None:
+    """Take a label in under one half-life: its sums begin with their exponent, see `LabelProfile.sums`."""
+    weight = _aligned(sums, begin, LABEL_WIDTH, exponent, mantissa)
+    now, before = begin + (FRAUDS if is_fraud else GENUINES), begin + (GENUINES if is_fraud else FRAUDS)
+    sums[now] += weight
+    if corrects:
+        # What is taken back: a difference of sums can fall below zero by rounding, never by meaning.
+        sums[before] = max(sums[before] - weight, 0.0)
 
 
 def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:

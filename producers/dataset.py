@@ -40,24 +40,43 @@ class _Bad(NamedTuple):
     reason: str
 
 
-class _Row(NamedTuple):
-    """In order of time; of the same time in order of the file."""
+class _Timed:
+    """What stands at a moment; of the same time in order of the file."""
 
-    time: datetime
-    number: int
-    transaction: Transaction
-    label: Label | None
+    __slots__ = ("number", "time")
 
+    def __init__(self, time: datetime, number: int) -> None:
+        self.time = time
+        self.number = number
 
-class _Known(NamedTuple):
-    """A label where it becomes known; of the same time in order of the file."""
-
-    time: datetime
-    number: int
-    label: Label
+    def __lt__(self, other: _Timed) -> bool:
+        return self.time < other.time or (self.time == other.time and self.number < other.number)
 
 
-_Timed = TypeVar("_Timed", _Row, _Known)
+class _Row(_Timed):
+    """A transaction, and its label where it has one."""
+
+    __slots__ = ("label", "transaction")
+
+    def __init__(self, time: datetime, number: int, transaction: Transaction, label: Label | None) -> None:
+        self.time = time
+        self.number = number
+        self.transaction = transaction
+        self.label = label
+
+
+class _Known(_Timed):
+    """A label where it becomes known."""
+
+    __slots__ = ("label",)
+
+    def __init__(self, time: datetime, number: int, label: Label) -> None:
+        self.time = time
+        self.number = number
+        self.label = label
+
+
+_Any = TypeVar("_Any", _Row, _Known)
 
 
 def read_dataset(
@@ -128,7 +147,7 @@ def _ordered(rows: Iterator[_Row], mapping: FileMapping, cleaning: Cleaning) -> 
     overtaken: list[_Row] = []
     latest = gone = None
     for row in rows:
-        time = row[0]
+        time = row.time
         if latest is None or time >= latest:
             latest = time
             waiting.append(row)
@@ -143,7 +162,7 @@ def _ordered(rows: Iterator[_Row], mapping: FileMapping, cleaning: Cleaning) -> 
         due = latest - window
         while _has(waiting, overtaken, due) or len(waiting) + len(overtaken) > MOST_WAITING:
             first = _next(waiting, overtaken)
-            gone = first[0]
+            gone = first.time
             yield first
     while waiting or overtaken:
         yield _next(waiting, overtaken)
@@ -152,30 +171,31 @@ def _ordered(rows: Iterator[_Row], mapping: FileMapping, cleaning: Cleaning) -> 
 def _merged(rows: Iterator[_Row], cleaning: Cleaning) -> Iterator[Transaction | Label]:
     coming: deque[_Known] = deque()
     overtaken: list[_Known] = []
-    for time, number, transaction, label in rows:
-        while _has(coming, overtaken, time):
+    for row in rows:
+        while _has(coming, overtaken, row.time):
             cleaning.labels += 1
-            yield _next(coming, overtaken)[2]
+            yield _next(coming, overtaken).label
         cleaning.transactions += 1
-        yield transaction
+        yield row.transaction
+        label = row.label
         if label is not None:
-            known = _Known(label.known_at, number, label)
-            if not coming or coming[-1][0] <= known[0]:
+            known = _Known(label.known_at, row.number, label)
+            if not coming or coming[-1].time <= known.time:
                 coming.append(known)
             else:
                 heapq.heappush(overtaken, known)
     while coming or overtaken:
         cleaning.labels += 1
-        yield _next(coming, overtaken)[2]
+        yield _next(coming, overtaken).label
 
 
 # Most of what waits comes in order, which a queue keeps for a tenth of a heap's cost; the rest is in a heap.
-def _has(ordered: deque[_Timed], others: list[_Timed], until: datetime) -> bool:
+def _has(ordered: deque[_Any], others: list[_Any], until: datetime) -> bool:
     """Whether something of a time is due."""
-    return bool((ordered and ordered[0][0] <= until) or (others and others[0][0] <= until))
+    return bool((ordered and ordered[0].time <= until) or (others and others[0].time <= until))
 
 
-def _next(ordered: deque[_Timed], others: list[_Timed]) -> _Timed:
+def _next(ordered: deque[_Any], others: list[_Any]) -> _Any:
     """The first of both, by time and number."""
     return heapq.heappop(others) if others and (not ordered or others[0] < ordered[0]) else ordered.popleft()
 
@@ -206,30 +226,29 @@ class _Cleaner:
             self._clip(field, columns[field], kept)
         self._protect(columns)
         defaults, size = self._mapping.defaults, len(batch.numbers)
-        get = columns.get
-        amounts = get("amount") or [defaults.get("amount")] * size
-        currencies = get("currency") or [defaults.get("currency")] * size
-        fields, names = self._message_fields, list(self._mapping.attributes)
-        messages = zip(*(columns[field] for field in fields), strict=True)
-        attributes = zip(*(columns[name] for name in names), strict=True) if names else None
-        labels = zip(*(get(field) or [None] * size for field in _LABEL_FIELDS), strict=True)
+        nothing: list[Any] = [None] * size
+        is_fraud, known = (columns.get(field, nothing) for field in _LABEL_FIELDS)
+        given = [(field, columns[field]) for field in self._message_fields]
+        if self._major:
+            amounts = columns.get("amount") or [defaults.get("amount")] * size
+            currencies = columns.get("currency") or [defaults.get("currency")] * size
+            given.append(("amount_minor", list(map(self._minor, amounts, currencies))))
+        attributes = [(name, columns[name]) for name in self._mapping.attributes]
         constant = {field: value for field, value in defaults.items() if field != "amount"}
-        for place, (number, values, (is_fraud, known)) in enumerate(
-            zip(batch.numbers, messages, labels, strict=True)
-        ):
-            facts = next(attributes) if attributes is not None else ()
+        place = -1
+        for number in batch.numbers:
+            place += 1
             if not kept[place]:
                 continue
-            raw: dict[str, Any] = {**constant, **dict(zip(fields, values, strict=True))}
-            if self._major:
-                raw["amount_minor"] = self._minor(amounts[place], currencies[place])
-            if facts:
-                raw["attributes"] = {
-                    n: fact for n, fact in zip(names, facts, strict=True) if fact is not None
-                }
+            raw: dict[str, Any] = constant.copy()
+            for field, values in given:
+                raw[field] = values[place]
+            if attributes:
+                facts = {name: values[place] for name, values in attributes}
+                raw["attributes"] = {name: fact for name, fact in facts.items() if fact is not None}
             transaction = self._transaction(number, raw)
             if transaction is not None:
-                label = self._label(number, transaction, is_fraud, known)
+                label = self._label(number, transaction, is_fraud[place], known[place])
                 yield _Row(transaction.event_time, number, transaction, label)
 
     def _filling(self, field: str, value: float | str) -> Any:
@@ -315,7 +334,7 @@ class _Cleaner:
             # An unknown currency is found, and counted, when the row is judged.
             factor = self._factors[currency] = minor_units(currency) if currency in EXPONENTS else 1
         # What is out of all bounds, infinite in minor units, is found out when the row is judged, too.
-        return round(min(max(amount * factor, 0.0), 10.0 * MAX_AMOUNT_MINOR))
+        return round(min(max(float(amount) * factor, 0.0), 10.0 * MAX_AMOUNT_MINOR))
 
     def _transaction(self, number: int, raw: dict[str, Any]) -> Transaction | None:
         while True:

@@ -6,8 +6,9 @@ import copy
 import time
 from array import array
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
+from models.rows import Example, named
 from stream.experiment.model_failed import ModelFailedError
 from stream.policy import Policy
 from stream.serving import served
@@ -20,17 +21,20 @@ _OWN = "own"
 
 
 class Model(Protocol):
-    """What a model must offer, as `models.classifier.FraudModel` does."""
+    """What a model must offer, as `models.classifier.FraudModel` does.
 
-    def learn_one(self, x: dict[str, float], y: bool) -> None:
+    Features come by name (`dict[str, float]`), or as a `models.rows.Row` if it has `takes_rows = True`.
+    """
+
+    def learn_one(self, x: Any, y: bool) -> None:
         """Learn from features as served and what became known."""
         ...
 
-    def score_one(self, x: dict[str, float]) -> float:
+    def score_one(self, x: Any) -> float:
         """The probability of fraud."""
         ...
 
-    def explain_one(self, x: dict[str, float]) -> list[tuple[str, float]]:
+    def explain_one(self, x: Any) -> list[tuple[str, float]]:
         """Contributions by feature, strongest first; empty where the model has none."""
         ...
 
@@ -66,6 +70,7 @@ class Contestant:
         scores: one for each transaction.
         alerted: whether each score reached the threshold that held when it was made.
         effects: of features, sampled from labelled transactions.
+        takes_rows: whether features are to be given as a row, not by name.
         own_from: the place of the first transaction that the model itself scored; None while the anomaly
             score serves in its stead.
         cpu: nanoseconds spent scoring (estimated from a sample) and learning.
@@ -84,12 +89,11 @@ class Contestant:
         self._cpu = 0
         self._calls = 0
         # A batch model scores many rows at once, and changes only when it says so: `learns_next`.
-        self._score_many: Callable[[list[dict[str, float]]], list[float]] | None = getattr(
-            model, "score_many", None
-        )
-        self._waiting: list[dict[str, float]] = []
-        self._score: Callable[[dict[str, float]], float] = model.score_one
+        self._score_many: Callable[[list[Example]], list[float]] | None = getattr(model, "score_many", None)
+        self._waiting: list[Example] = []
+        self._score: Callable[[Example], float] = model.score_one
         self._is_first = True
+        self.takes_rows = False
         self._threshold = 1.0
         self.refresh()
 
@@ -100,10 +104,11 @@ class Contestant:
         self._is_first = now.version != _OWN
         if self.own_from is None and not self._is_first:
             self.own_from = len(self.scores)
-        self._score = (lambda x: now.score(x)[0]) if self._is_first else self.model.score_one
+        self._score = (lambda x: now.score(named(x))[0]) if self._is_first else self.model.score_one
+        self.takes_rows = not self._is_first and getattr(self.model, "takes_rows", False)
         self._threshold = now.thresholds.review
 
-    def score(self, x: dict[str, float], transaction_id: str) -> None:
+    def score(self, x: Example, transaction_id: str) -> None:
         """Score a transaction."""
         if self._score_many is not None and not self._is_first:
             self._waiting.append(x)
@@ -136,7 +141,7 @@ class Contestant:
         self.alerted += bytes(value >= self._threshold for value in values)
         self._cpu += time.thread_time_ns() - begun
 
-    def learn(self, x: dict[str, float], y: bool, transaction_id: str) -> None:
+    def learn(self, x: Example, y: bool, transaction_id: str) -> None:
         """Learn from a transaction whose label became known."""
         begun = time.thread_time_ns()
         if self._waiting and getattr(self.model, "learns_next", True):
@@ -150,7 +155,7 @@ class Contestant:
             self.refresh()
         self._cpu += time.thread_time_ns() - begun
 
-    def explain(self, x: dict[str, float], y: bool, transaction_id: str) -> None:
+    def explain(self, x: Example, y: bool, transaction_id: str) -> None:
         """Remember what each feature contributed to the score of a transaction."""
         try:
             self.effects.add(self.model.explain_one(x), y)

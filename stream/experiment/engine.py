@@ -9,7 +9,6 @@ A label stands in the stream where it becomes known, so nothing here can know it
 from __future__ import annotations
 
 import gc
-import struct
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
-from models.features import entities_of, event_of, features_of
+from models.features import entities_of, event_of, row_of
 from models.profiles import Knowledge, Known, Weight
+from models.rows import Example, Row
 from stream.experiment.contestant import Contestant
 from stream.experiment.engine_settings import EngineSettings
 from stream.experiment.knowledge import KnownEntities, learn, update
@@ -54,22 +54,13 @@ class DayCost(NamedTuple):
     models: dict[str, int]
 
 
-class _Layout(NamedTuple):
-    """Features of the same names. Packed, they take a quarter of the memory until the label comes."""
-
-    names: tuple[str, ...]
-    pack: Callable[..., bytes]
-    unpack: Callable[[bytes], tuple[float, ...]]
-
-
 class _Waiting(NamedTuple):
     """A transaction whose label is not known yet."""
 
     row: int
     event: tuple[float, tuple[Weight, ...]]  # its time and its weights
     known: tuple[Known, ...]  # of its entities
-    layout: _Layout
-    values: bytes
+    x: Row
 
 
 class Engine:
@@ -105,7 +96,6 @@ class Engine:
         self.card_codes: dict[str, int] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._seen: tuple[set[str], set[str]] = (set(), set())
-        self._layouts: dict[tuple[str, ...], _Layout] = {}
         self._next_day = -1.0
         self._freeze_at = inf if settings.freeze_at is None else settings.freeze_at
         self._genuine = 0
@@ -170,15 +160,12 @@ class Engine:
         if event.time >= self._freeze_at:
             self._freeze()
         known = self.entities.of(entities)
-        x = features_of(payment, event, tuple([kind for kind, _, _ in entities]), known, spec)
+        x = row_of(payment, event, tuple([kind for kind, _, _ in entities]), known, spec)
         update(known, event, entities)  # after the features: an event does not vouch for itself
-        for contestant in self.contestants:
-            contestant.score(x, name)
+        for contestant, given in self._given(x):
+            contestant.score(given, name)
 
-        layout = self._layouts.get(tuple(x)) or self._new_layout(tuple(x))
-        self._waiting[name] = _Waiting(
-            len(self.times), (event.time, event.weights), known, layout, layout.pack(*x.values())
-        )
+        self._waiting[name] = _Waiting(len(self.times), (event.time, event.weights), known, x)
         self.times.append(event.time)
         self.amounts.append(event.amount)
         self.cards.append(self.card_codes.setdefault(payment.card_id, len(self.card_codes)))
@@ -190,10 +177,17 @@ class Engine:
         if len(self.times) >= self._next_look:
             self._look()
 
-    def _new_layout(self, names: tuple[str, ...]) -> _Layout:
-        form = struct.Struct(f"{len(names)}d")
-        layout = self._layouts[names] = _Layout(names, form.pack, form.unpack)
-        return layout
+    def _given(self, x: Row) -> list[tuple[Contestant, Example]]:
+        """Every contestant, and features in the form that it takes."""
+        by_name = None
+        result: list[tuple[Contestant, Example]] = []
+        for contestant in self.contestants:
+            if contestant.takes_rows:
+                result.append((contestant, x))
+            else:
+                by_name = x.named() if by_name is None else by_name
+                result.append((contestant, by_name))
+        return result
 
     def segments(self) -> dict[str, tuple[NDArray[np.int64], list[str | None]]]:
         """By name, a code for each transaction, and what each code stands for."""
@@ -213,7 +207,7 @@ class Engine:
         if waiting is None:
             self.unmatched += 1
             return
-        row, (happened, weights), known, layout, values = waiting
+        row, (happened, weights), known, x = waiting
         is_fraud = label.is_fraud
         self.fraud[row] = is_fraud
         self.known_at[row] = label.known_at.timestamp()
@@ -224,15 +218,14 @@ class Engine:
                 self._watch(contestant, row, is_fraud)
         if not is_fraud and not is_chosen(name, self.settings.genuine_rate):
             return
-        x = dict(zip(layout.names, layout.unpack(values), strict=True))
         self._genuine += not is_fraud
         is_told = happened >= self.settings.explain_from and (is_fraud or self._genuine % EXPLAINED == 0)
-        for contestant in self.contestants:
+        for contestant, given in self._given(x):
             if contestant.is_frozen:
                 continue
             if is_told:
-                contestant.explain(x, is_fraud, name)
-            contestant.learn(x, is_fraud, name)
+                contestant.explain(given, is_fraud, name)
+            contestant.learn(given, is_fraud, name)
 
     def _watch(self, contestant: Contestant, row: int, is_fraud: bool) -> None:
         if contestant.own_from is None or row < contestant.own_from:

@@ -10,14 +10,17 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from river import checks, linear_model
+from librt.vecs import vec
+from river import checks, linear_model, optim
 from sklearn.metrics import average_precision_score
 
 from models.anomaly import UnsupervisedModel, strongest
 from models.binning import FIRST_FRAUDS, FIRST_GENUINE, Binner
 from models.calibration import SEASONED, Calibration, sigmoid
-from models.classifier import FraudModel, Steps
+from models.classifier import FraudModel
+from models.linear import Edges, Linear
 from models.registry import UnknownModelError, build_model
+from models.rows import Layout, Row
 
 Example = tuple[dict[str, float], bool]
 RATE = 0.2
@@ -338,15 +341,60 @@ def test_calibration_follows_a_change() -> None:
     assert sigmoid(calibration.log_odds(0.05)) < 0.05
 
 
-def test_a_step_of_its_own_is_that_of_rivers_learn_one_to_the_bit() -> None:
+def test_steps_with_the_power_of_a_half_are_those_of_rivers_adagrad() -> None:
     chance = random.Random(1)
-    rivers, own = (
-        linear_model.LogisticRegression(optimizer=Steps(0.3), l2=0.0, intercept_lr=0.0) for _ in range(2)
-    )
+    names = [f"n{number}" for number in range(60)]
+    rivers = linear_model.LogisticRegression(optim.AdaGrad(0.3, eps=1e-8), intercept_lr=0.0)
+    own = Linear((), 8, {name: ([0.0], None) for name in names}, rate=0.3, before=1e-8, power=0.5)
     for _ in range(2000):
-        inputs = dict.fromkeys(chance.sample(range(200), 30), 1.0)
+        x = {name: chance.choice((-1.0, 1.0)) for name in chance.sample(names, 20)}
         y = chance.random() < 0.2
-        rivers.learn_one(inputs, y)
-        own.optimizer.take(own._weights, inputs, own.loss.gradient(y, own._raw_dot_one(inputs)))
-    assert own.weights == rivers.weights
-    assert len(own.weights) == 200
+        bins = {"bias": 1.0} | {f"{name} {value}": 1.0 for name, value in x.items()}
+        assert own.score(x) == pytest.approx(rivers._raw_dot_one(bins), abs=1e-9)
+        own.learn(x, y)
+        rivers.learn_one(bins, y)
+
+
+def test_what_is_stored_of_the_linear_model_makes_the_same_again() -> None:
+    chance = random.Random(2)
+    crosses = (("a", "b"), ("a", "b", "c"))
+    tables: dict[Any, Edges] = {name: ([1.0, 2.0], [1.5]) for name in "abcd"}
+    one = Linear(crosses, 8, tables, 0.3, 0.3, 0.6)
+
+    def examples(count: int) -> Iterator[Example]:
+        for _ in range(count):
+            yield (
+                {name: chance.uniform(0.0, 3.0) for name in chance.sample("abcde", 4)},
+                chance.random() < 0.3,
+            )
+
+    for x, y in examples(500):
+        one.learn(x, y)
+    other = Linear(crosses, 8, tables, 0.3, 0.3, 0.6)
+    other.load(*one.stored())
+    assert len(one.stored()[0]) > 30  # of bins, of crosses, and the bias
+    for x, y in examples(100):
+        assert other.score(x) == one.score(x)
+        assert other.learn(x, y) == one.learn(x, y)
+    assert other.stored() == one.stored()
+
+
+def test_a_row_is_learned_and_scored_as_the_same_features_by_name() -> None:
+    chance = random.Random(3)
+    layout = Layout(("amount", "run", "age", "noise"), ("country",), 10)
+    by_row, by_name = new_model(), new_model()
+    for served, y in islice(stream(1), 6_000):
+        x = {name: served[name] for name in layout.names if name in served}
+        group = math.nan
+        if chance.random() < 0.9:
+            country = next(name for name in served if name.startswith("country="))
+            x[country], group = 1.0, float(country.partition("=")[2])
+        row = Row(layout, vec[float]([*(x.get(name, math.nan) for name in layout.names), group]))
+        assert row.named() == x
+        if y or chance.random() < RATE:
+            by_row.learn_one(row, y)
+            by_name.learn_one(x, y)
+        assert by_row.score_one(row) == by_name.score_one(x)
+    assert by_row.ready
+    assert by_row.explain_one(row) == by_name.explain_one(x)
+    assert by_row.binner.remembered() == by_name.binner.remembered()
