@@ -16,6 +16,7 @@ from bisect import bisect_right
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
+from models.cuts import MIN_SIDE, best_cut, likelihood, losses_of
 from models.linear import Counter
 from models.rows import Example, is_category, named
 
@@ -29,7 +30,6 @@ FIRST_GENUINE = 200
 MOST_GROWTH = 20_000  # and at least this often
 FIRST_BINS = 4  # early bins are placed by early data: most wait for more
 MORE_BINS = 1.5  # at each growth
-MIN_SIDE = 8.0  # examples on each side of an edge
 MIN_GAIN = 4.0  # of an edge, in log-likelihood: less is chance
 WORTH = 1.0  # times what they tell now must new bins tell: a move blurs what was learned
 SHARP = 16  # cells split at a growth because the classes lie apart in them
@@ -91,8 +91,9 @@ class _Cells:
             if best < MIN_APART:
                 return
             if len(self.frauds) >= CELLS + SHARP_CELLS:
-                pair = min(range(len(self.edges)), key=self._loss)
-                if pair in (place, place - 1) or self._loss(pair) * 2.0 > best:
+                losses = losses_of(self.frauds, self.genuine)
+                pair = losses.index(min(losses))
+                if pair in (place, place - 1) or losses[pair] * 2.0 > best:
                     return
                 self._merge(pair)
                 place -= pair < place
@@ -113,12 +114,6 @@ class _Cells:
         width = self.edges[at] - self.edges[at - 1]
         apart = (self.fraud_sums[at] / frauds - self.genuine_sums[at] / genuine) / width
         return 6.0 * apart * apart * frauds * genuine / (frauds + genuine)
-
-    def _loss(self, at: int) -> float:
-        """What merging a cell with the next one would lose, in log-likelihood."""
-        a, b = self.frauds[at], self.frauds[at + 1]
-        m, n = a + self.genuine[at], b + self.genuine[at + 1]
-        return _likelihood(a, m) + _likelihood(b, n) - _likelihood(a + b, m + n)
 
     def _merge(self, pair: int) -> None:
         del self.edges[pair]
@@ -165,7 +160,8 @@ class _Cells:
             if ripe[at] <= 0.0:
                 return
             if len(ripe) >= CELLS:
-                pairs = [i for i in range(len(self.edges)) if self._loss(i) <= MIN_GAIN]
+                losses = losses_of(self.frauds, self.genuine)
+                pairs = [at for at, loss in enumerate(losses) if loss <= MIN_GAIN]
                 if not pairs:
                     return
                 pair = min(pairs, key=lambda i: masses[i] + masses[i + 1])
@@ -342,13 +338,8 @@ def _worth(edges: list[float], cells: _Cells) -> float:
         at = bisect_right(edges, low)
         frauds[at] += fraud
         totals[at] += fraud + genuine
-    whole = _likelihood(sum(frauds), sum(totals))
-    return sum(_likelihood(fraud, total) for fraud, total in zip(frauds, totals, strict=True)) - whole
-
-
-class _Cut(NamedTuple):
-    gain: float
-    at: int  # an edge of the cells
+    whole = likelihood(sum(frauds), sum(totals))
+    return sum(likelihood(fraud, total) for fraud, total in zip(frauds, totals, strict=True)) - whole
 
 
 def _bins(cells: _Cells, bins: int, spread: float) -> list[float]:
@@ -356,7 +347,7 @@ def _bins(cells: _Cells, bins: int, spread: float) -> list[float]:
     frauds = [0.0, *accumulate(cells.frauds)]
     totals = [a + b for a, b in zip(frauds, [0.0, *accumulate(cells.genuine)], strict=True)]
     borders = [0, len(cells.frauds)]
-    cuts = [_best(borders[0], borders[1], frauds, totals, spread)]
+    cuts = [best_cut(borders[0], borders[1], frauds, totals, spread)]
     while len(cuts) < bins:
         at = max(range(len(cuts)), key=lambda index: cuts[index].gain)
         cut = cuts[at]
@@ -365,36 +356,7 @@ def _bins(cells: _Cells, bins: int, spread: float) -> list[float]:
         low, high = borders[at], borders[at + 1]
         borders.insert(at + 1, cut.at)
         cuts[at : at + 1] = [
-            _best(low, cut.at, frauds, totals, spread),
-            _best(cut.at, high, frauds, totals, spread),
+            best_cut(low, cut.at, frauds, totals, spread),
+            best_cut(cut.at, high, frauds, totals, spread),
         ]
     return [cells.edges[border - 1] for border in borders[1:-1]]
-
-
-def _best(low: int, high: int, frauds: list[float], totals: list[float], spread: float) -> _Cut:
-    """The best edge between two: by log-likelihood of the labels, and a little by even size."""
-    total = totals[high] - totals[low]
-    fraud = frauds[high] - frauds[low]
-    whole = _likelihood(fraud, total)
-    all_frauds, all_genuine = frauds[-1] or 1.0, (totals[-1] - frauds[-1]) or 1.0
-    best = _Cut(0.0, -1)
-    for at in range(low + 1, high):
-        left, found = totals[at] - totals[low], frauds[at] - frauds[low]
-        right, missed = total - left, fraud - found
-        if left < MIN_SIDE or right < MIN_SIDE:
-            continue
-        gain = _likelihood(found, left) + _likelihood(missed, right) - whole
-        even = min(
-            found / all_frauds + (left - found) / all_genuine,
-            missed / all_frauds + (right - missed) / all_genuine,
-        )
-        gain += spread * even * totals[-1]
-        if gain > best.gain:
-            best = _Cut(gain, at)
-    return best
-
-
-def _likelihood(frauds: float, total: float) -> float:
-    """Log-likelihood of labels under their own rate, a little smoothed."""
-    rate = (frauds + 0.1) / (total + 0.2)
-    return frauds * math.log(rate) + (total - frauds) * math.log(1.0 - rate)

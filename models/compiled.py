@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 
 MODULES = (
+    "models.cuts",
     "models.drift",
     "models.features",
     "models.linear",

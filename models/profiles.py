@@ -12,7 +12,7 @@ and nothing overflows however long the stream.
 
 from __future__ import annotations
 
-from math import floor, ldexp, sqrt
+from math import floor, ldexp, pow, sqrt  # noqa: A004 - compiled, the built-in one makes objects
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from librt.vecs import vec
@@ -60,7 +60,7 @@ def weights(time: float, half_lives: tuple[float, ...]) -> tuple[Weight, ...]:
     for half_life in half_lives:
         age: float = time / half_life
         exponent = float(floor(age))
-        result.append((exponent, 2.0 ** (age - exponent)))
+        result.append((exponent, pow(2.0, age - exponent)))
     return tuple(result)
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
-from models.features import entities_of, event_of, row_of
-from models.profiles import Knowledge, Known, Weight
+from models.features import entities_of, event_of, knowledge_of, row_of
+from models.profiles import Known
 from models.rows import Example, Row
 from stream.experiment.contestant import Contestant
 from stream.experiment.engine_settings import EngineSettings
@@ -54,13 +54,16 @@ class DayCost(NamedTuple):
     models: dict[str, int]
 
 
-class _Waiting(NamedTuple):
+class Waiting:
     """A transaction whose label is not known yet."""
 
-    row: int
-    event: tuple[float, tuple[Weight, ...]]  # its time and its weights
-    known: tuple[Known, ...]  # of its entities
-    x: Row
+    __slots__ = ("known", "row", "time", "x")
+
+    def __init__(self, row: int, time: float, known: tuple[Known, ...], x: Row) -> None:
+        self.row = row
+        self.time = time
+        self.known = known  # of its entities
+        self.x = x
 
 
 class Engine:
@@ -94,7 +97,7 @@ class Engine:
         self.alarms: list[Alarm] = []
         self.days: list[DayCost] = []
         self.card_codes: dict[str, int] = {}
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._seen: tuple[set[str], set[str]] = (set(), set())
         self._next_day = -1.0
         self._freeze_at = inf if settings.freeze_at is None else settings.freeze_at
@@ -165,7 +168,7 @@ class Engine:
         for contestant, given in self._given(x):
             contestant.score(given, name)
 
-        self._waiting[name] = _Waiting(len(self.times), (event.time, event.weights), known, x)
+        self._waiting[name] = Waiting(len(self.times), event.time, known, x)
         self.times.append(event.time)
         self.amounts.append(event.amount)
         self.cards.append(self.card_codes.setdefault(payment.card_id, len(self.card_codes)))
@@ -207,12 +210,11 @@ class Engine:
         if waiting is None:
             self.unmatched += 1
             return
-        row, (happened, weights), known, x = waiting
+        row, happened, x = waiting.row, waiting.time, waiting.x
         is_fraud = label.is_fraud
         self.fraud[row] = is_fraud
         self.known_at[row] = label.known_at.timestamp()
-        # As `knowledge_of` gives it; the event's own weights are at hand.
-        learn(known, Knowledge(happened, weights, is_fraud, corrects=False))
+        learn(waiting.known, knowledge_of(happened, is_fraud, self.settings.spec))
         for contestant in self.contestants:
             if not contestant.is_frozen:
                 self._watch(contestant, row, is_fraud)
