@@ -5,7 +5,7 @@ Every input is an indicator, so a weight is a contribution in log-odds that can 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from river import base
@@ -197,7 +197,7 @@ class FraudModel(base.Classifier):
         """Contributions by feature, strongest first; with `bias` they add up to `log_odds`."""
         if not self.ready:
             return BEFORE.explain_one(named(x))
-        return strongest(self._contributions(_example(x)))
+        return strongest(self._contributions(self._linear.shares(_example(x))[1]))
 
     def assess_one(self, x: Features, most: int = REASONS) -> tuple[float, list[tuple[str, float]]]:
         """What `score_one` and the first of `explain_one` say, to the bit, for little more than a score.
@@ -208,26 +208,17 @@ class FraudModel(base.Classifier):
         """
         if not self.ready:
             return BEFORE.assess_one(named(x), most)
-        return self.score_one(x), strongest(self._contributions(_example(x)), most)
+        raw, shares = self._linear.shares(_example(x))
+        score = sigmoid(self.calibration.log_odds(raw))
+        return score, strongest(self._contributions(shares), most)
 
-    def _contributions(self, x: Example) -> dict[str, float]:
-        """Contributions by feature, against those of a usual genuine payment; a cross is shared evenly."""
+    def _contributions(self, shares: dict[str, float]) -> dict[str, float]:
+        """Contributions by feature, against those of a usual genuine payment."""
         contributions = self._starts.copy()
         slope = self.calibration.slope
-        for name, weight in self._shares(x):
-            contributions[name] = contributions.get(name, 0.0) + weight * slope
+        for name, share in shares.items():
+            contributions[name] = contributions.get(name, 0.0) + share * slope
         return contributions
-
-    def _shares(self, x: Example) -> Iterator[tuple[str, float]]:
-        """The weights that speak, and for which feature; a cross is shared evenly among its features."""
-        crosses, names = self._crosses, list(self._tables)
-        for number, weight in self._linear.parts(x):
-            if number >= len(crosses):
-                yield names[number - len(crosses)], weight
-            else:
-                share = weight / len(crosses[number])
-                for name in crosses[number]:
-                    yield name, share
 
     @property
     def bias(self) -> float:
@@ -241,7 +232,7 @@ class FraudModel(base.Classifier):
         rows = self.binner.genuine[:USUAL]
         sums: dict[str, float] = {}
         for row in rows:
-            for name, share in self._shares(row):
+            for name, share in self._linear.shares(row)[1].items():
                 sums[name] = sums.get(name, 0.0) + share / len(rows)
         self._norms = sums
         self._start()

@@ -6,12 +6,13 @@ import functools
 import math
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from librt.vecs import vec
+from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 from models.feature_spec import DAY, HOUR, EntitySpec, FeatureSpec, Statistic, half_life_name
-from models.notes import CARD, DEVICE, HEAD, NO_DIGEST, Note, digest, merchant_tag, pack_note, parse_note
+from models.notes import Note, digest, pack_note, parse_note
 from models.payment import Payment
 from models.profiles import (
     COUNT,
@@ -19,6 +20,7 @@ from models.profiles import (
     GENUINES,
     LABEL_WIDTH,
     LOGS,
+    MARKS,
     MIN_COUNT,
     OUTLIERS,
     SQUARES,
@@ -46,9 +48,6 @@ __all__ = [
     "parse_note",
     "row_of",
 ]
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 Features = dict[str, float]
 
@@ -264,7 +263,7 @@ def row_of(
         if events.updates:
             _events(values, kind, events, event, now, plan.span)
             if kind.recent is not None and events.recent:
-                _recent(values, kind.recent, events.recent, payment, time)
+                _recent(values, kind.recent, known, payment, time)
         told = kind.labels
         if told is not None and labels.updates:
             values[told.run] = float(labels.run)
@@ -353,22 +352,42 @@ def _frauds(x: vec[float], told: _Labels, labels: Labels, now: _Now, time: float
         x[place] = max(math.log2(lasting / recent) * halving, 0.0)
 
 
-def _recent(x: vec[float], told: _Recent, recent: tuple[bytes, ...], payment: Payment, time: float) -> None:
+def _recent(x: vec[float], told: _Recent, known: Known, payment: Payment, time: float) -> None:
     """What the notes of an entity's last events give; there is at least one."""
+    marks = known.marks
     if told.visits is not None:
-        tag = merchant_tag(payment.merchant_id)
-        end = HEAD + len(tag)
-        x[told.visits[0]] = float([note[HEAD:end] for note in recent].count(tag))
-        if payment.device_id:
-            device = digest(payment.device_id).to_bytes(4, "little")
-            known = [note[DEVICE:HEAD] for note in recent]
-            unknown = known.count(NO_DIGEST)
-            if unknown < len(known):
-                x[told.visits[1]] = float(known.count(device))
+        merchants, devices = told.visits
+        x[merchants] = float(_count(marks, 0, digest(payment.merchant_id)))
+        if payment.device_id and _count(marks, 1, 0) < len(marks) // MARKS:  # 0: the device is not known
+            x[devices] = float(_count(marks, 1, digest(payment.device_id)))
     if told.cards is not None:
-        x[told.cards] = float(len({note[CARD:DEVICE] for note in recent}))
+        x[told.cards] = float(_different(marks, 2))
     if told.travel is not None and (payment.country is not None or payment.latitude is not None):
-        _travel(x, told.travel, recent[0], payment, time)
+        _travel(x, told.travel, known.events.recent[0], payment, time)
+
+
+def _count(marks: vec[i64], place: i64, wanted: i64) -> i64:
+    """How many notes have a digest at a place (of MARKS)."""
+    found: i64 = 0
+    while place < len(marks):
+        if marks[place] == wanted:
+            found += 1
+        place += MARKS
+    return found
+
+
+def _different(marks: vec[i64], place: i64) -> i64:
+    """How many different digests notes have at a place (of MARKS)."""
+    found: i64 = 0
+    begin = place
+    while place < len(marks):
+        earlier = begin
+        while marks[earlier] != marks[place]:
+            earlier += MARKS
+        if earlier == place:
+            found += 1
+        place += MARKS
+    return found
 
 
 def _travel(x: vec[float], told: tuple[int, int, int], note: bytes, payment: Payment, time: float) -> None:

@@ -136,7 +136,9 @@ class Linear:
         self._before = before
         self._power = power
         self.radix = coarse + 1
-        self._numbers = Numbers(list(tables))
+        self._crosses = crosses
+        self._names = list(tables)
+        self._numbers = Numbers(self._names)
         crossed = sorted({name for cross in crosses for name in cross})
         self._sizes = vec[i64]([len(edges) for edges, _ in tables.values()])
         self._edges = vec[float]([0.0] * (BLOCK * len(tables)))
@@ -177,6 +179,7 @@ class Linear:
 
     def add(self, name: Any) -> None:
         """Know a new category: a feature without edges."""
+        self._names.append(name)
         self._numbers.add(name)
         self._sizes = append(self._sizes, 0)
         self._crossed = append(self._crossed, NONE)
@@ -241,9 +244,19 @@ class Linear:
             weights[at] -= rate / math.pow(total + before, power) * slope
         return raw
 
-    def parts(self, x: Example) -> list[tuple[int, float]]:
-        """What a score consists of beside `bias`: numbers of crosses, or of features behind all crosses."""
-        return [(self._key(at) >> SHIFT, self._weights[at]) for at in self._inputs(x) if at]
+    def shares(self, x: Example) -> tuple[float, dict[Any, float]]:
+        """The score, and what each feature has in it, a cross shared evenly; what is left is `bias`."""
+        inputs = self._inputs(x)
+        found: dict[Any, float] = {}
+        crosses: i64 = len(self._crosses)
+        for at in inputs:
+            if at:
+                number: i64 = self._key(at) >> SHIFT
+                owners = self._crosses[number] if number < crosses else (self._names[number - crosses],)
+                share = self._weights[at] / len(owners)
+                for name in owners:
+                    found[name] = found.get(name, 0.0) + share
+        return self._raw(inputs), found
 
     @property
     def bias(self) -> float:

@@ -1,6 +1,6 @@
 """Notes: what a profile remembers of one event, packed so that features can be read without unpacking all.
 
-Layout: 32 bytes (time, amount in minor units, latitude, longitude, digests of card and device), then
+Layout: 36 bytes (time, amount in minor units, latitude, longitude; digests of card, device, merchant), then
 merchant, a zero byte, country. The store never looks inside.
 """
 
@@ -9,17 +9,20 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from models.payment import Payment
 
-_HEAD: Final = struct.Struct("<dQffII")  # HEAD bytes
-HEAD: Final = 32
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
+
+_HEAD: Final = struct.Struct("<dQffIII")  # HEAD bytes
+HEAD: Final = 36
 CARD: Final = 24  # where the digest of the card begins, of four bytes
-DEVICE: Final = 28  # and that of the device
+DEVICE: Final = 28  # that of the device
+MERCHANT: Final = 32  # and that of the merchant
 MERCHANT_BYTES: Final = 96
 COUNTRY_BYTES: Final = 32
-NO_DIGEST: Final = b"\0\0\0\0"
 
 
 class Note(NamedTuple):
@@ -46,26 +49,33 @@ def digest(text: str | None) -> int:
     return zlib.crc32(text.encode()) or 1 if text else 0
 
 
-def merchant_tag(merchant_id: str) -> bytes:
-    """What a note of this merchant has at `HEAD`."""
-    return merchant_id.encode()[:MERCHANT_BYTES].replace(b"\0", b" ") + b"\0"
+def digest_at(note: bytes, place: i64) -> i64:
+    """The digest that a note has at `CARD`, `DEVICE` or `MERCHANT`."""
+    return note[place] | note[place + 1] << 8 | note[place + 2] << 16 | note[place + 3] << 24
 
 
 def pack_note(payment: Payment, time: float) -> bytes:
-    """A note of at most 161 bytes of a payment at a time (seconds)."""
+    """A note of at most 165 bytes of a payment at a time (seconds)."""
     latitude, longitude = payment.latitude, payment.longitude
     if latitude is None or longitude is None:
         latitude = longitude = math.nan
+    merchant, country = payment.merchant_id, payment.country
     head = _HEAD.pack(
-        time, payment.amount_minor, latitude, longitude, digest(payment.card_id), digest(payment.device_id)
+        time,
+        payment.amount_minor,
+        latitude,
+        longitude,
+        digest(payment.card_id),
+        digest(payment.device_id),
+        digest(merchant),
     )
-    country = payment.country
-    return head + merchant_tag(payment.merchant_id) + (country.encode()[:COUNTRY_BYTES] if country else b"")
+    name = merchant.encode()[:MERCHANT_BYTES].replace(b"\0", b" ")
+    return head + name + b"\0" + (country.encode()[:COUNTRY_BYTES] if country else b"")
 
 
 def parse_note(note: bytes) -> Note:
     """The event behind a note."""
-    time, amount_minor, latitude, longitude, _, _ = _HEAD.unpack_from(note)
+    time, amount_minor, latitude, longitude, _, _, _ = _HEAD.unpack_from(note)
     merchant, _, country = note[HEAD:].partition(b"\0")
     names = merchant.decode(errors="ignore"), country.decode(errors="ignore")
     return Note(time, amount_minor, *names, latitude, longitude)

@@ -13,12 +13,12 @@ and nothing overflows however long the stream.
 from __future__ import annotations
 
 from math import floor, ldexp, pow, sqrt  # noqa: A004 - compiled, the built-in one makes objects
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from librt.vecs import vec
+from librt.vecs import append, vec
+from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
-if TYPE_CHECKING:
-    from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
+from models.notes import CARD, DEVICE, MERCHANT, digest_at
 
 MIN_COUNT: Final = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
 CLIP: Final = 3.0  # deviations: what is beyond is clipped to it, so one outlier does not become the norm
@@ -35,6 +35,7 @@ OUTLIERS: Final = 5
 LABEL_WIDTH: Final = 3  # and for labels: exponent, and behind it
 FRAUDS: Final = 1
 GENUINES: Final = 2
+MARKS: Final = 3  # digests kept of a note
 HISTORY: Final = 5  # labels remembered one by one
 FRAUD: Final[tuple[float, ...]] = (1.0,)  # a label as it is remembered
 GENUINE: Final[tuple[float, ...]] = (0.0,)
@@ -139,7 +140,7 @@ class Events:
         self.updates = profile.updates
         self.first = profile.first
         self.last = profile.last
-        self.recent = profile.recent
+        self.recent = list(profile.recent)
         self.sums = vec[float](profile.sums)
 
     def add(self, event: Event, keep: int) -> None:
@@ -162,12 +163,14 @@ class Events:
             self.last = time
         elif time < self.first:
             self.first = time
-        self.recent = (note,) + self.recent[: keep - 1] if keep else ()  # noqa: RUF005 - twice as fast
+        self.recent.insert(0, note)
+        while len(self.recent) > keep:
+            self.recent.pop()
         self.updates += 1
 
     def profile(self) -> Profile:
         """What is known now."""
-        return Profile(self.updates, self.first, self.last, tuple(self.sums), self.recent)
+        return Profile(self.updates, self.first, self.last, tuple(self.sums), tuple(self.recent))
 
 
 def _aligned(sums: vec[float], begin: i64, width: i64, exponent: float, mantissa: float) -> float:
@@ -363,13 +366,44 @@ class Reading(NamedTuple):
 
 
 class Known:
-    """The same as a reading, to be changed in place."""
+    """The same as a reading, to be changed in place.
 
-    __slots__ = ("events", "labels")
+    Attributes:
+        marks: digests of merchant, device and card of each note of the last events, in their order; they lie
+            side by side, the notes anywhere.
+    """
+
+    __slots__ = ("events", "labels", "marks")
 
     def __init__(self, reading: Reading) -> None:
         self.events = Events(reading.profile)
         self.labels = Labels(reading.labels)
+        self.marks = vec[i64]([0] * (MARKS * len(self.events.recent)))
+        place: i64 = 0
+        for note in self.events.recent:
+            self._mark(place, note)
+            place += MARKS
+
+    def add(self, event: Event, keep: int) -> None:
+        """Take an event in, as `updated` does."""
+        self.events.add(event, keep)
+        if not keep:
+            return
+        size: i64 = MARKS * len(self.events.recent)
+        marks = self.marks
+        while len(marks) < size:
+            marks = append(marks, 0)
+        self.marks = marks
+        place = size - 1
+        while place >= MARKS:
+            marks[place] = marks[place - MARKS]
+            place -= 1
+        self._mark(0, event.note)
+
+    def _mark(self, place: i64, note: bytes) -> None:
+        self.marks[place] = digest_at(note, MERCHANT)
+        self.marks[place + 1] = digest_at(note, DEVICE)
+        self.marks[place + 2] = digest_at(note, CARD)
 
 
 def at_moment(value: float, scale: float, now: Weight) -> float:

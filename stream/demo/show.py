@@ -36,6 +36,7 @@ from stream.presence import workers
 from stream.settings import Duration, Settings
 from stream.wiring import redis_client
 
+TUESDAY = 1
 CARDS_PER_DAY = 10
 WORKERS = ("score", "score", "learn", "monitor")
 SETTLE = 20.0  # seconds at most until the last events are decided
@@ -60,10 +61,12 @@ class Demo:
         self._seconds = seconds
         self._console = console
         self._folder = folder
-        first = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         days = DEMO.days or 0
-        # It ends yesterday: nothing in it lies in the future.
-        self._spec = msgspec.structs.replace(DEMO, start=first - timedelta(days=days + 1))
+        # It ends before today: nothing in it lies in the future. And people pay by the day of the week, so it
+        # always begins on the same one: the same seed shows the same, whenever it is run.
+        end = today - timedelta(days=1 + (today.weekday() - TUESDAY) % 7)
+        self._spec = msgspec.structs.replace(DEMO, start=end - timedelta(days=days))
         change = self._spec.start + timedelta(days=self._spec.changes[0].at_day)
         self.board = Board(change, CARDS_PER_DAY)
         self._days = days

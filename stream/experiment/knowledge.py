@@ -60,7 +60,7 @@ def update(known: tuple[Known, ...], event: Event, entities: Entities) -> None:
     for each in known:
         _, _, keep = entities[place]
         place += 1
-        each.events.add(event, keep)
+        each.add(event, keep)
 
 
 def learn(known: tuple[Known, ...], knowledge: Knowledge) -> None:

@@ -128,7 +128,8 @@ def test_on_call_is_told_which_service_ended_and_what_a_worker_leaves_behind(she
     shell.environment |= {"RIVERWATCH_SESSION_TIMEOUT": "6", "RIVERWATCH_HEARTBEAT_INTERVAL": "1"}
     score = shell.start("score")
     until(lambda: "scoring transactions, partitions" in score.log.read_text(), "nothing is scored")
-    traffic = shell.start("produce", "simulate", "--events", "30000", "--rate", "500")
+    # As fast as it can: so the worker has a batch in hand, whenever Kafka ends.
+    traffic = shell.start("produce", "simulate", "--events", "500000")
     until(lambda: decided(shell) > 100, "nothing is decided")
     os.kill(int(kafka[1]), signal.SIGKILL)
     until(lambda: up.poll() is not None, "riverwatch up goes on without Kafka", 10)
