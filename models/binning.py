@@ -17,7 +17,7 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from models.cuts import MIN_SIDE, best_cut, likelihood, losses_of
-from models.linear import Counter
+from models.linear import CELL_BLOCK, Counter
 from models.rows import Example, is_category, named
 
 ROWS = 256  # examples remembered of each class, to place cells by
@@ -33,7 +33,7 @@ MORE_BINS = 1.5  # at each growth
 MIN_GAIN = 4.0  # of an edge, in log-likelihood: less is chance
 WORTH = 1.0  # times what they tell now must new bins tell: a move blurs what was learned
 SHARP = 16  # cells split at a growth because the classes lie apart in them
-SHARP_CELLS = 32  # so many more than CELLS, at most
+SHARP_CELLS = CELL_BLOCK - CELLS  # so many more than CELLS, at most
 MIN_APART = 4.0  # log-likelihood that such a split must promise
 TINY = 1e-9  # count of an empty cell
 COARSE_SPREAD = 0.001
@@ -161,7 +161,7 @@ class _Cells:
                 return
             if len(ripe) >= CELLS:
                 losses = losses_of(self.frauds, self.genuine)
-                pairs = [at for at, loss in enumerate(losses) if loss <= MIN_GAIN]
+                pairs = [pair for pair, loss in enumerate(losses) if loss <= MIN_GAIN]
                 if not pairs:
                     return
                 pair = min(pairs, key=lambda i: masses[i] + masses[i + 1])

@@ -13,6 +13,7 @@ from river import base
 from models.anomaly import REASONS, UnsupervisedModel, strongest
 from models.binning import Binner, Growth
 from models.calibration import GENUINE_RATE, Calibration, sigmoid
+from models.feature_spec import MAX_BINS, MIN_BINS
 from models.linear import BIAS, SHIFT, Edges, Linear
 from models.reasons import reason_text
 from models.rows import Example, Row, categories_of, named
@@ -48,7 +49,7 @@ class FraudModel(base.Classifier):
 
     Args:
         genuine_rate: share of the genuine transactions that are learned, > 0, at most 1.
-        bins: most bins of a numeric feature, at most 62.
+        bins: most bins of a numeric feature, 2 to 62.
         coarse: the same for a feature in a cross.
         crosses: two or three features each, whose bins are also seen together.
         learning_rate: of a weight's first step.
@@ -69,6 +70,8 @@ class FraudModel(base.Classifier):
     ) -> None:
         if not 0.0 < genuine_rate <= 1.0:
             raise ValueError(f"genuine_rate: above 0 and at most 1, got {genuine_rate}")
+        if not MIN_BINS <= min(bins, coarse) <= max(bins, coarse) <= MAX_BINS:
+            raise ValueError(f"bins, coarse: {MIN_BINS} to {MAX_BINS}, got {bins}, {coarse}")
         self.genuine_rate = genuine_rate
         self.bins = bins
         self.crosses = crosses

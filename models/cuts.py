@@ -25,7 +25,7 @@ def likelihood(frauds: float, total: float) -> float:
     return frauds * math.log(rate) + (total - frauds) * math.log(1.0 - rate)
 
 
-def loss_of(frauds: list[float], genuine: list[float], at: i64) -> float:
+def _loss(frauds: list[float], genuine: list[float], at: i64) -> float:
     """What merging a cell with the next one would lose, in log-likelihood."""
     a, b = frauds[at], frauds[at + 1]
     m, n = a + genuine[at], b + genuine[at + 1]
@@ -34,7 +34,7 @@ def loss_of(frauds: list[float], genuine: list[float], at: i64) -> float:
 
 def losses_of(frauds: list[float], genuine: list[float]) -> list[float]:
     """The same of every cell but the last."""
-    return [loss_of(frauds, genuine, at) for at in range(len(frauds) - 1)]
+    return [_loss(frauds, genuine, at) for at in range(len(frauds) - 1)]
 
 
 def best_cut(low: int, high: int, frauds: list[float], totals: list[float], spread: float) -> Cut:

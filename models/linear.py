@@ -17,7 +17,7 @@ from models.rows import Example, Layout, Row
 SHIFT: Final = 18  # of the number of a feature in a key: room for the places of three bins
 BIAS: Final = -1  # an input that is always 1, in place of an intercept: its rate falls as the others'
 BLOCK: Final = 64  # numbers kept for the bins of a feature
-CELLS: Final = 128  # and for its cells
+CELL_BLOCK: Final = 128  # and for its cells
 BEYOND: Final = 700.0  # no slope is left, and `exp` would overflow
 NONE: Final = -1  # in place of the number of a feature that is not known
 
@@ -25,7 +25,7 @@ Edges = tuple[list[float], list[float] | None]
 """Of a feature: its edges, rising, and those of its coarse bins."""
 
 
-def place_of(edges: vec[float], begin: i64, size: i64, value: float) -> i64:
+def _place_of(edges: vec[float], begin: i64, size: i64, value: float) -> i64:
     """How many of `size` edges (rising) from `begin` on are not above a value."""
     low = begin
     high = begin + size
@@ -200,12 +200,12 @@ class Linear:
             at += 1
             begin = number * BLOCK
             found = append(
-                found, self._first + begin + place_of(self._edges, begin, self._sizes[number], value)
+                found, self._first + begin + _place_of(self._edges, begin, self._sizes[number], value)
             )
             crossed = self._crossed[number]
             if crossed != NONE and self._coarse_sizes[crossed] != NONE:
                 begin = crossed * BLOCK
-                bins[crossed] = place_of(self._coarse_edges, begin, self._coarse_sizes[crossed], value) + 1
+                bins[crossed] = _place_of(self._coarse_edges, begin, self._coarse_sizes[crossed], value) + 1
         at = 0
         radix: i64 = self.radix
         for start in self._cross_starts:
@@ -313,23 +313,23 @@ class Counter:
 
     Args:
         names: of the features.
-        edges: of the cells of each, rising, fewer than CELLS.
+        edges: of the cells of each, rising, fewer than CELL_BLOCK.
         counts: genuine count, genuine sum, fraud count, fraud sum of each cell of each feature.
     """
 
-    def __init__(self, names: list[str], edges: list[list[float]], counts: list[list[float]]) -> None:
+    def __init__(self, names: list[Any], edges: list[list[float]], counts: list[list[float]]) -> None:
         self._numbers = Numbers(list(names))
         self._sizes = vec[i64]([len(each) for each in edges])
-        self._edges = vec[float]([0.0] * (CELLS * len(names)))
-        self._counts = vec[float]([0.0] * (4 * CELLS * len(names)))
+        self._edges = vec[float]([0.0] * (CELL_BLOCK * len(names)))
+        self._counts = vec[float]([0.0] * (4 * CELL_BLOCK * len(names)))
         number: i64 = 0
         at: i64
         for each in edges:
-            at = number * CELLS
+            at = number * CELL_BLOCK
             for edge in each:
                 self._edges[at] = edge
                 at += 1
-            at = number * 4 * CELLS
+            at = number * 4 * CELL_BLOCK
             for value in counts[number]:
                 self._counts[at] = value
                 at += 1
@@ -343,8 +343,8 @@ class Counter:
         for number in numbers:
             value = values[place]
             place += 1
-            begin = number * CELLS
-            at = 4 * (begin + place_of(self._edges, begin, self._sizes[number], value)) + (2 if y else 0)
+            begin = number * CELL_BLOCK
+            at = 4 * (begin + _place_of(self._edges, begin, self._sizes[number], value)) + (2 if y else 0)
             counts[at] += 1.0
             counts[at + 1] += value
 
@@ -360,5 +360,5 @@ class Counter:
                 found.append(self._counts[at])
                 at += 1
             result.append(found)
-            begin += 4 * CELLS
+            begin += 4 * CELL_BLOCK
         return result

@@ -15,7 +15,7 @@ from __future__ import annotations
 from math import floor, ldexp, pow, sqrt  # noqa: A004 - compiled, the built-in one makes objects
 from typing import Final, NamedTuple
 
-from librt.vecs import append, vec
+from librt.vecs import extend, vec
 from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 from models.notes import CARD, DEVICE, MERCHANT, digest_at
@@ -378,32 +378,20 @@ class Known:
     def __init__(self, reading: Reading) -> None:
         self.events = Events(reading.profile)
         self.labels = Labels(reading.labels)
-        self.marks = vec[i64]([0] * (MARKS * len(self.events.recent)))
-        place: i64 = 0
+        self.marks = vec[i64]()
         for note in self.events.recent:
-            self._mark(place, note)
-            place += MARKS
+            self.marks = extend(self.marks, _marks(note))
 
     def add(self, event: Event, keep: int) -> None:
         """Take an event in, as `updated` does."""
         self.events.add(event, keep)
-        if not keep:
-            return
-        size: i64 = MARKS * len(self.events.recent)
-        marks = self.marks
-        while len(marks) < size:
-            marks = append(marks, 0)
-        self.marks = marks
-        place = size - 1
-        while place >= MARKS:
-            marks[place] = marks[place - MARKS]
-            place -= 1
-        self._mark(0, event.note)
+        notes: i64 = len(self.events.recent)
+        if notes:
+            self.marks = extend(_marks(event.note), self.marks[: MARKS * (notes - 1)])
 
-    def _mark(self, place: i64, note: bytes) -> None:
-        self.marks[place] = digest_at(note, MERCHANT)
-        self.marks[place + 1] = digest_at(note, DEVICE)
-        self.marks[place + 2] = digest_at(note, CARD)
+
+def _marks(note: bytes) -> vec[i64]:
+    return vec[i64]([digest_at(note, MERCHANT), digest_at(note, DEVICE), digest_at(note, CARD)])
 
 
 def at_moment(value: float, scale: float, now: Weight) -> float:

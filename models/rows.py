@@ -7,7 +7,7 @@ look up for every number.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from librt.vecs import vec
 
@@ -35,7 +35,7 @@ class Layout:
 
 
 class Row:
-    """The features of one payment.
+    """The features of one payment. Only `models.features` makes one: what plain code gives is never freed.
 
     Attributes:
         layout: which number is which.
@@ -66,26 +66,26 @@ class Row:
         return x
 
 
-Example = dict[str, float] | Row
+Example = dict[Any, float] | Row
 """Features as a model learns and scores them."""
 
 
-def named(x: Mapping[str, float] | Row) -> dict[str, float]:
+def named(x: Mapping[Any, float] | Row) -> dict[Any, float]:
     """Features by name, in a dictionary of its own."""
     return x.named() if isinstance(x, Row) else dict(x)
 
 
-def is_category(name: str) -> bool:
+def is_category(name: Any) -> bool:
     """A categorical input (`country=17`) is an indicator and has no bins."""
-    return "=" in name
+    return isinstance(name, str) and "=" in name
 
 
-def categories_of(x: Example) -> list[str]:
+def categories_of(x: Example) -> list[Any]:
     """The names of the categorical inputs of an example."""
     if not isinstance(x, Row):
         return [name for name in x if is_category(name)]
     layout = x.layout
-    result: list[str] = []
+    result: list[Any] = []
     place: i64 = len(layout.names)
     for field in layout.fields:
         value = x.values[place]

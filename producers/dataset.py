@@ -59,8 +59,7 @@ class _Row(_Timed):
     __slots__ = ("label", "transaction")
 
     def __init__(self, time: datetime, number: int, transaction: Transaction, label: Label | None) -> None:
-        self.time = time
-        self.number = number
+        super().__init__(time, number)
         self.transaction = transaction
         self.label = label
 
@@ -71,12 +70,11 @@ class _Known(_Timed):
     __slots__ = ("label",)
 
     def __init__(self, time: datetime, number: int, label: Label) -> None:
-        self.time = time
-        self.number = number
+        super().__init__(time, number)
         self.label = label
 
 
-_Any = TypeVar("_Any", _Row, _Known)
+_Item = TypeVar("_Item", _Row, _Known)
 
 
 def read_dataset(
@@ -190,12 +188,12 @@ def _merged(rows: Iterator[_Row], cleaning: Cleaning) -> Iterator[Transaction | 
 
 
 # Most of what waits comes in order, which a queue keeps for a tenth of a heap's cost; the rest is in a heap.
-def _has(ordered: deque[_Any], others: list[_Any], until: datetime) -> bool:
+def _has(ordered: deque[_Item], others: list[_Item], until: datetime) -> bool:
     """Whether something of a time is due."""
     return bool((ordered and ordered[0].time <= until) or (others and others[0].time <= until))
 
 
-def _next(ordered: deque[_Any], others: list[_Any]) -> _Any:
+def _next(ordered: deque[_Item], others: list[_Item]) -> _Item:
     """The first of both, by time and number."""
     return heapq.heappop(others) if others and (not ordered or others[0] < ordered[0]) else ordered.popleft()
 
@@ -235,9 +233,7 @@ class _Cleaner:
             given.append(("amount_minor", list(map(self._minor, amounts, currencies))))
         attributes = [(name, columns[name]) for name in self._mapping.attributes]
         constant = {field: value for field, value in defaults.items() if field != "amount"}
-        place = -1
-        for number in batch.numbers:
-            place += 1
+        for place, number in enumerate(batch.numbers):
             if not kept[place]:
                 continue
             raw: dict[str, Any] = constant.copy()

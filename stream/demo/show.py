@@ -36,10 +36,25 @@ from stream.presence import workers
 from stream.settings import Duration, Settings
 from stream.wiring import redis_client
 
-TUESDAY = 1
 CARDS_PER_DAY = 10
 WORKERS = ("score", "score", "learn", "monitor")
 SETTLE = 20.0  # seconds at most until the last events are decided
+
+
+def last_monday(now: datetime) -> datetime:
+    """When the last Monday before today began, where the demo ends.
+
+    Nothing in it lies in the future. And people pay by the day of the week: the same seed shows the same
+    whenever it is run.
+
+    >>> for day in (1, 2, 3):
+    ...     print(f"{last_monday(datetime(2026, 3, day, 12, 30, tzinfo=UTC)):%Y-%m-%d %H:%M}")
+    2026-02-23 00:00
+    2026-02-23 00:00
+    2026-03-02 00:00
+    """
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - timedelta(days=today.weekday() or 7)
 
 
 class DemoFailed(Exception):  # noqa: N818 - an outcome with a sentence
@@ -61,12 +76,10 @@ class Demo:
         self._seconds = seconds
         self._console = console
         self._folder = folder
-        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         days = DEMO.days or 0
-        # It ends before today: nothing in it lies in the future. And people pay by the day of the week, so it
-        # always begins on the same one: the same seed shows the same, whenever it is run.
-        end = today - timedelta(days=1 + (today.weekday() - TUESDAY) % 7)
-        self._spec = msgspec.structs.replace(DEMO, start=end - timedelta(days=days))
+        self._spec = msgspec.structs.replace(
+            DEMO, start=last_monday(datetime.now(UTC)) - timedelta(days=days)
+        )
         change = self._spec.start + timedelta(days=self._spec.changes[0].at_day)
         self.board = Board(change, CARDS_PER_DAY)
         self._days = days

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
-from models.rows import Example, named
+from models.rows import Example
 from stream.experiment.model_failed import ModelFailedError
 from stream.policy import Policy
 from stream.serving import served
@@ -23,7 +23,7 @@ _OWN = "own"
 class Model(Protocol):
     """What a model must offer, as `models.classifier.FraudModel` does.
 
-    Features come by name (`dict[str, float]`), or as a `models.rows.Row` if it has `takes_rows = True`.
+    Features come by name (`dict[str, float]`), or as a `models.rows.Row` where its class has `takes_rows`.
     """
 
     def learn_one(self, x: Any, y: bool) -> None:
@@ -91,7 +91,7 @@ class Contestant:
         # A batch model scores many rows at once, and changes only when it says so: `learns_next`.
         self._score_many: Callable[[list[Example]], list[float]] | None = getattr(model, "score_many", None)
         self._waiting: list[Example] = []
-        self._score: Callable[[Example], float] = model.score_one
+        self._score: Callable[[Any], float] = model.score_one
         self._is_first = True
         self.takes_rows = False
         self._threshold = 1.0
@@ -104,8 +104,9 @@ class Contestant:
         self._is_first = now.version != _OWN
         if self.own_from is None and not self._is_first:
             self.own_from = len(self.scores)
-        self._score = (lambda x: now.score(named(x))[0]) if self._is_first else self.model.score_one
-        self.takes_rows = not self._is_first and getattr(self.model, "takes_rows", False)
+        self._score = (lambda x: now.score(x)[0]) if self._is_first else self.model.score_one
+        # Of the class itself: one that is made of such a class may look features up by name.
+        self.takes_rows = not self._is_first and bool(vars(type(self.model)).get("takes_rows"))
         self._threshold = now.thresholds.review
 
     def score(self, x: Example, transaction_id: str) -> None:

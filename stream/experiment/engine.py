@@ -165,7 +165,7 @@ class Engine:
         known = self.entities.of(entities)
         x = row_of(payment, event, tuple([kind for kind, _, _ in entities]), known, spec)
         update(known, event, entities)  # after the features: an event does not vouch for itself
-        for contestant, given in self._given(x):
+        for contestant, given in _given(self.contestants, x):
             contestant.score(given, name)
 
         self._waiting[name] = Waiting(len(self.times), event.time, known, x)
@@ -179,18 +179,6 @@ class Engine:
         self.currencies.add(payment.currency)
         if len(self.times) >= self._next_look:
             self._look()
-
-    def _given(self, x: Row) -> list[tuple[Contestant, Example]]:
-        """Every contestant, and features in the form that it takes."""
-        by_name = None
-        result: list[tuple[Contestant, Example]] = []
-        for contestant in self.contestants:
-            if contestant.takes_rows:
-                result.append((contestant, x))
-            else:
-                by_name = x.named() if by_name is None else by_name
-                result.append((contestant, by_name))
-        return result
 
     def segments(self) -> dict[str, tuple[NDArray[np.int64], list[str | None]]]:
         """By name, a code for each transaction, and what each code stands for."""
@@ -222,9 +210,8 @@ class Engine:
             return
         self._genuine += not is_fraud
         is_told = happened >= self.settings.explain_from and (is_fraud or self._genuine % EXPLAINED == 0)
-        for contestant, given in self._given(x):
-            if contestant.is_frozen:
-                continue
+        learning = [contestant for contestant in self.contestants if not contestant.is_frozen]
+        for contestant, given in _given(learning, x):
             if is_told:
                 contestant.explain(given, is_fraud, name)
             contestant.learn(given, is_fraud, name)
@@ -284,3 +271,16 @@ class Engine:
     def _freeze(self) -> None:
         self.contestants += [contestant.frozen() for contestant in list(self.contestants)]
         self._freeze_at = inf
+
+
+def _given(contestants: list[Contestant], x: Row) -> list[tuple[Contestant, Example]]:
+    """Contestants, each with features in the form that it takes."""
+    by_name = None
+    result: list[tuple[Contestant, Example]] = []
+    for contestant in contestants:
+        if contestant.takes_rows:
+            result.append((contestant, x))
+        else:
+            by_name = x.named() if by_name is None else by_name
+            result.append((contestant, by_name))
+    return result

@@ -19,7 +19,7 @@ Entities = tuple[tuple[str, str, int], ...]  # kind, key, notes kept: as `entiti
 class KnownEntities:
     """Profiles of entities from events and from labels.
 
-    Memory: 1 to 2.5 kB an entity, by the notes it has; none for the stream.
+    Memory: 1 to 2 kB an entity, by the notes it has; none for the stream.
 
     Args:
         half_lives: how many an event's weights have.

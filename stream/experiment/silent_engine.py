@@ -25,10 +25,10 @@ class SilentEngine(Engine):
         if label.source != SILENCE or is_chosen(name, self.settings.genuine_rate):
             super()._learn(label)
             return
-        known = self._waiting.pop(name, None)
-        if known is not None:
-            self.fraud[known.row] = False
-            self.known_at[known.row] = label.known_at.timestamp()
+        waiting = self._waiting.pop(name, None)
+        if waiting is not None:
+            self.fraud[waiting.row] = False
+            self.known_at[waiting.row] = label.known_at.timestamp()
 
     def correct(self, corrected: Mapping[int, Correction]) -> None:
         """Measure by what was known in the end, up to where it is known.

@@ -188,10 +188,10 @@ def test_learner_killed_again_and_again_learns_every_label_once(
     system.send(payments)
     system.drained("score", "transactions")
     rate = "0.999999"  # every genuine one is chosen: the count of examples tells of a label learned twice
-    for part in range(6):
+    for part in range(4):
         learner = system.start("learn", genuine_rate=rate)
-        system.send(labels[part * 100 : (part + 1) * 100])
-        system.until(lambda: system.behind("learn", "labels") < 100, 60, "nothing was learned")
+        system.send(labels[part * 150 : (part + 1) * 150])
+        system.until(lambda: system.behind("learn", "labels") < 150, 60, "nothing was learned")
         learner.signal(signal.SIGKILL)
         learner.kill()
     system.start("learn", genuine_rate=rate)

@@ -355,6 +355,39 @@ def test_steps_with_the_power_of_a_half_are_those_of_rivers_adagrad() -> None:
         rivers.learn_one(bins, y)
 
 
+def test_the_first_step_falls_with_the_power_that_is_asked_for() -> None:
+    model = Linear((), 8, {"a": ([], None)}, rate=0.3, before=0.3, power=0.6)
+    assert model.learn({"a": 1.0}, y=True) == 0.0
+    step = 0.3 / (0.3 + 0.5**2) ** 0.6 * 0.5
+    assert model.score({"a": 1.0}) == 2.0 * step  # of the input, and of the bias
+    assert model.learn({"a": 1.0}, y=False) == 2.0 * step
+
+
+def test_bins_and_crosses_at_their_limits_keep_to_their_places() -> None:
+    names, edges = ("a", "b", "c"), [float(edge) for edge in range(61)]
+    tables: dict[Any, Edges] = dict.fromkeys(names, (edges, edges))
+    model = Linear((names, ("a", "b")), 62, tables, 0.3, 0.3, 0.6)
+    model.add("country=1")
+    for value in (-1.0, 30.5, 99.0):
+        alone = Linear((names, ("a", "b")), 62, tables, 0.3, 0.3, 0.6)
+        alone.add("country=1")
+        x = {name: value + shift for shift, name in enumerate(names)} | {"country=1": 1.0}
+        alone.learn(x, y=True)
+        model.learn(x, y=True)
+        weights, squares = alone.stored()
+        assert len(weights) == len(squares) == 1 + 3 + 1 + 2  # the bias, three bins, a category, two crosses
+        again = Linear((names, ("a", "b")), 62, tables | {"country=1": ([], None)}, 0.3, 0.3, 0.6)
+        again.load(weights, squares)
+        assert again.score(x) == alone.score(x) == pytest.approx(7.0 * next(iter(weights.values())))
+    assert len(model.stored()[0]) == 1 + 1 + 3 * (3 + 2)
+
+
+@pytest.mark.parametrize("wrong", [{"bins": 63}, {"bins": 1}, {"coarse": 63}])
+def test_bins_for_which_there_is_no_room_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="2 to 62"):
+        FraudModel(**wrong)  # type: ignore[arg-type] # only whole numbers
+
+
 def test_what_is_stored_of_the_linear_model_makes_the_same_again() -> None:
     chance = random.Random(2)
     crosses = (("a", "b"), ("a", "b", "c"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import hashlib, sys
 from models import compiled
 if sys.argv[1] == "compiled":
     assert compiled.use()
+from datetime import timedelta
 from itertools import islice
 from models.feature_spec import DEFAULT_SPEC
 from models.features import features_of
@@ -26,10 +29,14 @@ from stream.experiment.contestant import Contestant
 from stream.experiment.engine import Engine, EngineSettings
 from stream.policy import Policy
 print("compiled" if features_of.__class__.__name__ != "function" else "interpreted")
-one = Contestant("default", build_model(genuine_rate=0.5), Policy())
-engine = Engine([one], EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5))
+names = "default", "river-pipeline"
+one, other = (Contestant(name, build_model(name, genuine_rate=0.5), Policy()) for name in names)
+freeze = (DEMO.start + timedelta(days=20)).timestamp()
+engine = Engine([one, other], EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5, freeze_at=freeze))
 engine.run(islice(simulate(DEMO, seed=3), 24_000))
-digest = hashlib.sha256(one.scores.tobytes())
+digest = hashlib.sha256(repr(engine.alarms).encode())
+for contestant in engine.contestants:
+    digest.update(contestant.scores.tobytes() + repr(contestant.effects.sums).encode())
 for entity, (profile, labels) in sorted(engine.entities.readings().items()):
     digest.update(repr((entity, tuple(profile), tuple(labels))).encode())
 print(one.learned, digest.hexdigest())
@@ -73,6 +80,28 @@ def test_a_changed_source_runs_itself_and_not_its_compiled_form(
         file.write("\nCLIP = 4.0\n")
     assert not compiled.folder().exists()
     assert not compiled.use()
+
+
+def _public(module: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Functions and methods that plain code may call, by name."""
+    for node in ast.parse(compiled.source_of(module).read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef) and (inner.name == "__init__" or inner.name[0] != "_"):
+                    yield f"{module}.{node.name}.{inner.name}", inner
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield f"{module}.{node.name}", node
+
+
+def test_nothing_public_takes_a_vec_that_would_never_be_freed() -> None:
+    functions = [found for module in compiled.MODULES for found in _public(module)]
+    assert len(functions) > 50
+    taking = {
+        name
+        for name, function in functions
+        if any(each.annotation and "vec[" in ast.unparse(each.annotation) for each in function.args.args)
+    }
+    assert taking == {"models.rows.Row.__init__"}
 
 
 def test_a_process_that_imported_the_sources_goes_on_with_them() -> None:
