@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.classifier import FraudModel
 from models.evaluate import average_precision
 from models.feature_spec import DEFAULT_SPEC
 from models.features import entities_of, event_of, features_of, knowledge_of
@@ -226,6 +227,23 @@ def test_batch_scorer_gives_each_row_the_score_it_would_have_had_alone() -> None
     assert many.contestants[0].scores == one.contestants[0].scores
     assert many.contestants[0].alerted == one.contestants[0].alerted
     assert sum(one.contestants[0].alerted) > 0
+
+
+def test_model_made_of_the_default_one_gets_features_by_name_and_scores_alike() -> None:
+    class Curious(FraudModel):
+        def score_one(self, x: Any) -> float:
+            assert x["amount"] > 0.0
+            return super().score_one({**x})
+
+    items = simulated(12_000, delay=2.0)
+    default, curious = (
+        engine_of(kind(0.9, crosses=DEFAULT_SPEC.crosses), genuine_rate=0.9) for kind in (FraudModel, Curious)
+    )
+    default.run(items)
+    curious.run(items)
+    assert default.contestants[0].takes_rows
+    assert not curious.contestants[0].takes_rows
+    assert curious.contestants[0].scores == default.contestants[0].scores
 
 
 # ---- leaks
