@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from river.drift import ADWIN
 
 DELTA = 0.0005  # confidence of ADWIN; smaller is quieter
 MEMORY = 2048  # last blocks in which the beginning of a change is looked for
@@ -240,6 +239,8 @@ class Watch:
 
     def _fed(self) -> Any:
         """A detector that knows the present blocks. It looks at every block, not at every 32nd."""
+        from river.drift import ADWIN  # noqa: PLC0415 - takes a second to import, and few processes come so far
+
         detector: Any = ADWIN(delta=self._delta, clock=1)  # type: ignore[no-untyped-call] # River's has no types
         for block in self._blocks:
             detector.update(block.mean / self._deviation)
