@@ -22,7 +22,7 @@ from models.rows import Example, is_category, named
 
 ROWS = 256  # examples remembered of each class, to place cells by
 MEMORY = 16  # times ROWS: about as many examples of its class back does the sample reach
-CELLS = 96  # of a feature, at most
+CELLS = 96  # of a feature, at most; CELL_BLOCK with those that are split by SHARP
 FIRST_FRAUDS = (
     30  # examples of each class before the first bins; then they grow with every half as many more,
 )
@@ -33,7 +33,6 @@ MORE_BINS = 1.5  # at each growth
 MIN_GAIN = 4.0  # of an edge, in log-likelihood: less is chance
 WORTH = 1.0  # times what they tell now must new bins tell: a move blurs what was learned
 SHARP = 16  # cells split at a growth because the classes lie apart in them
-SHARP_CELLS = CELL_BLOCK - CELLS  # so many more than CELLS, at most
 MIN_APART = 4.0  # log-likelihood that such a split must promise
 TINY = 1e-9  # count of an empty cell
 COARSE_SPREAD = 0.001
@@ -90,7 +89,7 @@ class _Cells:
                     best, place = gain, at
             if best < MIN_APART:
                 return
-            if len(self.frauds) >= CELLS + SHARP_CELLS:
+            if len(self.frauds) >= CELL_BLOCK:
                 losses = losses_of(self.frauds, self.genuine)
                 pair = losses.index(min(losses))
                 if pair in (place, place - 1) or losses[pair] * 2.0 > best:

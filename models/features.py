@@ -12,7 +12,7 @@ from librt.vecs import vec
 from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 from models.feature_spec import DAY, HOUR, EntitySpec, FeatureSpec, Statistic, half_life_name
-from models.notes import Note, digest, pack_note, parse_note
+from models.notes import DEVICE, MERCHANT, Note, digest_at, pack_note, parse_note
 from models.payment import Payment
 from models.profiles import (
     COUNT,
@@ -58,6 +58,7 @@ MINOR_DIGITS = {
     **dict.fromkeys(("CLF", "UYW"), 4),
 }
 MINOR_UNITS = {currency: 10.0**digits for currency, digits in MINOR_DIGITS.items()}
+CATEGORICAL: Final = ("country", "category", "channel")
 MINUTE: Final = 60.0
 EARTH_KM: Final = 6371.0
 FAINT: Final = 1e-9  # a decayed count below this says nothing
@@ -211,7 +212,7 @@ def _plan(spec: FeatureSpec) -> _Plan:
     return _Plan(
         tuple((entity.kind, entity.fields, entity.keep) for entity in spec.entities),
         kinds,
-        Layout(tuple(names), ("country", "category", "channel"), spec.categories),
+        Layout(tuple(names), CATEGORICAL, spec.categories),
         spec.half_lives[-1] / spec.half_lives[0],
     )
 
@@ -263,7 +264,7 @@ def row_of(
         if events.updates:
             _events(values, kind, events, event, now, plan.span)
             if kind.recent is not None and events.recent:
-                _recent(values, kind.recent, known, payment, time)
+                _recent(values, kind.recent, known, payment, event)
         told = kind.labels
         if told is not None and labels.updates:
             values[told.run] = float(labels.run)
@@ -352,18 +353,19 @@ def _frauds(x: vec[float], told: _Labels, labels: Labels, now: _Now, time: float
         x[place] = max(math.log2(lasting / recent) * halving, 0.0)
 
 
-def _recent(x: vec[float], told: _Recent, known: Known, payment: Payment, time: float) -> None:
+def _recent(x: vec[float], told: _Recent, known: Known, payment: Payment, event: Event) -> None:
     """What the notes of an entity's last events give; there is at least one."""
     marks = known.marks
     if told.visits is not None:
         merchants, devices = told.visits
-        x[merchants] = float(_count(marks, 0, digest(payment.merchant_id)))
-        if payment.device_id and _count(marks, 1, 0) < len(marks) // MARKS:  # 0: the device is not known
-            x[devices] = float(_count(marks, 1, digest(payment.device_id)))
+        x[merchants] = float(_count(marks, 0, digest_at(event.note, MERCHANT)))
+        device = digest_at(event.note, DEVICE)
+        if device and _count(marks, 1, 0) < len(marks) // MARKS:  # 0: the device is not known
+            x[devices] = float(_count(marks, 1, device))
     if told.cards is not None:
         x[told.cards] = float(_different(marks, 2))
     if told.travel is not None and (payment.country is not None or payment.latitude is not None):
-        _travel(x, told.travel, known.events.recent[0], payment, time)
+        _travel(x, told.travel, known.events.recent[0], payment, event.time)
 
 
 def _count(marks: vec[i64], place: i64, wanted: i64) -> i64:

@@ -18,7 +18,6 @@ from models.features import Features, entities_of, event_of, features_of, knowle
 from models.profiles import Reading, empty, informed, no_labels, updated
 
 EVENTS = 40  # of the example: enough for every statistic to be known
-CATEGORICAL = ("country", "category", "channel")
 
 MEANINGS: dict[str, tuple[str, str]] = {
     "amount": ("the amount", "major units"),

@@ -38,6 +38,13 @@ def _place_of(edges: vec[float], begin: i64, size: i64, value: float) -> i64:
     return low - begin
 
 
+def _put(numbers: list[float], into: vec[float], at: i64) -> None:
+    """Write numbers side by side, from a place on."""
+    for number in numbers:
+        into[at] = number
+        at += 1
+
+
 def slope_of(raw: float, y: bool) -> float:
     """The gradient of the log loss of raw log-odds: the probability of fraud less 1 or 0."""
     z = raw if y else -raw
@@ -164,17 +171,11 @@ class Linear:
         self._squares = vec[float]([0.0] * size)
         number = 0
         for edges, bins in tables.values():
-            at = number * BLOCK
-            for edge in edges:
-                self._edges[at] = edge
-                at += 1
+            _put(edges, self._edges, number * BLOCK)
             if bins is not None:
                 place = self._crossed[number]
                 self._coarse_sizes[place] = len(bins)
-                at = place * BLOCK
-                for edge in bins:
-                    self._coarse_edges[at] = edge
-                    at += 1
+                _put(bins, self._coarse_edges, place * BLOCK)
             number += 1
 
     def add(self, name: Any) -> None:
@@ -323,16 +324,9 @@ class Counter:
         self._edges = vec[float]([0.0] * (CELL_BLOCK * len(names)))
         self._counts = vec[float]([0.0] * (4 * CELL_BLOCK * len(names)))
         number: i64 = 0
-        at: i64
         for each in edges:
-            at = number * CELL_BLOCK
-            for edge in each:
-                self._edges[at] = edge
-                at += 1
-            at = number * 4 * CELL_BLOCK
-            for value in counts[number]:
-                self._counts[at] = value
-                at += 1
+            _put(each, self._edges, number * CELL_BLOCK)
+            _put(counts[number], self._counts, number * 4 * CELL_BLOCK)
             number += 1
 
     def count(self, x: Example, y: bool) -> None:

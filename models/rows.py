@@ -58,12 +58,21 @@ class Row:
             place += 1
             if value == value:  # noqa: PLR0124 - only NaN differs from itself
                 x[name] = value
-        for field in layout.fields:
-            value = values[place]
-            place += 1
-            if value == value:  # noqa: PLR0124 - the same
-                x[layout.group_name(field, int(value))] = 1.0
+        for category in self.categories():
+            x[category] = 1.0
         return x
+
+    def categories(self) -> list[str]:
+        """The names of the categorical inputs that are not missing."""
+        layout = self.layout
+        found: list[str] = []
+        place: i64 = len(layout.names)
+        for field in layout.fields:
+            value = self.values[place]
+            place += 1
+            if value == value:  # noqa: PLR0124 - only NaN differs from itself
+                found.append(layout.group_name(field, int(value)))
+        return found
 
 
 Example = dict[Any, float] | Row
@@ -82,14 +91,4 @@ def is_category(name: Any) -> bool:
 
 def categories_of(x: Example) -> list[Any]:
     """The names of the categorical inputs of an example."""
-    if not isinstance(x, Row):
-        return [name for name in x if is_category(name)]
-    layout = x.layout
-    result: list[Any] = []
-    place: i64 = len(layout.names)
-    for field in layout.fields:
-        value = x.values[place]
-        place += 1
-        if value == value:  # noqa: PLR0124 - only NaN differs from itself
-            result.append(layout.group_name(field, int(value)))
-    return result
+    return x.categories() if isinstance(x, Row) else [name for name in x if is_category(name)]

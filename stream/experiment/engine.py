@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
-from models.features import entities_of, event_of, knowledge_of, row_of
+from models.features import CATEGORICAL, entities_of, event_of, knowledge_of, row_of
 from models.profiles import Known
 from models.rows import Example, Row
 from stream.experiment.contestant import Contestant
@@ -30,7 +30,6 @@ from stream.messages import Label, Transaction
 
 __all__ = ["Alarm", "DayCost", "Engine", "EngineSettings"]
 
-SEGMENTS = ("country", "category", "channel")
 REMEMBERED = 200_000  # transactions, at least, among which a second one of the same id is found
 EXPLAINED = 8  # of so many learned genuine transactions one is explained; every fraud is
 RARELY = (50_000, 20, 100)  # allocations and generations between two looks of the garbage collector
@@ -186,7 +185,7 @@ class Engine:
         found: dict[str, tuple[NDArray[np.int64], list[str | None]]] = {}
         if not self._kind_codes:
             return found
-        for name, parts in zip(SEGMENTS, zip(*self._kind_codes, strict=True), strict=True):
+        for name, parts in zip(CATEGORICAL, zip(*self._kind_codes, strict=True), strict=True):
             codes: dict[str | None, int] = {None: 0}
             of_kind = np.array([codes.setdefault(part, len(codes)) for part in parts])
             found[name] = of_kind[kinds], list(codes)
