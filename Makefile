@@ -26,7 +26,7 @@ help: ## list what can be made
 	@touch $@
 
 compiled: .venv/.run
-	@$(RUN)/python -m models.compiled
+	@$(RUN)/python -m infra.compiled_modules
 
 demo: compiled ## the whole system on this machine, about two minutes
 	@$(RUN)/riverwatch demo
@@ -63,4 +63,4 @@ bench: .venv/.dev compiled ## what a score worker and the stores cost (some minu
 	@$(RUN)/python -m benchmarks.bench_score
 
 clean: ## remove what was installed and built here
-	rm -rf .venv .riverwatch models/__compiled__ .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	rm -rf .venv .riverwatch infra/__compiled__ .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

@@ -26,9 +26,9 @@ import psutil
 from benchmarks import hand_loop
 from benchmarks.bench_score import Bench
 from infra.services import LocalRedis, open_kafka
-from producers.simulate import DEFAULT, simulate
-from stream.adapters import redis_shards
-from stream.adapters.redis_store import RedisStore
+from producers.simulator.simulate import DEFAULT, simulate
+from stream.adapters.redis import shards as redis_shards
+from stream.adapters.redis.store import RedisStore
 from stream.messages import Transaction
 
 COMMANDS = {

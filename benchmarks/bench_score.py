@@ -25,16 +25,16 @@ from confluent_kafka import Producer
 
 from infra.process import GuardedProcess
 from infra.services import LocalRedis, open_kafka
-from producers.followers import KafkaFollowers
-from producers.pace import Follower, Rate, Unpaced
-from producers.publish import PUBLISHING, Topics, publish
-from producers.simulate import DEFAULT, simulate
-from stream.adapters.kafka_admin import create_topics
-from stream.adapters.kafka_client import confluent
-from stream.adapters.kafka_reader import TopicReader
+from producers.publish.followers import KafkaFollowers
+from producers.publish.pace import Follower, Rate, Unpaced
+from producers.publish.publish import PUBLISHING, Topics, publish
+from producers.simulator.simulate import DEFAULT, simulate
+from stream.adapters.kafka.admin import create_topics
+from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.reader import TopicReader
+from stream.config.settings import Settings, load
 from stream.demo.show import variables
 from stream.messages import Transaction
-from stream.settings import Settings, load
 
 CANDIDATES = {
     "riverwatch score": [sys.executable, "-m", "stream.cli", "score"],

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.services import LocalRedis
-from models.profiles import Event, Knowledge, weights
-from stream.adapters.disk_log import DiskDecisionLog
-from stream.adapters.memory import MemoryStore
-from stream.adapters.redis_store import RedisStore
+from models.features.profiles import Event, Knowledge, weights
+from stream.adapters.disk.decision_log import DiskDecisionLog
+from stream.adapters.memory.store import MemoryStore
+from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, LabelTouch, Touch
 
 HALF_LIVES = (3600.0, 86_400.0, 604_800.0)

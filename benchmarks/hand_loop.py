@@ -12,14 +12,15 @@ import threading
 
 from confluent_kafka import Consumer, TopicPartition
 
-from stream.adapters.kafka_client import confluent
-from stream.adapters.kafka_models import ModelFollower
-from stream.adapters.kafka_outbox import KafkaOutbox
-from stream.in_force import limits_of, policy_of
+from stream.adapters.clients import make_store, redis_client
+from stream.adapters.clock import now
+from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.models import ModelFollower
+from stream.adapters.kafka.outbox import KafkaOutbox
+from stream.config.factories import feature_spec, limits_of, policy_of
+from stream.config.settings import load
 from stream.pipeline import Pipeline, Topics
 from stream.records import Record
-from stream.settings import load
-from stream.wiring import feature_spec, make_store, now, redis_client
 from stream.workers.score import ModelInUse
 
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from stream.currencies import EXPONENTS
+from models.features.currencies import EXPONENTS
 from stream.messages import Label, Transaction, label_decoder, transaction_decoder
 from stream.ports import Message
 from stream.records import Record

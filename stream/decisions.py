@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from models.notes import parse_note
-from models.profiles import Reading
+from models.features.profiles import Reading
+from models.features.recent_events import parse_note
 from stream.messages import Activity, Decision, decision_decoder, encode
 from stream.ports import EntityRef
 

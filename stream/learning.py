@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from models.feature_spec import FeatureSpec
-from models.features import knowledge_of
+from models.features.compute import knowledge_of
+from models.features.spec import FeatureSpec
 from stream.admission import Limits, Rejected, admit_label, dead_letter
 from stream.messages import Label, Time
 from stream.ports import Clock, DecisionLog, EntityRef, LabelStore, LabelTouch, Message, Outbox

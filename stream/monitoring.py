@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from models.drift import DELTA, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Manner, Watch, fraud_loss
-from models.features import MINOR_DIGITS
-from models.matured import Known, MaturedQuality, MaturedSettings, Measures, Scored
+from models.features.compute import MINOR_DIGITS
+from models.metrics.delayed_quality import Known, MaturedQuality, MaturedSettings, Measures, Scored
+from models.metrics.drift import DELTA, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Manner, Watch, fraud_loss
+from models.metrics.quantiles import Durations
 from stream.learning import SILENCE
 from stream.messages import Decision, DriftSignal, Label
-from stream.percentiles import Durations
 
 DAY = 86400.0
 TICK = 600.0  # event time between looks at what has matured
@@ -76,8 +76,8 @@ class Monitor:
 
     Signals: `input.NAME`, `score`, `error` (a matured decision was wrong, 0 or 1) and `fraud_loss` (how
     surprised the model was by a reported fraud; seen as soon as the label is known), watched as
-    `models.drift` says and as an experiment does; and, every interval of event time, measurements with the
-    previous one as reference. The event time of a signal is that of the stream when it was found.
+    `models.metrics.drift` says and as an experiment does; and, every interval of event time, measurements
+    with the previous one as reference. The event time of a signal is that of the stream when it was found.
 
     What the unsupervised score got wrong says nothing of the model: `error` and `fraud_loss` are of decisions
     since a model serves.

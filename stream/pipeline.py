@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from models.feature_spec import FeatureSpec
-from models.features import entities_of, event_of, features_of
-from models.profiles import Reading
-from models.reasons import reason_text
+from models.features.compute import entities_of, event_of, features_of
+from models.features.profiles import Reading
+from models.features.reasons import reason_text
+from models.features.spec import FeatureSpec
 from stream.admission import Limits, Rejected, admit_transaction, dead_letter
 from stream.decisions import Recorded, pack, recent_activity, unpack
 from stream.messages import Decision, Reason, Transaction

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from stream.currencies import minor_units
+from models.features.currencies import minor_units
 from stream.messages import Action
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
-from models.profiles import Event, Knowledge, Reading
+from models.features.profiles import Event, Knowledge, Reading
 
 NONE: Mapping[int, Sequence[int]] = MappingProxyType({})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from models.anomaly import UnsupervisedModel
+from models.scoring.anomaly import UnsupervisedModel
 from stream.pipeline import MAX_REASONS
 from stream.policy import Policy, Thresholds
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from stream.adapters.redis.heartbeat import WorkerState
 from stream.messages import Alert, DriftSignal
-from stream.presence import WorkerState
 
 ALERTS_SHOWN = 8
 

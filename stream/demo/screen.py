@@ -11,8 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from stream.commands.alerts import money
 from stream.demo.board import Board, Point
+from stream.inspect.alert_text import money
 from stream.messages import Alert, DriftSignal
 
 BLOCKS = "▁▂▃▄▅▆▇█"

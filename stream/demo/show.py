@@ -22,19 +22,19 @@ from rich.live import Live
 
 from infra.process import GuardedProcess
 from infra.services import LocalRedis, open_kafka
-from producers.pace import SpeedUp, time_of
-from producers.publish import PUBLISHING, Published, publish
-from producers.simulate import DEMO, simulate
-from stream.adapters.kafka_admin import create_topics
-from stream.adapters.kafka_client import confluent
-from stream.adapters.kafka_reader import follow
-from stream.commands.up import model_key
+from producers.publish.pace import SpeedUp, time_of
+from producers.publish.publish import PUBLISHING, Published, publish
+from producers.simulator.simulate import DEMO, simulate
+from stream.adapters.clients import redis_client
+from stream.adapters.kafka.admin import create_topics
+from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.reader import follow
+from stream.adapters.redis.heartbeat import workers
+from stream.config.settings import Duration, Settings
+from stream.config.signing_key import model_key
 from stream.demo.board import Board
 from stream.demo.screen import drift_line, plain_line, screen, why
 from stream.messages import alert_decoder, signal_decoder
-from stream.presence import workers
-from stream.settings import Duration, Settings
-from stream.wiring import redis_client
 
 CARDS_PER_DAY = 10
 WORKERS = ("score", "score", "learn", "monitor")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from models.feature_spec import FeatureSpec
-from models.registry import UnknownModelError, build_model, why_not
-from stream.experiment.contestant import Contestant
+from models.features.spec import FeatureSpec
+from models.scoring.registry import UnknownModelError, build_model, why_not
+from stream.experiment.candidate import Contestant
 from stream.policy import Policy
 
 
@@ -18,7 +18,7 @@ def choose_models(
     """New models, in the order asked for.
 
     Args:
-        names: of `models.registry`, or `module:function` (`models.own`).
+        names: of `models.scoring.registry`, or `module:function` (`models.scoring.custom`).
         genuine_rate: share of the genuine transactions that is learned.
         seed: of models that draw.
         spec: of the features.

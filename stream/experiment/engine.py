@@ -18,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
-from models.features import CATEGORICAL, entities_of, event_of, knowledge_of, row_of
-from models.profiles import Known
-from models.rows import Example, Row
-from stream.experiment.contestant import Contestant
+from models.features.compute import CATEGORICAL, entities_of, event_of, knowledge_of, row_of
+from models.features.profiles import Known
+from models.features.vector import Example, Row
+from models.metrics.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
+from stream.experiment.candidate import Contestant
 from stream.experiment.engine_settings import EngineSettings
-from stream.experiment.knowledge import KnownEntities, learn, update
+from stream.experiment.entity_states import KnownEntities, learn, update
 from stream.learning import is_chosen
 from stream.messages import Label, Transaction
 

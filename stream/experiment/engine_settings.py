@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from models.calibration import GENUINE_RATE
-from models.feature_spec import FeatureSpec
+from models.features.spec import FeatureSpec
+from models.scoring.calibration import GENUINE_RATE
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):

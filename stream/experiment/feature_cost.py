@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from models.feature_spec import FeatureSpec
-from models.features import event_of, features_of
-from models.glossary import (
+from models.features.catalog import (
     EVENTS,
     Listed,
     example,
@@ -17,7 +15,9 @@ from models.glossary import (
     readings_of,
     statistic_alone,
 )
-from models.profiles import updated
+from models.features.compute import event_of, features_of
+from models.features.profiles import updated
+from models.features.spec import FeatureSpec
 
 CALLS = 400
 ROUNDS = 7

@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from stream.currencies import minor_units
+from models.features.currencies import minor_units
 from stream.messages import MAX_AMOUNT_MINOR, Label, Transaction
 
 _DAY: Final = r"\d{4}-\d{2}-\d{2}"

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from stream.experiment.assess import day_name
+from stream.experiment.measures.measure import day_name
 
 EVERY = 15.0  # seconds between lines where there is no terminal
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from models.drift import DAY
+from models.metrics.drift import DAY
+from stream.experiment.delayed_labels import Correction
 from stream.experiment.engine import Engine
-from stream.experiment.past import Correction
 from stream.learning import SILENCE, is_chosen
 from stream.messages import Label
 

@@ -12,23 +12,23 @@ from collections.abc import Callable, Mapping
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
-from models.feature_spec import FeatureSpec
-from models.snapshot import SnapshotHeader, SnapshotRefused, check_storable, dump
-from stream.adapters.kafka_admin import committed
-from stream.adapters.kafka_client import faust_credentials
-from stream.adapters.kafka_models import ModelTopic, publish
-from stream.adapters.kafka_reader import TopicReader
-from stream.adapters.kafka_scan import TopicUnreadableError
-from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
-from stream.in_force import classes_of, limits_of, new_model
-from stream.late_model import Late, learned_late
+from models.features.spec import FeatureSpec
+from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, check_storable, dump
+from stream.adapters.kafka.admin import committed
+from stream.adapters.kafka.client import faust_credentials
+from stream.adapters.kafka.models import ModelTopic, publish
+from stream.adapters.kafka.reader import TopicReader
+from stream.adapters.kafka.scan import TopicUnreadableError
+from stream.adapters.redis.heartbeat import Presence
+from stream.config.factories import classes_of, limits_of, new_model
+from stream.config.settings import Settings
+from stream.history.catch_up import Late, learned_late
 from stream.learning import JOURNAL_KEPT, Learner
 from stream.maturity import DueQueue, Maturity
 from stream.messages import ModelManifest
 from stream.ports import Clock, DecisionLog, LabelsBehind, LabelStore, Outbox
-from stream.presence import Presence
 from stream.records import Record
-from stream.settings import Settings
+from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger("riverwatch.learn")

@@ -9,17 +9,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.matured import MaturedSettings
-from stream.adapters.kafka_client import faust_credentials
+from models.metrics.delayed_quality import MaturedSettings
+from stream.adapters.kafka.client import faust_credentials
+from stream.adapters.redis.heartbeat import Presence
 from stream.admission import admit_label
-from stream.faust_batches import BatchTopic, TopicPartition, create_batch_app
-from stream.in_force import limits_of
+from stream.config.factories import limits_of
+from stream.config.settings import Settings
 from stream.messages import DriftSignal, Label, decision_decoder, encode
 from stream.monitoring import SEGMENTS, Monitor, MonitorSettings
 from stream.ports import Clock, Message, Outbox
-from stream.presence import Presence
 from stream.records import Record
-from stream.settings import Settings
+from stream.runtime.app import BatchTopic, TopicPartition, create_batch_app
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger("riverwatch.monitor")

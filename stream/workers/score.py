@@ -10,20 +10,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from models.feature_spec import FeatureSpec
-from stream.adapters.emitted import emitted_since
-from stream.adapters.kafka_admin import committed
-from stream.adapters.kafka_client import faust_credentials
-from stream.adapters.kafka_models import ModelFollower, Published
-from stream.faust_batches import BatchTopic, Retry, TopicPartition, create_batch_app
-from stream.in_force import limits_of, policy_of
+from models.features.spec import FeatureSpec
+from stream.adapters.kafka.admin import committed
+from stream.adapters.kafka.client import faust_credentials
+from stream.adapters.kafka.emitted import emitted_since
+from stream.adapters.kafka.models import ModelFollower, Published
+from stream.adapters.redis.heartbeat import Presence
+from stream.config.factories import limits_of, policy_of
+from stream.config.settings import Settings
 from stream.pipeline import Pipeline, Topics
 from stream.policy import Policy
 from stream.ports import Clock, FeatureStore, Outbox, StaleOwner, StoreBehind
-from stream.presence import Presence
 from stream.records import Record
+from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.serving import ServedModel, first_model, served
-from stream.settings import Settings
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger("riverwatch.score")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stream.handling import Retry
+from stream.adapters.redis.heartbeat import Presence
 from stream.ports import DependencyDown
-from stream.presence import Presence
+from stream.runtime.handler import Retry
 
 
 @contextmanager

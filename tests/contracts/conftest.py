@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from infra.services import redis_problem
-from stream.adapters.memory import MemoryStore
-from stream.adapters.redis_store import RedisStore
+from stream.adapters.memory.store import MemoryStore
+from stream.adapters.redis.store import RedisStore
 from tests.faults.cluster import Cluster
 
 HALF_LIVES = (60.0, 3600.0)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from stream.adapters.disk_log import DiskDecisionLog
-from stream.adapters.memory import MemoryStore
-from stream.adapters.redis_store import RedisStore
+from stream.adapters.disk.decision_log import DiskDecisionLog
+from stream.adapters.memory.store import MemoryStore
+from stream.adapters.redis.store import RedisStore
 from stream.ports import DecisionLog, DependencyDown
 
 Fill = Callable[[Iterable[tuple[str, bytes]]], object]

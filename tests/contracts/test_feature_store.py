@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from models.profiles import Event, Knowledge, Profile, Reading, updated, weights
-from stream.adapters.memory import MemoryStore
-from stream.adapters.redis_store import RedisStore
+from models.features.profiles import Event, Knowledge, Profile, Reading, updated, weights
+from stream.adapters.memory.store import MemoryStore
+from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, LabelTouch, StaleOwner, StoreBehind, Touch
 
 HALF_LIVES = (60.0, 3600.0)

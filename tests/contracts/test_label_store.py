@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from models.profiles import Knowledge, LabelProfile, informed, no_labels, weights
-from stream.adapters.memory import MemoryStore
-from stream.adapters.redis_store import RedisStore
+from models.features.profiles import Knowledge, LabelProfile, informed, no_labels, weights
+from stream.adapters.memory.store import MemoryStore
+from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, LabelsBehind, LabelTouch
 
 HALF_LIVES = (60.0, 3600.0)

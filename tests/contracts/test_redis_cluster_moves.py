@@ -8,9 +8,9 @@ from collections.abc import Callable
 from itertools import count
 from typing import TypeVar
 
-from models.profiles import Event, Knowledge, weights
-from stream.adapters.memory import MemoryStore
-from stream.adapters.redis_store import RedisStore
+from models.features.profiles import Event, Knowledge, weights
+from stream.adapters.memory.store import MemoryStore
+from stream.adapters.redis.store import RedisStore
 from stream.ports import DependencyDown, EntityRef, LabelTouch, Touch
 from tests.faults.cluster import STEP, Cluster, slots_of
 

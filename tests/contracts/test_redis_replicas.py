@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from infra.services import LocalRedis, redis_problem
-from models.profiles import Event, Knowledge, weights
-from stream.adapters import redis_replicas
-from stream.adapters.due_queues import RedisDueQueue
-from stream.adapters.redis_store import RedisStore
+from models.features.profiles import Event, Knowledge, weights
+from stream.adapters.redis import replicas as redis_replicas
+from stream.adapters.redis.due_queues import RedisDueQueue
+from stream.adapters.redis.store import RedisStore
 from stream.ports import DependencyDown, EntityRef, LabelTouch, Touch
 from tests.faults.standby import Standby
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stream.adapters.redis_dump import Held, RedisDump, digest_of
-from stream.adapters.redis_restore import RedisRestore
-from stream.adapters.redis_shards import connect
+from stream.adapters.redis.dump import Held, RedisDump, digest_of
+from stream.adapters.redis.restore import RedisRestore
+from stream.adapters.redis.shards import connect
 
 
 @pytest.mark.parametrize("where", ["redis_url", "redis_cluster_url"])

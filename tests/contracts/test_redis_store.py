@@ -12,11 +12,11 @@ import pytest
 import redis
 
 from infra.services import LocalRedis, free_port, redis_problem
-from models.profiles import Event, Knowledge, Reading, weights
-from stream.adapters.memory import MemoryStore
-from stream.adapters.redis_restore import RedisRestore
-from stream.adapters.redis_shards import Call, RedisShards
-from stream.adapters.redis_store import RedisStore, layout_of
+from models.features.profiles import Event, Knowledge, Reading, weights
+from stream.adapters.memory.store import MemoryStore
+from stream.adapters.redis.restore import RedisRestore
+from stream.adapters.redis.shards import Call, RedisShards
+from stream.adapters.redis.store import RedisStore, layout_of
 from stream.ports import DependencyDown, EntityRef, LabelTouch, StaleOwner, StoreBehind, Touch
 
 HALF_LIVES = (60.0, 3600.0)

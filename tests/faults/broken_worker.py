@@ -13,15 +13,15 @@ from typing import Any
 
 import msgspec
 
-from models import snapshot
+from models.scoring import snapshot
 from stream import pipeline
-from stream.adapters import kafka_models
-from stream.adapters.kafka_outbox import KafkaOutbox
-from stream.adapters.redis_store import RedisStore
+from stream.adapters.kafka import models as kafka_models
+from stream.adapters.kafka.outbox import KafkaOutbox
+from stream.adapters.redis.store import RedisStore
+from stream.config.settings import load
 from stream.messages import manifest_decoder
 from stream.ports import Message
-from stream.settings import load
-from stream.wiring import run_learn, run_score
+from stream.workers.run import run_learn, run_score
 
 
 def forget_decisions() -> None:

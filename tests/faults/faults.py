@@ -12,8 +12,8 @@ from random import Random
 
 import msgspec
 
-from models.snapshot import SnapshotHeader, dump
-from stream.adapters.kafka_models import opened
+from models.scoring.snapshot import SnapshotHeader, dump
+from stream.adapters.kafka.models import opened
 from stream.messages import Label, ModelManifest, encode, manifest_decoder
 from tests.faults.schedule import Step
 from tests.faults.site import SESSION, NotHealedError, Slot

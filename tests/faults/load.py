@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import psutil
 
-from stream.audit import Audit
+from stream.verify.audit import Audit
 from tests.faults.report import outcome
 from tests.faults.site import Site, Slot
 from tests.faults.traffic import shape_of

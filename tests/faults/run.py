@@ -23,7 +23,7 @@ from typing import Literal
 
 import msgspec
 
-from stream.audit import Audit
+from stream.verify.audit import Audit
 from tests.faults.faults import Faults
 from tests.faults.report import Outcome, as_markdown, outcome
 from tests.faults.schedule import CLUSTER, EACH, EMPTY, FAILOVER, LONG, SHORT, Step, schedule

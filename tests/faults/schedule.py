@@ -6,7 +6,7 @@ from itertools import cycle
 from random import Random
 from typing import Final, NamedTuple
 
-from stream.crash_points import LEARN, SCORE
+from stream.runtime.crash_points import LEARN, SCORE
 
 
 class Step(NamedTuple):

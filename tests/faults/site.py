@@ -19,9 +19,9 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 
 from infra.process import HOST, GuardedProcess
 from infra.services import ApacheKafka, LocalRedis
-from stream.adapters.kafka_client import confluent
-from stream.adapters.kafka_reader import TopicReader
-from stream.settings import Settings, load
+from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.reader import TopicReader
+from stream.config.settings import Settings, load
 from tests.faults.cluster import Cluster
 from tests.faults.proxy import Proxy
 from tests.faults.standby import Standby

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from stream.audit import Audit
-from stream.crash_points import LEARN, SCORE, CrashPointError, crash_point
 from stream.messages import Label, Transaction
+from stream.runtime.crash_points import LEARN, SCORE, CrashPointError, crash_point
+from stream.verify.audit import Audit
 from tests.integration.conftest import Install, Installation
 
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from infra.process import GuardedProcess
-from stream.audit import Audit
 from stream.demo.show import variables
 from stream.messages import Label, Transaction
+from stream.verify.audit import Audit
 from tests.faults.faults import forgeries
 from tests.integration.conftest import KEY, Install, Installation
 

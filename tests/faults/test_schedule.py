@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.crash_points import LEARN, SCORE
+from stream.runtime.crash_points import LEARN, SCORE
 from tests.faults.faults import Faults
 from tests.faults.report import as_markdown
 from tests.faults.run import STRETCH, run

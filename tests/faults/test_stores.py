@@ -8,7 +8,7 @@ import pytest
 
 from infra.process import GuardedProcess
 from infra.services import LocalRedis, redis_problem
-from stream.audit import Audit
+from stream.verify.audit import Audit
 from tests.faults.cluster import Cluster, slots_of
 from tests.faults.standby import Standby
 from tests.faults.test_crash_points import CHANGED, caught_up, traffic

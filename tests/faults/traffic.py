@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Producer
 
-from producers.publish import PUBLISHING
-from stream.adapters.kafka_client import MAX_MESSAGE, confluent
+from producers.publish.publish import PUBLISHING
+from stream.adapters.kafka.client import MAX_MESSAGE, confluent
+from stream.config.settings import Settings
 from stream.messages import Label, Transaction, encode
-from stream.settings import Settings
 
 DAY = 86_400.0
 SPAN = 12 * DAY  # event time of a whole run: twice the horizon of silence, and more

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from confluent_kafka import Consumer, TopicPartition
 
-from stream.adapters.kafka_client import confluent
-from stream.settings import Settings
+from stream.adapters.kafka.client import confluent
+from stream.config.settings import Settings
 
 _START = b'{"transaction_id":"t'
 _BITS = 2**64 - 1

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from stream.faust_batches import BatchTopic, Record, TopicPartition, create_batch_app, run_app
+from stream.runtime.app import BatchTopic, Record, TopicPartition, create_batch_app, run_app
 
 
 def main() -> int:

@@ -13,17 +13,17 @@ from confluent_kafka import Producer
 
 from infra.process import GuardedProcess
 from infra.testing import KafkaUnderTest, Unique
-from producers.publish import PUBLISHING
-from stream.adapters.kafka_admin import committed, create_topics
-from stream.adapters.kafka_client import confluent
-from stream.adapters.kafka_reader import TopicReader
+from producers.publish.publish import PUBLISHING
+from stream.adapters.clients import redis_client
+from stream.adapters.kafka.admin import committed, create_topics
+from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.reader import TopicReader
+from stream.adapters.redis.heartbeat import WorkerState, workers
+from stream.config.settings import Settings, load
 from stream.demo.show import variables
+from stream.inspect.quality import QualityReport, QualityTopics, quality_from_topics
 from stream.messages import Label, Transaction, encode
-from stream.presence import WorkerState, workers
-from stream.quality import QualityReport, QualityTopics, quality_from_topics
 from stream.records import Record
-from stream.settings import Settings, load
-from stream.wiring import redis_client
 
 KEY = "test key, test key, test key, 32+"
 Install = Callable[..., "Installation"]

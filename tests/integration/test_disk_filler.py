@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from stream.adapters.disk_filler import DiskFiller
-from stream.adapters.disk_log import DiskDecisionLog
-from stream.adapters.redis_dump import RedisDump
-from stream.audit import Audit
+from stream.adapters.clients import redis_client
+from stream.adapters.disk.decision_log import DiskDecisionLog
+from stream.adapters.disk.filler import DiskFiller
+from stream.adapters.redis.dump import RedisDump
 from stream.messages import Transaction
 from stream.ports import DependencyDown
-from stream.wiring import redis_client
+from stream.verify.audit import Audit
 from tests.faults.full_disk import CAN_LIMIT, WHY_NOT, no_file_above
 from tests.faults.test_crash_points import CHANGED, caught_up, traffic
 from tests.integration.conftest import Install, Installation

@@ -18,18 +18,18 @@ from confluent_kafka import Producer
 
 from infra.services import EmbeddedKafka, free_port
 from infra.testing import KafkaUnderTest, MakeTopics, Unique, create_topics
-from models.feature_spec import DEFAULT_SPEC
-from producers.publish import PUBLISHING
-from stream.adapters.kafka_client import confluent
-from stream.adapters.kafka_scan import TopicUnreadableError, bounds_of, read_spans
-from stream.cli import riverwatch
-from stream.experiment.conduct import Plan, conduct
-from stream.experiment.results import Experiment, as_json, without_time
-from stream.experiment.sources import SourceError
-from stream.experiment.topic_range import fields_missing, find_range
+from models.features.spec import DEFAULT_SPEC
+from producers.publish.publish import PUBLISHING
+from producers.sources.sources import SourceError
+from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.scan import TopicUnreadableError, bounds_of, read_spans
+from stream.cli.main import riverwatch
+from stream.config.settings import Settings, load
+from stream.experiment.measures.results import Experiment, as_json, without_time
+from stream.experiment.run import Plan, conduct
+from stream.experiment.topics.range import fields_missing, find_range
 from stream.messages import Decision, Label, Transaction, encode
-from stream.replay_source import open_replay_source
-from stream.settings import Settings, load
+from stream.replay.source import open_replay_source
 from tests.integration.payment_files import write_payments
 
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from stream.faust_batches import (
+from stream.runtime.app import (
     BatchApp,
     BatchTopic,
     Record,
@@ -26,8 +26,8 @@ from stream.faust_batches import (
     TopicPartition,
     create_batch_app,
 )
-from stream.faust_consumer import BatchConsumer, Run
-from stream.fetch_thread import FetchThread
+from stream.runtime.consumer import BatchConsumer, Run
+from stream.runtime.fetch_thread import FetchThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stream.adapters.clients import make_store, redis_client
+from stream.config.factories import feature_spec
 from stream.messages import Transaction
-from stream.wiring import feature_spec, make_store, redis_client
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Install, Installation

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from models.feature_spec import DEFAULT_SPEC
-from stream.adapters.kafka_models import Published, opened
-from stream.audit import Audit
-from stream.in_force import new_model
+from models.features.spec import DEFAULT_SPEC
+from stream.adapters.kafka.models import Published, opened
+from stream.config.factories import new_model
 from stream.learning import is_chosen
 from stream.messages import Decision, Label, Transaction, decision_decoder, label_decoder
-from stream.replay_topics import rebuild_scores
+from stream.replay.topics import rebuild_scores
+from stream.verify.audit import Audit
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Installation

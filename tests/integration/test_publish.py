@@ -15,10 +15,10 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from infra.testing import KafkaUnderTest, MakeTopics, Unique
-from producers.followers import KafkaFollowers, PublishError
-from producers.pace import Follow, Follower, Item, Unpaced
-from producers.publish import PUBLISHING, Published, Topics, publish
-from producers.simulate import DEMO, simulate
+from producers.publish.followers import KafkaFollowers, PublishError
+from producers.publish.pace import Follow, Follower, Item, Unpaced
+from producers.publish.publish import PUBLISHING, Published, Topics, publish
+from producers.simulator.simulate import DEMO, simulate
 from stream.messages import Label, Transaction, label_decoder, transaction_decoder
 
 PARTITIONS = 4

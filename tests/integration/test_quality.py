@@ -11,9 +11,9 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from infra.testing import KafkaUnderTest, MakeTopics, Unique
-from stream.adapters.kafka_scan import read_to_end
+from stream.adapters.kafka.scan import read_to_end
+from stream.inspect.quality import Protocol, QualityTopics, TopicUnreadableError, Window, quality_from_topics
 from stream.messages import Decision, Label, Transaction, encode
-from stream.quality import Protocol, QualityTopics, TopicUnreadableError, Window, quality_from_topics
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 EVENTS = 3000

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from producers.simulate import DEMO, simulate
-from stream.adapters.redis_restore import RedisRestore
-from stream.adapters.redis_store import layout_of
-from stream.audit import Audit
+from producers.simulator.simulate import DEMO, simulate
+from stream.adapters.clients import redis_client
+from stream.adapters.redis.restore import RedisRestore
+from stream.adapters.redis.store import layout_of
+from stream.config.factories import feature_spec
 from stream.messages import Label, Transaction
-from stream.rebuild import rebuild
-from stream.wiring import feature_spec, redis_client
+from stream.recovery.rebuild import rebuild
+from stream.verify.audit import Audit
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Installation

@@ -15,16 +15,16 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from stream.adapters.kafka_models import opened
-from stream.adapters.kafka_outbox import KafkaOutbox
-from stream.cli import riverwatch
+from stream.adapters.kafka.models import opened
+from stream.adapters.kafka.outbox import KafkaOutbox
+from stream.cli.main import riverwatch
 from stream.demo.show import variables
-from stream.explain import NotDecided, explain
+from stream.inspect.explain import NotDecided, explain
 from stream.messages import Decision, Label, Transaction, decision_decoder, encode
 from stream.ports import Message
-from stream.replay_file import FilePlan, replay_file
-from stream.replay_source import open_replay_source
-from stream.replay_topics import rebuild_scores
+from stream.replay.file import FilePlan, replay_file
+from stream.replay.source import open_replay_source
+from stream.replay.topics import rebuild_scores
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Installation

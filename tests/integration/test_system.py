@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producers.simulate import DEMO, simulate
+from producers.simulator.simulate import DEMO, simulate
+from stream.adapters.clients import redis_client
 from stream.messages import (
     Label,
     Transaction,
@@ -21,7 +22,6 @@ from stream.messages import (
     label_decoder,
     manifest_decoder,
 )
-from stream.wiring import redis_client
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Installation

@@ -17,24 +17,25 @@ import redis
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from models.snapshot import SnapshotHeader, dump
-from producers.simulate import DEMO, simulate
-from stream.adapters.due_queues import MemoryDueQueue
-from stream.adapters.kafka_client import confluent
-from stream.adapters.kafka_models import opened
-from stream.adapters.kafka_outbox import KafkaOutbox
-from stream.audit import Audit, Report
-from stream.entity import as_it_stands, as_it_was
-from stream.in_force import limits_of, policy_of
+from models.scoring.snapshot import SnapshotHeader, dump
+from producers.simulator.simulate import DEMO, simulate
+from stream.adapters.clients import make_store, redis_client
+from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.models import opened
+from stream.adapters.kafka.outbox import KafkaOutbox
+from stream.adapters.redis.due_queues import MemoryDueQueue
+from stream.adapters.redis.heartbeat import Presence
+from stream.config.factories import feature_spec, limits_of, policy_of
+from stream.inspect.entity import as_it_stands, as_it_was
 from stream.messages import Decision, Label, Transaction, decision_decoder, encode, manifest_decoder
 from stream.pipeline import Pipeline, Topics
 from stream.ports import Message
-from stream.presence import Presence
-from stream.rebuild import LogIncomplete, rebuild
 from stream.records import Record
+from stream.recovery.rebuild import LogIncomplete, rebuild
 from stream.serving import first_model
-from stream.wiring import feature_spec, make_store, nothing, now, redis_client
+from stream.verify.audit import Audit, Report
 from stream.workers.learn import LearnPorts, LearnWorker
+from stream.workers.run import nothing, now
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Installation

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from models.feature_spec import FeatureSpec
-from models.features import knowledge_of
-from models.profiles import LabelProfile, informed, no_labels
-from stream.adapters.due_queues import MemoryDueQueue
-from stream.adapters.memory import MemoryOutbox, MemoryStore
+from models.features.compute import knowledge_of
+from models.features.profiles import LabelProfile, informed, no_labels
+from models.features.spec import FeatureSpec
+from stream.adapters.memory.store import MemoryOutbox, MemoryStore
+from stream.adapters.redis.due_queues import MemoryDueQueue
 from stream.admission import Limits
 from stream.learning import Learner
 from stream.maturity import Maturity

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from models.feature_spec import FeatureSpec
-from models.features import event_of, features_of
-from models.profiles import Profile, Reading, empty, no_labels, updated
-from stream.adapters.memory import MemoryOutbox, MemoryStore
+from models.features.compute import event_of, features_of
+from models.features.profiles import Profile, Reading, empty, no_labels, updated
+from models.features.spec import FeatureSpec
+from stream.adapters.memory.store import MemoryOutbox, MemoryStore
 from stream.messages import Transaction
 from stream.ports import Message
 from stream.records import Record

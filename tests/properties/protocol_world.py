@@ -17,7 +17,7 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from stream.adapters.memory import MemoryStore
+from stream.adapters.memory.store import MemoryStore
 from stream.messages import Transaction
 from stream.pipeline import Pipeline
 from stream.ports import StaleOwner, StoreBehind

@@ -1,4 +1,4 @@
-"""The prepared measures of the bootstrap are those of `models.evaluate`, whatever the data."""
+"""The prepared measures of the bootstrap are those of `models.metrics.ranking`, whatever the data."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bootstrap import CardPrecision, Ranking
-from models.evaluate import average_precision, card_precision_by_day, roc_auc
+from models.metrics.bootstrap import CardPrecision, Ranking
+from models.metrics.ranking import average_precision, card_precision_by_day, roc_auc
 
 rows = st.lists(
     st.tuples(st.integers(0, 9), st.integers(0, 3), st.booleans(), st.integers(0, 12)),

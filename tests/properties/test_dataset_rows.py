@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.card_numbers import looks_like_card_number
-from producers.cleaning import Cleaning
-from producers.dataset import CardNumberInClear, read_dataset
-from producers.mapping import parse_mapping
+from producers.files.card_numbers import looks_like_card_number
+from producers.files.cleaning import Cleaning
+from producers.files.dataset import CardNumberInClear, read_dataset
+from producers.files.mapping import parse_mapping
 from stream.messages import Label, Transaction, encode, label_decoder, transaction_decoder
 
 HEADER = ("id", "time", "card", "shop", "amount", "fraud", "lat", "note")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
-from models.evaluate import (
+from models.metrics.ranking import (
     alert_quality,
     average_precision,
     card_precision_by_day,

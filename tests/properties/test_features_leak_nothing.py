@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from models.feature_spec import DEFAULT_SPEC
-from models.features import entities_of, event_of, features_of, knowledge_of
-from models.profiles import LabelProfile, Profile, Reading, empty, informed, no_labels, updated
-from models.registry import build_model
-from producers.simulate import DEMO, Truth, simulate_with_truth
+from models.features.compute import entities_of, event_of, features_of, knowledge_of
+from models.features.profiles import LabelProfile, Profile, Reading, empty, informed, no_labels, updated
+from models.features.spec import DEFAULT_SPEC
+from models.scoring.registry import build_model
+from producers.simulator.simulate import DEMO, Truth, simulate_with_truth
 from stream.messages import Transaction
 
 SPEC = DEFAULT_SPEC

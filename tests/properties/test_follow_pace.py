@@ -10,7 +10,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.pace import Ends, Follow, Follower, Item, Waiting, in_step, time_of
+from producers.publish.pace import Ends, Follow, Follower, Item, Waiting, in_step, time_of
 from stream.messages import Label, Transaction
 
 START = datetime(2025, 1, 6, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from models.registry import build_model
+from models.scoring.registry import build_model
 from stream.learning import waited
 from stream.ports import LabelTouch, Message
 from tests.properties.label_world import POINTS, Labels, LabelWorld, Notebook, undisturbed

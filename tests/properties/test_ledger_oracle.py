@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.ledger import Ledger
+from stream.inspect.account import Ledger
 from stream.messages import Decision, Label, encode
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

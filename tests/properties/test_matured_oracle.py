@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.decision_days import digest
-from models.evaluate import (
+from models.metrics.decision_window import digest
+from models.metrics.delayed_quality import Known, MaturedQuality, MaturedSettings, Scored
+from models.metrics.ranking import (
     alert_quality,
     average_precision,
     card_precision_at_k,
     expected_calibration_error,
 )
-from models.matured import Known, MaturedQuality, MaturedSettings, Scored
 
 DAY = 86400.0
 START = 20_000 * DAY

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from models.profiles import (
+from models.features.profiles import (
     CLIP,
     FLOOR,
     HISTORY,

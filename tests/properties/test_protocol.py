@@ -10,7 +10,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from models.profiles import Reading, no_labels
+from models.features.profiles import Reading, no_labels
 from stream.pipeline import Pipeline
 from stream.ports import Message, Touch
 from stream.records import Record

@@ -13,13 +13,13 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models.feature_spec import FeatureSpec
-from stream.adapters.replay_store import DecisionFile
+from models.features.spec import FeatureSpec
+from stream.config.settings import Duration, Settings
 from stream.messages import Label, Transaction, decision_decoder
-from stream.replay import Replay
-from stream.replay_checkpoint import Checkpoints
-from stream.replay_parts import Counts
-from stream.settings import Duration, Settings
+from stream.replay.checkpoint import Checkpoints
+from stream.replay.parts import Counts
+from stream.replay.replay import Replay
+from stream.replay.store import DecisionFile
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 KEY = b"k" * 32

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import linear_model
 
-from models.snapshot import SnapshotHeader, SnapshotRefused, dump, load
+from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, dump, load
 
 KEY = b"\x07" * 32
 

@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from models.profiles import Event, Knowledge, LabelProfile, Profile, Reading, weights
-from stream.adapters.memory import MemoryStore
-from stream.adapters.redis_store import RedisStore
+from models.features.profiles import Event, Knowledge, LabelProfile, Profile, Reading, weights
+from stream.adapters.memory.store import MemoryStore
+from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, LabelTouch, StaleOwner, Touch
 
 HALF_LIVES = (1.0, 3600.0, 86_400.0 * 30)  # the shortest makes exponents jump, and sums vanish

@@ -9,14 +9,14 @@ from river import base
 from river.checks import common
 from river.checks.anomaly import check_roc_auc
 
-from models.anomaly import RULES, UnsupervisedModel
-from models.calibration import sigmoid
-from models.feature_spec import DEFAULT_SPEC
-from models.features import entities_of, event_of, features_of
-from models.reasons import reason_text
-from producers.simulate import SimulationSpec, simulate
-from producers.world import Population
-from stream.experiment.knowledge import KnownEntities, update
+from models.features.compute import entities_of, event_of, features_of
+from models.features.reasons import reason_text
+from models.features.spec import DEFAULT_SPEC
+from models.scoring.anomaly import RULES, UnsupervisedModel
+from models.scoring.calibration import sigmoid
+from producers.simulator.simulate import SimulationSpec, simulate
+from producers.simulator.world import Population
+from stream.experiment.entity_states import KnownEntities, update
 from stream.messages import Transaction
 
 USUAL = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stream.broker_log import BrokerOutageFilter
+from stream.runtime.broker_log import BrokerOutageFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,13 +14,13 @@ from librt.vecs import vec
 from river import checks, linear_model, optim
 from sklearn.metrics import average_precision_score
 
-from models.anomaly import UnsupervisedModel, strongest
-from models.binning import FIRST_FRAUDS, FIRST_GENUINE, Binner
-from models.calibration import SEASONED, Calibration, sigmoid
-from models.classifier import FraudModel
-from models.linear import Edges, Linear
-from models.registry import UnknownModelError, build_model
-from models.rows import Layout, Row
+from models.features.vector import Layout, Row
+from models.scoring.anomaly import UnsupervisedModel, strongest
+from models.scoring.binning import FIRST_FRAUDS, FIRST_GENUINE, Binner
+from models.scoring.calibration import SEASONED, Calibration, sigmoid
+from models.scoring.fraud_model import FraudModel
+from models.scoring.registry import UnknownModelError, build_model
+from models.scoring.sparse_linear import Edges, Linear
 
 Example = tuple[dict[str, float], bool]
 RATE = 0.2

@@ -11,21 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from models import compiled
+from infra import compiled_modules as compiled
 
 # A pass over simulated payments: events, labels, profiles, features, scores, to the last bit.
 PASS = """
 import hashlib, sys
-from models import compiled
+from infra import compiled_modules as compiled
 if sys.argv[1] == "compiled":
     assert compiled.use()
 from datetime import timedelta
 from itertools import islice
-from models.feature_spec import DEFAULT_SPEC
-from models.features import features_of
-from models.registry import build_model
-from producers.simulate import DEMO, simulate
-from stream.experiment.contestant import Contestant
+from models.features.spec import DEFAULT_SPEC
+from models.features.compute import features_of
+from models.scoring.registry import build_model
+from producers.simulator.simulate import DEMO, simulate
+from stream.experiment.candidate import Contestant
 from stream.experiment.engine import Engine, EngineSettings
 from stream.policy import Policy
 print("compiled" if features_of.__class__.__name__ != "function" else "interpreted")
@@ -76,7 +76,7 @@ def test_a_changed_source_runs_itself_and_not_its_compiled_form(
     same = compiled.folder()
     monkeypatch.setattr(compiled, "ROOT", tmp_path)
     assert compiled.folder() == same
-    with compiled.source_of("models.profiles").open("a") as file:
+    with compiled.source_of("models.features.profiles").open("a") as file:
         file.write("\nCLIP = 4.0\n")
     assert not compiled.folder().exists()
     assert not compiled.use()
@@ -101,11 +101,11 @@ def test_nothing_public_takes_a_vec_that_would_never_be_freed() -> None:
         for name, function in functions
         if any(each.annotation and "vec[" in ast.unparse(each.annotation) for each in function.args.args)
     }
-    assert taking == {"models.rows.Row.__init__"}
+    assert taking == {"models.features.vector.Row.__init__"}
 
 
 def test_a_process_that_imported_the_sources_goes_on_with_them() -> None:
-    import models.profiles  # noqa: F401, PLC0415 - what the rule is about
+    import models.features.profiles  # noqa: F401, PLC0415 - what the rule is about
 
     assert not compiled.use()
     assert not compiled.in_use()

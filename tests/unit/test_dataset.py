@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from producers.cleaning import Cleaning
-from producers.dataset import CardNumberInClear, read_dataset
-from producers.mapping import FileMapping, parse_mapping
-from producers.tables import BATCH_ROWS, DatasetError
+from producers.files.cleaning import Cleaning
+from producers.files.dataset import CardNumberInClear, read_dataset
+from producers.files.mapping import FileMapping, parse_mapping
+from producers.files.tables import BATCH_ROWS, DatasetError
 from stream.messages import Label, Transaction, encode
 
 START = datetime(2018, 4, 1, tzinfo=UTC)

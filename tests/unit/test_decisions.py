@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.notes import pack_note
-from models.profiles import Reading, empty, no_labels
+from models.features.profiles import Reading, empty, no_labels
+from models.features.recent_events import pack_note
 from stream.decisions import pack, recent_activity, unpack
 from stream.messages import (
     Action,

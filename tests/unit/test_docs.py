@@ -17,12 +17,12 @@ import msgspec
 import pytest
 
 from stream.admission import Limits, Rejected, admit_transaction, dead_letter
-from stream.cli import COMMANDS, riverwatch
-from stream.commands.config import as_markdown
-from stream.commands.schema import schemas
+from stream.cli.look.config import as_markdown
+from stream.cli.look.schema import schemas
+from stream.cli.main import COMMANDS, riverwatch
+from stream.config.settings import PREFIX, Settings, load
 from stream.messages import WIRE, encode
 from stream.records import Record
-from stream.settings import PREFIX, Settings, load
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

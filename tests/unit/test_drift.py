@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 
-from models.drift import ERROR, FRAUD_LOSS, INPUT, MEMORY, DriftFound, Manner, Watch, fraud_loss
+from models.metrics.drift import ERROR, FRAUD_LOSS, INPUT, MEMORY, DriftFound, Manner, Watch, fraud_loss
 
 SINGLE = Manner(1, 0.0, 20)
 TENS = Manner(10, 0.0, 20)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.feature_spec import FeatureSpec
-from models.features import event_of, knowledge_of
-from models.profiles import empty, informed, no_labels, updated
-from stream.commands.profile import as_text
-from stream.entity_view import entity_named, profile_at, view
+from models.features.compute import event_of, knowledge_of
+from models.features.profiles import empty, informed, no_labels, updated
+from models.features.spec import FeatureSpec
+from stream.cli.look.profile import as_text
+from stream.inspect.entity_view import entity_named, profile_at, view
 from stream.messages import Transaction
 
 SPEC = FeatureSpec()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.evaluate import (
+from models.metrics.ranking import (
     alert_quality,
     average_precision,
     card_precision_at_k,

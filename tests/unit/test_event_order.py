@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.event_order import LEAST, Disorder, EventOrder, Placed
+from stream.history.event_order import LEAST, Disorder, EventOrder, Placed
 
 Partitions = list[list[float]]
 times = st.floats(min_value=0.0, max_value=1e9).map(lambda time: round(time, 1))

@@ -7,14 +7,14 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from models.drift import DAY
-from models.feature_spec import DEFAULT_SPEC
-from models.registry import build_model
-from producers.simulate import DEMO, SimulationSpec, simulate_with_truth
-from stream.experiment.contestant import Contestant
+from models.features.spec import DEFAULT_SPEC
+from models.metrics.drift import DAY
+from models.scoring.registry import build_model
+from producers.simulator.simulate import DEMO, SimulationSpec, simulate_with_truth
+from producers.sources.sources import first_transactions, labelled
+from stream.experiment.candidate import Contestant
 from stream.experiment.engine import Alarm, Engine, EngineSettings
 from stream.experiment.injections import Injector, parse_injection
-from stream.experiment.sources import first_transactions, labelled
 from stream.messages import Label, Transaction
 from stream.policy import Policy
 

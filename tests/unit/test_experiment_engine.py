@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.classifier import FraudModel
-from models.evaluate import average_precision
-from models.feature_spec import DEFAULT_SPEC
-from models.features import entities_of, event_of, features_of, knowledge_of
-from models.registry import build_model
-from producers.simulate import DEMO, simulate_with_truth
-from stream.adapters.memory import MemoryStore
-from stream.experiment.contestant import Contestant, ModelFailedError
+from models.features.compute import entities_of, event_of, features_of, knowledge_of
+from models.features.spec import DEFAULT_SPEC
+from models.metrics.ranking import average_precision
+from models.scoring.fraud_model import FraudModel
+from models.scoring.registry import build_model
+from producers.simulator.simulate import DEMO, simulate_with_truth
+from producers.sources.sources import labelled
+from stream.adapters.memory.store import MemoryStore
+from stream.experiment.candidate import Contestant, ModelFailedError
 from stream.experiment.engine import Engine, EngineSettings
-from stream.experiment.sources import labelled
 from stream.learning import is_chosen
 from stream.messages import Label, Transaction, encode
 from stream.policy import Policy

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from stream.experiment.assess import DAY, Scores, Table
-from stream.experiment.conduct import Plan, conduct
-from stream.experiment.first_days import FIRST_DAYS, first_days
-from stream.experiment.report import as_html
-from stream.experiment.results import Experiment, FirstDay
+from stream.experiment.measures.first_days import FIRST_DAYS, first_days
+from stream.experiment.measures.measure import DAY, Scores, Table
+from stream.experiment.measures.results import Experiment, FirstDay
+from stream.experiment.report.page import as_html
+from stream.experiment.run import Plan, conduct
 
 START = 1_514_764_800.0  # 2018-01-01, midnight UTC
 BUDGET = 0.01

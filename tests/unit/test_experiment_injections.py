@@ -5,9 +5,9 @@ from itertools import islice
 
 import pytest
 
-from producers.simulate import DEMO, simulate_with_truth
+from producers.simulator.simulate import DEMO, simulate_with_truth
+from producers.sources.sources import labelled
 from stream.experiment.injections import InjectionError, Injector, frauds_of, needs_frauds, parse_injection
-from stream.experiment.sources import labelled
 from stream.messages import Label, Transaction
 
 CHANGE = datetime(2025, 1, 10, tzinfo=UTC)

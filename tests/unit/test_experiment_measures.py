@@ -13,9 +13,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from models import evaluate
-from models.bootstrap import CardPrecision, Ranking, Sums, intervals
-from stream.experiment.assess import (
+from models.metrics import ranking as evaluate
+from models.metrics.bootstrap import CardPrecision, Ranking, Sums, intervals
+from stream.experiment.measures.measure import (
     DAY,
     Rules,
     Scores,
@@ -26,10 +26,10 @@ from stream.experiment.assess import (
     weeks_from,
     window,
 )
-from stream.experiment.assess import Window as Part
-from stream.ledger import Decisions
-from stream.quality import Protocol, Window
-from stream.quality import measure as measure_topics
+from stream.experiment.measures.measure import Window as Part
+from stream.inspect.account import Decisions
+from stream.inspect.quality import Protocol, Window
+from stream.inspect.quality import measure as measure_topics
 
 DATETIME_START = 1_514_764_800.0  # 2018-01-01, midnight UTC
 RULES = Rules(drop_known_cards=True, label_delay=2 * DAY, review_cost=5.0, rounds=20, seed=3)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from river import anomaly, tree
 
-from models.evaluate import average_precision, expected_calibration_error
-from models.feature_spec import DEFAULT_SPEC, EntitySpec, FeatureSpec, SpecError
-from models.glossary import MEANINGS, check_crosses, features_listed
-from models.own import OwnModelError, own_model
-from models.pool import Pool
-from models.registry import MODELS, UnknownModelError, build_model
-from models.wrapped import Filled, WrappedModel
+from models.features.catalog import MEANINGS, check_crosses, features_listed
+from models.features.spec import DEFAULT_SPEC, EntitySpec, FeatureSpec, SpecError
+from models.metrics.ranking import average_precision, expected_calibration_error
+from models.scoring.custom import OwnModelError, own_model
+from models.scoring.ensemble import Pool
+from models.scoring.registry import MODELS, UnknownModelError, build_model
+from models.scoring.river_adapter import Filled, WrappedModel
 from stream.experiment.choose import choose_models
 from stream.experiment.feature_cost import prices
 from stream.learning import is_chosen
@@ -143,7 +143,7 @@ def test_function_of_ones_own_is_wrapped_unless_it_is_a_whole_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_models_here.py").write_text(
-        "from river import tree\nfrom models.registry import build_model\n"
+        "from river import tree\nfrom models.scoring.registry import build_model\n"
         "def plain(): return tree.HoeffdingTreeClassifier()\n"
         "def whole(): return build_model('default')\n"
         "def failing(): raise RuntimeError('no weights')\n"

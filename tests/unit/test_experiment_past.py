@@ -10,19 +10,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.feature_spec import DEFAULT_SPEC
-from stream.adapters.replay_store import DecisionFile
-from stream.event_order import Placed
-from stream.experiment import past
+from models.features.spec import DEFAULT_SPEC
+from producers.sources.sources import open_source
+from stream.config.settings import Duration, Settings
+from stream.experiment import delayed_labels as past
 from stream.experiment.choose import choose_models
+from stream.experiment.delayed_labels import Correction, Past
 from stream.experiment.engine import EngineSettings
-from stream.experiment.past import Correction, Past
 from stream.experiment.silent_engine import SilentEngine
-from stream.experiment.sources import open_source
+from stream.history.event_order import Placed
 from stream.messages import Label, Transaction, decision_decoder
 from stream.policy import Policy
-from stream.replay import Replay
-from stream.settings import Duration, Settings
+from stream.replay.replay import Replay
+from stream.replay.store import DecisionFile
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR, DAY = 3600.0, 86400.0

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from stream.cli import riverwatch
-from stream.experiment.conduct import Plan, conduct
-from stream.experiment.report import as_html
-from stream.experiment.results import Experiment, as_json, without_time
+from stream.cli.main import riverwatch
+from stream.experiment.measures.results import Experiment, as_json, without_time
+from stream.experiment.report.page import as_html
+from stream.experiment.run import Plan, conduct
 
 KEYS = {
     "average_precision",

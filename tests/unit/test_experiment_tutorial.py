@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from stream.cli import riverwatch
+from stream.cli.main import riverwatch
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "experiments.md"
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
@@ -51,7 +51,7 @@ def test_tutorial_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_every_model_of_the_tutorial_is_there() -> None:
-    from models.registry import MODELS  # noqa: PLC0415 - of this test alone
+    from models.scoring.registry import MODELS  # noqa: PLC0415 - of this test alone
 
     told = TUTORIAL.read_text(encoding="utf-8")
     assert all(f"`{name}`" in told for name in MODELS)

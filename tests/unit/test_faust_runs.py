@@ -12,8 +12,8 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.faust_batches import BatchTopic, SkippedRecordsError, create_batch_app
-from stream.faust_consumer import BatchConsumer, Run
+from stream.runtime.app import BatchTopic, SkippedRecordsError, create_batch_app
+from stream.runtime.consumer import BatchConsumer, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

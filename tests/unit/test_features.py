@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.feature_spec import DEFAULT_SPEC, EntitySpec, FeatureSpec, SpecError, load_spec
-from models.features import entities_of, event_of, features_of, knowledge_of, parse_note
-from models.profiles import LabelProfile, Profile, Reading, empty, informed, no_labels, updated
-from models.reasons import SENTENCES, WHOLE, reason_text
+from models.features.compute import entities_of, event_of, features_of, knowledge_of, parse_note
+from models.features.profiles import LabelProfile, Profile, Reading, empty, informed, no_labels, updated
+from models.features.reasons import SENTENCES, WHOLE, reason_text
+from models.features.spec import DEFAULT_SPEC, EntitySpec, FeatureSpec, SpecError, load_spec
 from stream.messages import MAX_AMOUNT_MINOR, Transaction
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)

@@ -14,10 +14,10 @@ from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.faust_batches import BatchTopic, create_batch_app
-from stream.faust_consumer import ANSWERS_WITHIN, BatchConsumer
-from stream.fetch_thread import FetchThread
-from stream.wait_log import WaitLog
+from stream.runtime.app import BatchTopic, create_batch_app
+from stream.runtime.consumer import ANSWERS_WITHIN, BatchConsumer
+from stream.runtime.fetch_thread import FetchThread
+from stream.runtime.retry_log import WaitLog
 
 SESSION = 0.4
 OFFSETS = {TP("cards", 0): 100}

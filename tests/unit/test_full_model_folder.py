@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from models.feature_spec import FeatureSpec
-from stream.adapters import kafka_models
-from stream.adapters.due_queues import MemoryDueQueue
-from stream.adapters.memory import MemoryOutbox, MemoryStore
-from stream.handling import Retry
-from stream.in_force import limits_of, new_model
+from models.features.spec import FeatureSpec
+from stream.adapters.kafka import models as kafka_models
+from stream.adapters.memory.store import MemoryOutbox, MemoryStore
+from stream.adapters.redis.due_queues import MemoryDueQueue
+from stream.adapters.redis.heartbeat import Presence
+from stream.config.factories import limits_of, new_model
+from stream.config.settings import Settings, load
 from stream.learning import Learner
 from stream.messages import Label, encode, manifest_decoder
-from stream.presence import Presence
 from stream.records import Record
-from stream.settings import Settings, load
+from stream.runtime.handler import Retry
 from stream.workers.learn import LearnPorts, LearnWorker
 from tests.faults.full_disk import CAN_LIMIT, WHY_NOT, no_file_above
 

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.feature_spec import FeatureSpec
-from stream.adapters.memory import MemoryOutbox, MemoryStore
-from stream.adapters.redis_codec import Codec
-from stream.adapters.redis_dump import digest_of
+from models.features.spec import FeatureSpec
+from stream.adapters.memory.store import MemoryOutbox, MemoryStore
+from stream.adapters.redis.codec import Codec
+from stream.adapters.redis.dump import digest_of
 from stream.admission import Limits
+from stream.history.labels import ReplayedLabels
 from stream.messages import Label, Transaction, decision_decoder, encode
 from stream.pipeline import Pipeline, Topics
 from stream.policy import Policy, Thresholds
 from stream.records import Record
-from stream.replayed_labels import ReplayedLabels
-from stream.verify import EventJudge, Findings, LabelsSeen, Model, Seen, judge_labels, judge_models
+from stream.verify.judge import EventJudge, Findings, LabelsSeen, Model, Seen, judge_labels, judge_models
 
 SPEC = FeatureSpec()
 CODEC = Codec(len(SPEC.half_lives))

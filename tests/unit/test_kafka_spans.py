@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from stream.adapters.kafka_scan import _marks, _Reader
+from stream.adapters.kafka.scan import _marks, _Reader
 from stream.records import Record
 
 

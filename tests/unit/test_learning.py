@@ -10,8 +10,8 @@ from itertools import permutations
 
 import pytest
 
-from models.feature_spec import FeatureSpec
-from stream.adapters.memory import MemoryOutbox, MemoryStore
+from models.features.spec import FeatureSpec
+from stream.adapters.memory.store import MemoryOutbox, MemoryStore
 from stream.admission import Limits
 from stream.learning import SILENCE, LearnCounts, Learner, is_chosen, waited, waiting_entry
 from stream.messages import Decision, Label, encode

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from faust.types import TP
 
-from stream import leaving
-from stream.faust_consumer import BatchConsumer
+from stream.runtime import shutdown_log as leaving
+from stream.runtime.consumer import BatchConsumer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

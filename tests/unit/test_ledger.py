@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from stream.ledger import Completeness, Ledger
+from stream.inspect.account import Completeness, Ledger
+from stream.inspect.quality import DAY, Protocol, Window, measure
 from stream.messages import Decision, Label, encode
-from stream.quality import DAY, Protocol, Window, measure
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 

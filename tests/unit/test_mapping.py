@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.mapping import Clean, Csv, FileMapping, Labels, MappingError, Times, load_mapping
+from producers.files.mapping import Clean, Csv, FileMapping, Labels, MappingError, Times, load_mapping
 
 CONTRACT = """
 [columns]
@@ -98,7 +98,7 @@ def test_the_hash_key_comes_from_the_environment_or_from_a_file(tmp_path: Path) 
 
 def test_the_hash_is_hmac_sha256() -> None:
     # RFC 4231, test case 2.
-    from producers.card_numbers import KeyedHash  # noqa: PLC0415 - beside the vector it is checked with
+    from producers.files.card_numbers import KeyedHash  # noqa: PLC0415 - beside the vector it is checked with
 
     assert KeyedHash(b"Jefe")("what do ya want for nothing?") == (
         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"

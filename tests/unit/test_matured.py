@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from models.decision_days import MOST_VALUES, EventDay
-from models.matured import Known, MaturedQuality, MaturedSettings, Scored
+from models.metrics.decision_window import MOST_VALUES, EventDay
+from models.metrics.delayed_quality import Known, MaturedQuality, MaturedSettings, Scored
 
 DAY = 86400.0
 

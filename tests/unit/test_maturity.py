@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from stream.adapters.due_queues import MemoryDueQueue
-from stream.adapters.memory import MemoryOutbox, MemoryStore
+from stream.adapters.memory.store import MemoryOutbox, MemoryStore
+from stream.adapters.redis.due_queues import MemoryDueQueue
 from stream.learning import SILENCE, is_chosen, waiting_entry
 from stream.maturity import Maturity
 from stream.messages import Label, encode, label_decoder

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from models.feature_spec import DEFAULT_SPEC
-from models.matured import MaturedSettings
-from models.registry import build_model
-from stream.experiment.contestant import Contestant
+from models.features.spec import DEFAULT_SPEC
+from models.metrics.delayed_quality import MaturedSettings
+from models.metrics.quantiles import Durations
+from models.scoring.registry import build_model
+from stream.experiment.candidate import Contestant
 from stream.experiment.engine import Engine, EngineSettings
 from stream.messages import Action, Decision, DriftSignal, Label
 from stream.monitoring import Monitor, MonitorSettings
-from stream.percentiles import Durations
 from stream.policy import Policy
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from producers.pace import (
+from producers.publish.pace import (
     Ends,
     Follow,
     Follower,

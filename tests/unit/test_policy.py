@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.currencies import EXPONENTS, minor_units
+from models.features.currencies import EXPONENTS, minor_units
 from stream.policy import Policy, Thresholds, decide
 from stream.serving import ServedModel, first_model, served
 

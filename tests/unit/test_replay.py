@@ -16,19 +16,19 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from models.feature_spec import DEFAULT_SPEC
-from stream.adapters.replay_store import DecisionFile, OrderedDueQueue, OutputChangedError, ReplayStore
-from stream.cli import riverwatch
+from models.features.spec import DEFAULT_SPEC
+from stream.cli.main import riverwatch
+from stream.config.settings import Duration, Settings
 from stream.experiment.choose import choose_models
 from stream.experiment.engine import Engine, EngineSettings
 from stream.messages import Decision, Label, Transaction, decision_decoder
 from stream.policy import Policy
-from stream.replay import Replay
-from stream.replay_checkpoint import CheckpointError, Checkpoints
-from stream.replay_file import FilePlan, replay_file
-from stream.replay_parts import Counts
-from stream.replay_source import open_replay_source
-from stream.settings import Duration, Settings
+from stream.replay.checkpoint import CheckpointError, Checkpoints
+from stream.replay.file import FilePlan, replay_file
+from stream.replay.parts import Counts
+from stream.replay.replay import Replay
+from stream.replay.source import open_replay_source
+from stream.replay.store import DecisionFile, OrderedDueQueue, OutputChangedError, ReplayStore
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 YEAR = Duration(365 * 86400.0)
@@ -387,7 +387,8 @@ def test_wrong_use_says_what_to_do(
 
 def test_replays_and_verifications_do_without_faust() -> None:
     modules = ", ".join(
-        f"stream.{name}" for name in ("replay_file", "replay_topics", "audit", "rebuild", "explain")
+        f"stream.{name}"
+        for name in ("replay.file", "replay.topics", "verify.audit", "recovery.rebuild", "inspect.explain")
     )
     program = f"import sys, {modules}; sys.exit('faust' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -11,20 +11,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.feature_spec import DEFAULT_SPEC
-from models.snapshot import SnapshotHeader, dump
-from stream.adapters.kafka_models import opened, publish
-from stream.adapters.memory import MemoryOutbox, MemoryStore
-from stream.adapters.replay_store import DecisionFile
-from stream.in_force import limits_of, new_model, policy_of
+from models.features.spec import DEFAULT_SPEC
+from models.scoring.snapshot import SnapshotHeader, dump
+from stream.adapters.kafka.models import opened, publish
+from stream.adapters.memory.store import MemoryOutbox, MemoryStore
+from stream.config.factories import limits_of, new_model, policy_of
+from stream.config.settings import Duration, Settings
 from stream.learning import Learner
 from stream.messages import Decision, Label, ModelManifest, Transaction, decision_decoder, encode
 from stream.pipeline import Pipeline, Topics
 from stream.ports import Message
 from stream.records import Record
-from stream.replay import Replay
-from stream.replay_source import open_replay_source
-from stream.settings import Duration, Settings
+from stream.replay.replay import Replay
+from stream.replay.source import open_replay_source
+from stream.replay.store import DecisionFile
 from stream.workers.score import ModelInUse
 
 KEY = b"k" * 32

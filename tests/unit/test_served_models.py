@@ -17,24 +17,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from models import snapshot
-from models.feature_spec import DEFAULT_SPEC, FeatureSpec
-from models.recipes import RECIPES
-from models.registry import MODELS, UnknownModelError, build_model, why_not
-from models.snapshot import SnapshotHeader, SnapshotRefused, dump, load
-from models.wrapped import WrappedModel
-from stream.adapters.kafka_models import opened
+from models.features.spec import DEFAULT_SPEC, FeatureSpec
+from models.scoring import snapshot
+from models.scoring.factories import RECIPES
+from models.scoring.registry import MODELS, UnknownModelError, build_model, why_not
+from models.scoring.river_adapter import WrappedModel
+from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, dump, load
+from stream.adapters.kafka.models import opened
+from stream.config.factories import classes_of, new_model
+from stream.config.settings import Secret, Settings, SettingsError
+from stream.config.settings import load as load_settings
+from stream.experiment.candidate import Contestant
 from stream.experiment.choose import choose_models
-from stream.experiment.contestant import Contestant
 from stream.experiment.engine import Engine, EngineSettings
-from stream.in_force import classes_of, new_model
+from stream.history.logs import parse_version
 from stream.messages import ModelManifest, encode
 from stream.policy import Policy
-from stream.replay_logs import parse_version
-from stream.replay_source import open_replay_source
+from stream.replay.source import open_replay_source
 from stream.serving import served
-from stream.settings import Secret, Settings, SettingsError
-from stream.settings import load as load_settings
 from stream.workers.learn import LearnWorker
 
 KEY = bytes(range(32))
@@ -142,7 +142,7 @@ def test_models_are_the_same_in_a_process_that_hashes_otherwise(tmp_path: Path) 
     rows.write_bytes(pickle.dumps(examples()[:600]))
     program = (
         "import hashlib, pickle, sys\n"
-        "from models.registry import build_model\n"
+        "from models.scoring.registry import build_model\n"
         "rows = pickle.load(open(sys.argv[1], 'rb'))\n"
         "for name in sys.argv[2:]:\n"
         "    model, found = build_model(name, genuine_rate=0.5), hashlib.sha256()\n"
@@ -316,7 +316,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     name = f"mine_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(
         "from river import compose, linear_model, naive_bayes, optim, preprocessing\n"
-        "from models.wrapped import Filled\n"
+        "from models.scoring.river_adapter import Filled\n"
         "class Halved(preprocessing.StandardScaler):\n"
         "    def transform_one(self, x):\n"
         "        return {k: v / 2 for k, v in super().transform_one(x).items()}\n"

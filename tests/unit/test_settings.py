@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.settings import (
+from stream.config.settings import (
     FIELDS,
     Duration,
     Loaded,

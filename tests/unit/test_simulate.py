@@ -7,9 +7,9 @@ from itertools import islice, pairwise
 import msgspec
 import pytest
 
-from producers.frauds import SCENARIOS, Scenarios
-from producers.labels import Reporting
-from producers.simulate import (
+from producers.simulator.frauds import SCENARIOS, Scenarios
+from producers.simulator.labels import Reporting
+from producers.simulator.simulate import (
     DEFAULT,
     DEMO,
     Change,
@@ -19,7 +19,7 @@ from producers.simulate import (
     simulate,
     simulate_with_truth,
 )
-from producers.world import Population
+from producers.simulator.world import Population
 from stream.admission import looks_like_card_number
 from stream.messages import Label, Transaction, encode, label_decoder, transaction_decoder
 

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from river import compose, linear_model, optim, preprocessing
 
-from models import snapshot
-from models.registry import build_model
-from models.snapshot import SnapshotHeader, SnapshotRefused, dump, load
+from models.scoring import snapshot
+from models.scoring.registry import build_model
+from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, dump, load
 
 KEY = bytes(range(32))
 HEADER = SnapshotHeader(
@@ -161,7 +161,7 @@ def test_newer_format_is_refused_with_what_to_do() -> None:
 
 def test_model_of_another_river_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     blob = dump({}, key=KEY, header=HEADER)
-    monkeypatch.setattr("models.snapshot.RIVER", "9.9.9")
+    monkeypatch.setattr("models.scoring.snapshot.RIVER", "9.9.9")
     with pytest.raises(SnapshotRefused, match=r"here is River 9\.9\.9"):
         load(blob, key=KEY)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import redis
 
-from stream import state_of_things
-from stream.adapters.kafka_admin import TopicMismatch
-from stream.commands.status import as_text
-from stream.settings import Settings
-from stream.state_of_things import Status, look
+from stream.adapters.kafka.admin import TopicMismatch
+from stream.cli.look.status import as_text
+from stream.config.settings import Settings
+from stream.inspect import status as state_of_things
+from stream.inspect.status import Status, look
 
 
 @pytest.mark.parametrize(

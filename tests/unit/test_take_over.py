@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from models.feature_spec import DEFAULT_SPEC
-from models.registry import build_model
-from stream.adapters.kafka_models import Published, opened
-from stream.adapters.memory import MemoryOutbox, MemoryStore
-from stream.handling import Retry
-from stream.late_model import Late
+from models.features.spec import DEFAULT_SPEC
+from models.scoring.registry import build_model
+from stream.adapters.kafka.models import Published, opened
+from stream.adapters.memory.store import MemoryOutbox, MemoryStore
+from stream.config.settings import Secret, Settings
+from stream.history.catch_up import Late
 from stream.learning import JOURNAL_KEPT
 from stream.messages import ModelManifest
-from stream.settings import Secret, Settings
+from stream.runtime.handler import Retry
 from stream.workers import learn
 from stream.workers.learn import LearnPorts, LearnWorker
 

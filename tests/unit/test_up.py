@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stream.commands.up import ended_by_itself
+from stream.cli.run.up import ended_by_itself
 
 
 def service(name: str, port: int, kind: str = "") -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stream.wait_log import FIRST, MOST, WaitLog
+from stream.runtime.retry_log import FIRST, MOST, WaitLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

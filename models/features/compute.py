@@ -1,0 +1,419 @@
+"""From a payment and what is known of its entities to the model's input. Pure; no clock, no store."""
+
+from __future__ import annotations
+
+import functools
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from librt.vecs import vec
+from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
+
+from models.features.payment import Payment
+from models.features.profiles import (
+    COUNT,
+    FRAUDS,
+    GENUINES,
+    LABEL_WIDTH,
+    LOGS,
+    MARKS,
+    MIN_COUNT,
+    OUTLIERS,
+    SQUARES,
+    WIDTH,
+    Event,
+    Events,
+    Knowledge,
+    Known,
+    Labels,
+    Reading,
+    Weight,
+    mean_and_deviation,
+    shifted,
+    weights,
+)
+from models.features.recent_events import DEVICE, MERCHANT, Note, digest_at, pack_note, parse_note
+from models.features.spec import DAY, HOUR, EntitySpec, FeatureSpec, Statistic, half_life_name
+from models.features.vector import Layout, Row
+
+__all__ = [
+    "Note",
+    "Payment",
+    "entities_of",
+    "event_of",
+    "features_of",
+    "knowledge_of",
+    "parse_note",
+    "row_of",
+]
+
+Features = dict[str, float]
+
+# ISO 4217: minor units of a major unit, as powers of ten, where it is not two.
+MINOR_DIGITS = {
+    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),  # noqa: SIM905 - a table reads better as words
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+    **dict.fromkeys(("CLF", "UYW"), 4),
+}
+MINOR_UNITS = {currency: 10.0**digits for currency, digits in MINOR_DIGITS.items()}
+CATEGORICAL: Final = ("country", "category", "channel")
+MINUTE: Final = 60.0
+EARTH_KM: Final = 6371.0
+FAINT: Final = 1e-9  # a decayed count below this says nothing
+
+
+def entities_of(payment: Payment, spec: FeatureSpec) -> tuple[tuple[str, str, int], ...]:
+    """The entities a payment touches, as (kind, key, keep); one whose field is missing is left out."""
+    found = []
+    for kind, fields, keep in _plan(spec).entities:
+        if len(fields) == 1:
+            key = getattr(payment, fields[0])
+            if key:
+                found.append((kind, key, keep))
+        else:
+            parts = [getattr(payment, field) for field in fields]
+            if all(parts):
+                # The lengths keep ("a", "b|c") and ("a|b", "c") apart.
+                found.append((kind, "|".join(f"{len(part)}:{part}" for part in parts), keep))
+    return tuple(found)
+
+
+def amount_of(payment: Payment) -> float:
+    """The amount in major units."""
+    return payment.amount_minor / MINOR_UNITS.get(payment.currency, 100.0)
+
+
+def event_of(payment: Payment, spec: FeatureSpec) -> Event:
+    """What a payment adds to each of its entities."""
+    time = payment.event_time.timestamp()
+    amount = amount_of(payment)
+    note = pack_note(payment, time)
+    return Event(time, amount, math.log1p(amount), weights(time, spec.half_lives), note)
+
+
+def knowledge_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -> Knowledge:
+    """What a label adds to each entity of its transaction; the store sets `corrects`."""
+    weighed = weights(event_time_seconds, spec.half_lives)
+    return Knowledge(event_time_seconds, weighed, is_fraud, corrects=False)
+
+
+@dataclass
+class _Norm:
+    """The half-life a norm is of, and where its features stand."""
+
+    half_life: int
+    z: int
+    ratio: int
+
+
+@dataclass
+class _Labels:
+    """Where the features of an entity's labels stand, and which half-lives they are of."""
+
+    run: int
+    recent: int
+    since_first: int
+    since_last: int
+    run_age: int
+    since_genuine: int
+    frauds: tuple[int, int] | None  # of the first half-life of labels
+    rate: tuple[int, int] | None  # of the last
+    age: tuple[float, int] | None  # seconds for each halving of the ratio of the two; None with one half-life
+
+
+@dataclass
+class _Recent:
+    """Where the features that notes of the last events give stand; None is what is not wanted."""
+
+    visits: tuple[int, int] | None  # of the merchant, of the device
+    cards: int | None
+    travel: tuple[int, int, int] | None  # change of country, distance, speed
+
+
+@dataclass
+class _Kind:
+    """Where the features of one kind of entity stand in a row: empty or None is what is not wanted of it.
+
+    Pairs are of a half-life's place and a feature's.
+    """
+
+    norms: tuple[_Norm, ...]
+    outliers: tuple[tuple[int, int], ...]
+    counts: tuple[tuple[int, int], ...]
+    since: tuple[int, int] | None  # first, last
+    tempo: int | None
+    labels: _Labels | None
+    recent: _Recent | None
+
+
+@dataclass
+class _Plan:
+    entities: tuple[tuple[str, tuple[str, ...], int], ...]
+    kinds: dict[str, _Kind]
+    layout: Layout
+    span: float  # the longest half-life in units of the shortest
+
+
+def _kind(entity: EntitySpec, spec: FeatureSpec, names: list[str]) -> _Kind:
+    wanted = frozenset(entity.statistics)
+
+    def place(name: str) -> int:
+        names.append(f"{entity.kind}.{name}")
+        return len(names) - 1
+
+    def places(statistic: Statistic, name: str, half_lives: tuple[float, ...]) -> tuple[tuple[int, int], ...]:
+        if statistic not in wanted:
+            return ()
+        return tuple(
+            (spec.half_lives.index(each), place(f"{name}.{half_life_name(each)}")) for each in half_lives
+        )
+
+    # In the order in which models see them.
+    outliers = places("norm", "outliers", spec.outlier_half_lives)
+    norms = []
+    for half_life in spec.norm_half_lives if "norm" in wanted else ():
+        called = half_life_name(half_life)
+        norms.append(_Norm(spec.half_lives.index(half_life), place(f"z.{called}"), place(f"ratio.{called}")))
+    counts = places("activity", "count", spec.count_half_lives)
+    since = (place("since_first"), place("since_last")) if "activity" in wanted else None
+    tempo = place("tempo") if "tempo" in wanted else None
+    recent = None
+    if wanted & {"novelty", "cards", "travel"}:
+        recent = _Recent(
+            (place("merchant_visits"), place("device_visits")) if "novelty" in wanted else None,
+            place("cards") if "cards" in wanted else None,
+            (place("country_change"), place("distance"), place("speed")) if "travel" in wanted else None,
+        )
+    labels = None
+    if "labels" in wanted:
+        run, latest = place("fraud_run"), place("recent_frauds")
+        sinces = (
+            place("since_first_fraud"),
+            place("since_last_fraud"),
+            place("run_age"),
+            place("since_genuine"),
+        )
+        half_lives = spec.label_half_lives
+        frauds = places("labels", "frauds", half_lives[:1])
+        rate = places("labels", "fraud_rate", half_lives[-1:])
+        age = None
+        if len(half_lives) > 1:
+            age = 1.0 / (1.0 / half_lives[0] - 1.0 / half_lives[-1]), place("fraud_age")
+        labels = _Labels(run, latest, *sinces, frauds[0] if frauds else None, rate[0] if rate else None, age)
+    return _Kind(tuple(norms), outliers, counts, since, tempo, labels, recent)
+
+
+@functools.lru_cache(maxsize=16)
+def _plan(spec: FeatureSpec) -> _Plan:
+    names = ["amount", "hour", "weekday"]
+    kinds = {entity.kind: _kind(entity, spec, names) for entity in spec.entities}
+    return _Plan(
+        tuple((entity.kind, entity.fields, entity.keep) for entity in spec.entities),
+        kinds,
+        Layout(tuple(names), CATEGORICAL, spec.categories),
+        spec.half_lives[-1] / spec.half_lives[0],
+    )
+
+
+def features_of(
+    payment: Payment,
+    event: Event,
+    kinds: tuple[str, ...],
+    readings: tuple[Reading | Known, ...],
+    spec: FeatureSpec,
+) -> Features:
+    """The features of a payment by name, in a fixed order; else as `row_of`."""
+    return row_of(payment, event, kinds, readings, spec).named()
+
+
+def row_of(
+    payment: Payment,
+    event: Event,
+    kinds: tuple[str, ...],
+    readings: tuple[Reading | Known, ...],
+    spec: FeatureSpec,
+) -> Row:
+    """The features of a payment, given what was known of its entities before it.
+
+    Args:
+        payment: what happened.
+        event: the same as `event_of` gives it.
+        kinds: of the entities read, as `entities_of` gave them.
+        readings: of each, in the same order.
+        spec: what to compute.
+
+    Returns:
+        Finite numbers; what cannot be known is missing.
+    """
+    time = event.time
+    now = _Now(event.weights)
+    plan = _plan(spec)
+    layout = plan.layout
+    values = vec[float]([math.nan] * (len(layout.names) + len(layout.fields)))
+    values[0] = event.amount
+    values[1] = time % DAY / HOUR
+    values[2] = (time // DAY + 3.0) % 7.0  # 1 January 1970 was a Thursday
+    place: i64 = 0
+    for name in kinds:
+        reading = readings[place]
+        place += 1
+        known = reading if isinstance(reading, Known) else Known(reading)
+        kind, events, labels = plan.kinds[name], known.events, known.labels
+        if events.updates:
+            _events(values, kind, events, event, now, plan.span)
+            if kind.recent is not None and events.recent:
+                _recent(values, kind.recent, known, payment, event)
+        told = kind.labels
+        if told is not None and labels.updates:
+            values[told.run] = float(labels.run)
+            if labels.last_fraud:
+                _frauds(values, told, labels, now, time)
+    place = len(layout.names)
+    for field in (payment.country, payment.category, payment.channel):
+        if field:
+            values[place] = float(zlib.crc32(field.encode()) % spec.categories)
+        place += 1
+    return Row(layout, values)
+
+
+def _events(x: vec[float], kind: _Kind, known: Events, event: Event, now: _Now, span: float) -> None:
+    """Of an entity that had events before."""
+    sums = known.sums
+    begin: i64
+    for half_life, place in kind.outliers:
+        begin = half_life * WIDTH
+        x[place] = sums[begin + OUTLIERS] * now.decay(half_life, sums[begin])
+    for norm in kind.norms:
+        begin = norm.half_life * WIDTH
+        count = sums[begin + COUNT]
+        if count * now.decay(norm.half_life, sums[begin]) >= MIN_COUNT:
+            mean, deviation = mean_and_deviation(count, sums[begin + LOGS], sums[begin + SQUARES])
+            above = event.log_amount - mean
+            x[norm.z] = above / deviation
+            x[norm.ratio] = math.exp(above)
+    for half_life, place in kind.counts:
+        begin = half_life * WIDTH
+        x[place] = sums[begin + COUNT] * now.decay(half_life, sums[begin])
+    since, time = kind.since, event.time
+    if since is not None:
+        x[since[0]] = _since(time, known.first)
+        x[since[1]] = _since(time, known.last)
+    if kind.tempo is not None:
+        # Events of late against what the longest half-life makes usual: 1 is as usual.
+        begin = len(sums) - WIDTH
+        lasting = sums[begin + COUNT] * now.decay(begin // WIDTH, sums[begin])
+        x[kind.tempo] = (sums[COUNT] * now.decay(0, sums[0]) + 1.0) / (lasting / span + 1.0)
+
+
+class _Now:
+    """This moment under each half-life."""
+
+    def __init__(self, now: tuple[Weight, ...]) -> None:
+        self.exponents = vec[float]([exponent for exponent, _ in now])
+        self.inverses = vec[float]([1.0 / mantissa for _, mantissa in now])
+
+    def decay(self, half_life: i64, scale: float) -> float:
+        """What turns sums in units of 2**scale into their values now (as `at_moment`)."""
+        shift, inverse = scale - self.exponents[half_life], self.inverses[half_life]
+        return shifted(inverse, shift) if shift < 0.0 else inverse
+
+
+def _since(time: float, moment: float) -> float:
+    """Seconds since a moment, none where it is yet to come."""
+    return time - moment if time > moment else 0.0
+
+
+def _frauds(x: vec[float], told: _Labels, labels: Labels, now: _Now, time: float) -> None:
+    """Of an entity of which a fraud was confirmed once."""
+    x[told.recent] = math.fsum(labels.history)
+    x[told.since_first] = _since(time, labels.first_fraud)
+    x[told.since_last] = _since(time, labels.last_fraud)
+    if labels.run:
+        # What began between these two moments: outside of a run the one would tell only how labels come.
+        x[told.run_age] = _since(time, labels.run_since)
+        if labels.last_genuine:
+            x[told.since_genuine] = _since(time, labels.last_genuine)
+    if told.frauds is None or told.rate is None:
+        return
+    sums = labels.sums
+    half_life, place = told.frauds
+    begin: i64 = half_life * LABEL_WIDTH
+    recent = sums[begin + FRAUDS] * now.decay(half_life, sums[begin])
+    x[place] = recent
+    half_life, place = told.rate
+    begin = half_life * LABEL_WIDTH
+    decay = now.decay(half_life, sums[begin])
+    lasting = sums[begin + FRAUDS] * decay
+    x[place] = lasting / (lasting + sums[begin + GENUINES] * decay + 1.0)
+    if told.age is not None and recent > FAINT and lasting > FAINT:
+        # The shorter a memory, the less it holds of old frauds: the ratio of two tells their mean age.
+        halving, place = told.age
+        x[place] = max(math.log2(lasting / recent) * halving, 0.0)
+
+
+def _recent(x: vec[float], told: _Recent, known: Known, payment: Payment, event: Event) -> None:
+    """What the notes of an entity's last events give; there is at least one."""
+    marks = known.marks
+    if told.visits is not None:
+        merchants, devices = told.visits
+        x[merchants] = float(_count(marks, 0, digest_at(event.note, MERCHANT)))
+        device = digest_at(event.note, DEVICE)
+        if device and _count(marks, 1, 0) < len(marks) // MARKS:  # 0: the device is not known
+            x[devices] = float(_count(marks, 1, device))
+    if told.cards is not None:
+        x[told.cards] = float(_different(marks, 2))
+    if told.travel is not None and (payment.country is not None or payment.latitude is not None):
+        _travel(x, told.travel, known.events.recent[0], payment, event.time)
+
+
+def _count(marks: vec[i64], place: i64, wanted: i64) -> i64:
+    """How many notes have a digest at a place (of MARKS)."""
+    found: i64 = 0
+    while place < len(marks):
+        if marks[place] == wanted:
+            found += 1
+        place += MARKS
+    return found
+
+
+def _different(marks: vec[i64], place: i64) -> i64:
+    """How many different digests notes have at a place (of MARKS)."""
+    found: i64 = 0
+    begin = place
+    while place < len(marks):
+        earlier = begin
+        while marks[earlier] != marks[place]:
+            earlier += MARKS
+        if earlier == place:
+            found += 1
+        place += MARKS
+    return found
+
+
+def _travel(x: vec[float], told: tuple[int, int, int], note: bytes, payment: Payment, time: float) -> None:
+    last = parse_note(note)
+    change, far, speed = told
+    if payment.country and last.country:
+        x[change] = 0.0 if payment.country == last.country else 1.0
+    if payment.latitude is None or payment.longitude is None or math.isnan(last.latitude):
+        return
+    distance = great_circle(payment.latitude, payment.longitude, last.latitude, last.longitude)
+    x[far] = distance
+    # A minute is the least time between two places: clocks of terminals differ.
+    x[speed] = distance / (max(abs(time - last.time), MINUTE) / HOUR)
+
+
+def great_circle(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
+    """Kilometres between two places given in degrees (haversine).
+
+    >>> round(great_circle(0.0, 0.0, 0.0, 90.0))
+    10008
+    """
+    a, b = math.radians(latitude), math.radians(other_latitude)
+    half = (
+        math.sin((b - a) / 2) ** 2
+        + math.cos(a) * math.cos(b) * math.sin(math.radians(other_longitude - longitude) / 2) ** 2
+    )
+    return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(half)))

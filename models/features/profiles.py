@@ -1,0 +1,406 @@
+"""Profiles of entities: the arithmetic, and nothing else.
+
+A profile is what is known of one entity (a card, a merchant, a device) before an event: constant memory, O(1)
+an update, and only additions, multiplications, comparisons, square roots and powers of two, which IEEE 754
+fixes to the bit. So the Redis script and this module give the same profiles, on any machine.
+
+Sums decay by forward decay (Cormode, Shkapenyuk, Srivastava and Xu, "Forward Decay", ICDE 2009): an event at
+time t weighs 2**(t / half_life), and a reader divides by the weight of its own moment. The weight is kept as
+`mantissa * 2**exponent`: the caller computes the mantissa, the store aligns exponents by exact powers of two,
+and nothing overflows however long the stream.
+"""
+
+from __future__ import annotations
+
+from math import floor, ldexp, pow, sqrt  # noqa: A004 - compiled, the built-in one makes objects
+from typing import Final, NamedTuple
+
+from librt.vecs import extend, vec
+from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
+
+from models.features.recent_events import CARD, DEVICE, MERCHANT, digest_at
+
+MIN_COUNT: Final = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
+CLIP: Final = 3.0  # deviations: what is beyond is clipped to it, so one outlier does not become the norm
+OUTLIER: Final = 2.0  # deviations above the mean from which an amount counts as an outlier
+FLOOR: Final = (
+    0.1  # least deviation of a log-amount: a card that always pays the same is not infinitely surprised
+)
+WIDTH: Final = 6  # numbers kept for each half-life: exponent, and behind it
+COUNT: Final = 1
+AMOUNTS: Final = 2
+LOGS: Final = 3
+SQUARES: Final = 4
+OUTLIERS: Final = 5
+LABEL_WIDTH: Final = 3  # and for labels: exponent, and behind it
+FRAUDS: Final = 1
+GENUINES: Final = 2
+MARKS: Final = 3  # digests kept of a note
+HISTORY: Final = 5  # labels remembered one by one
+FRAUD: Final[tuple[float, ...]] = (1.0,)  # a label as it is remembered
+GENUINE: Final[tuple[float, ...]] = (0.0,)
+NORMAL: Final = -1022.0  # the smallest power of two by which a product rounds as `ldexp` does
+HALVED: Final[list[float]] = [ldexp(1.0, -times) for times in range(1023)]  # 1 halved so many times
+
+
+Weight = tuple[float, float]
+"""2**(t / half_life) as (exponent, mantissa): `mantissa * 2**exponent`, 1 <= mantissa < 2, exponent whole."""
+
+
+def weights(time: float, half_lives: tuple[float, ...]) -> tuple[Weight, ...]:
+    """The weight of an event under each half-life.
+
+    Args:
+        time: event time, seconds since 1970.
+        half_lives: seconds, > 0.
+
+    >>> weights(5.0, (2.0,))
+    ((2.0, 1.4142135623730951),)
+    """
+    result: list[Weight] = []
+    for half_life in half_lives:
+        age: float = time / half_life
+        exponent = float(floor(age))
+        result.append((exponent, pow(2.0, age - exponent)))
+    return tuple(result)
+
+
+class Event(NamedTuple):
+    """What an event adds to every entity it touches.
+
+    Attributes:
+        time: event time, seconds since 1970.
+        amount: major units, > 0.
+        log_amount: ln(1 + amount).
+        weights: of `time`, one for each half-life.
+        note: at most 255 bytes that the last-events list keeps; the store never looks inside.
+    """
+
+    time: float
+    amount: float
+    log_amount: float
+    weights: tuple[Weight, ...]
+    note: bytes
+
+
+class Profile(NamedTuple):
+    """What is known of an entity from its events.
+
+    Attributes:
+        updates: events applied.
+        first, last: event times of the earliest and the latest event, seconds.
+        sums: WIDTH numbers for each half-life: exponent; then, in units of 2**exponent, the decayed
+            count, sum of amounts, sum and sum of squares of the clipped log-amounts, count of outliers.
+        recent: the notes of the last events, the latest first.
+    """
+
+    updates: int
+    first: float
+    last: float
+    sums: tuple[float, ...]
+    recent: tuple[bytes, ...]
+
+
+def empty(half_lives: int) -> Profile:
+    """The profile of an entity that was never seen."""
+    return Profile(0, 0.0, 0.0, (0.0,) * (WIDTH * half_lives), ())
+
+
+def mean_and_deviation(count: float, total: float, squares: float) -> tuple[float, float]:
+    """Mean and floored standard deviation of a decayed sample; the scale of the three cancels."""
+    mean = total / count
+    variance = squares / count - mean * mean
+    if variance < FLOOR * FLOOR:
+        return mean, FLOOR
+    return mean, sqrt(variance)
+
+
+def clipped(value: float, low: float, high: float) -> float:
+    """What of a value lies within limits."""
+    if value > high:
+        return high
+    return max(value, low)
+
+
+def shifted(value: float, shift: float) -> float:
+    """`value * 2**shift` of a whole number that is not above 0."""
+    # A product with a power of two is exact, and faster; what is too small for a float must round but once.
+    if shift < NORMAL:
+        return ldexp(value, int(shift))
+    times: i64 = int(-shift)
+    return value * HALVED[times]
+
+
+class Events:
+    """What is known of an entity from its events, as `Profile`, to be changed in place."""
+
+    __slots__ = ("first", "last", "recent", "sums", "updates")
+
+    def __init__(self, profile: Profile) -> None:
+        self.updates = profile.updates
+        self.first = profile.first
+        self.last = profile.last
+        self.recent = list(profile.recent)
+        self.sums = vec[float](profile.sums)
+
+    def add(self, event: Event, keep: int) -> None:
+        """Take an event in, as `updated` does."""
+        time, amount, log_amount, event_weights, note = event
+        is_first = self.updates == 0
+        sums = self.sums
+        place: i64 = 0
+        begin: i64 = 0
+        while begin < len(sums):
+            exponent, mantissa = event_weights[place]
+            if is_first:
+                sums[begin] = exponent
+            _add_event(sums, begin, exponent, mantissa, amount, log_amount)
+            place += 1
+            begin += WIDTH
+        if is_first:
+            self.first = self.last = time
+        elif time > self.last:
+            self.last = time
+        elif time < self.first:
+            self.first = time
+        self.recent.insert(0, note)
+        while len(self.recent) > keep:
+            self.recent.pop()
+        self.updates += 1
+
+    def profile(self) -> Profile:
+        """What is known now."""
+        return Profile(self.updates, self.first, self.last, tuple(self.sums), tuple(self.recent))
+
+
+def _aligned(sums: vec[float], begin: i64, width: i64, exponent: float, mantissa: float) -> float:
+    """Let the unit of sums be at least 2**exponent; what `mantissa * 2**exponent` is in their unit."""
+    shift = sums[begin] - exponent
+    if shift > 0.0:
+        return shifted(mantissa, -shift)
+    if shift < 0.0:
+        sums[begin] = exponent
+        at = begin + 1
+        while at < begin + width:
+            sums[at] = shifted(sums[at], shift)
+            at += 1
+    return mantissa
+
+
+def _add_event(
+    sums: vec[float], begin: i64, exponent: float, mantissa: float, amount: float, log_amount: float
+) -> None:
+    """Take an event in under one half-life: its sums begin with their exponent, see `Profile.sums`."""
+    weight = _aligned(sums, begin, WIDTH, exponent, mantissa)
+    value, count = log_amount, sums[begin + COUNT]
+    # A norm must rest on enough events, counted at this moment (a late event does not look back).
+    if count / mantissa >= MIN_COUNT:
+        mean, deviation = mean_and_deviation(count, sums[begin + LOGS], sums[begin + SQUARES])
+        if value > mean + OUTLIER * deviation:
+            sums[begin + OUTLIERS] += weight
+        value = clipped(value, mean - CLIP * deviation, mean + CLIP * deviation)
+    weighted = weight * value
+    sums[begin + COUNT] = count + weight
+    sums[begin + AMOUNTS] += weight * amount
+    sums[begin + LOGS] += weighted
+    sums[begin + SQUARES] += weighted * value
+
+
+def updated(profile: Profile, event: Event, keep: int) -> Profile:
+    """The profile after an event.
+
+    Args:
+        profile: before it.
+        event: late ones (before `profile.last`) weigh what their own time gives them.
+        keep: how many notes are kept, >= 0.
+    """
+    known = Events(profile)
+    known.add(event, keep)
+    return known.profile()
+
+
+class Knowledge(NamedTuple):
+    """What a label adds to every entity of its transaction.
+
+    Attributes:
+        time: event time of the transaction, seconds since 1970.
+        weights: of `time`, one for each half-life.
+        is_fraud: what is known now.
+        corrects: the opposite was known before and is taken back.
+    """
+
+    time: float
+    weights: tuple[Weight, ...]
+    is_fraud: bool
+    corrects: bool
+
+
+class LabelProfile(NamedTuple):
+    """What is known of an entity from confirmed labels.
+
+    Attributes:
+        updates: labels applied.
+        frauds, genuine: transactions known to be so.
+        first_fraud, last_fraud: event times of the earliest and latest known fraud, seconds; 0 without one.
+        last_genuine: event time of the latest known genuine transaction, seconds; 0 without one.
+        history: the last HISTORY labels, the latest first, 1.0 for fraud.
+        run: how many frauds in a row the latest labels are.
+        run_since: event time of the earliest fraud of that run, seconds; 0 without one.
+        sums: LABEL_WIDTH numbers for each half-life: exponent; then decayed frauds and genuine.
+    """
+
+    updates: int
+    frauds: int
+    genuine: int
+    first_fraud: float
+    last_fraud: float
+    last_genuine: float
+    history: tuple[float, ...]
+    run: int
+    run_since: float
+    sums: tuple[float, ...]
+
+
+def no_labels(half_lives: int) -> LabelProfile:
+    """The label profile of an entity of which nothing was ever confirmed."""
+    return LabelProfile(0, 0, 0, 0.0, 0.0, 0.0, (), 0, 0.0, (0.0,) * (LABEL_WIDTH * half_lives))
+
+
+class Labels:
+    """What is known of an entity from confirmed labels, as `LabelProfile`, to be changed in place."""
+
+    __slots__ = (
+        "first_fraud",
+        "frauds",
+        "genuine",
+        "history",
+        "last_fraud",
+        "last_genuine",
+        "run",
+        "run_since",
+        "sums",
+        "updates",
+    )
+
+    def __init__(self, profile: LabelProfile) -> None:
+        self.updates = profile.updates
+        self.frauds = profile.frauds
+        self.genuine = profile.genuine
+        self.first_fraud = profile.first_fraud
+        self.last_fraud = profile.last_fraud
+        self.last_genuine = profile.last_genuine
+        self.history = profile.history
+        self.run = profile.run
+        self.run_since = profile.run_since
+        self.sums = vec[float](profile.sums)
+
+    def add(self, knowledge: Knowledge) -> None:
+        """Take a label in, as `informed` does."""
+        time, label_weights, is_fraud, corrects = knowledge
+        is_first = self.updates == 0
+        sums = self.sums
+        place: i64 = 0
+        begin: i64 = 0
+        while begin < len(sums):
+            exponent, mantissa = label_weights[place]
+            if is_first:
+                sums[begin] = exponent
+            _add_label(sums, begin, exponent, mantissa, is_fraud, corrects)
+            place += 1
+            begin += LABEL_WIDTH
+        if is_fraud:
+            self.frauds += 1
+            self.genuine -= corrects
+            self.first_fraud = time if self.first_fraud == 0.0 else min(self.first_fraud, time)
+            self.last_fraud = max(self.last_fraud, time)
+            self.run_since = min(self.run_since, time) if self.run else time
+            self.run += 1
+        else:
+            self.genuine += 1
+            self.frauds -= corrects
+            self.last_genuine = max(self.last_genuine, time)
+            self.run, self.run_since = 0, 0.0
+        self.history = (FRAUD if is_fraud else GENUINE) + self.history[: HISTORY - 1]
+        self.updates += 1
+
+    def profile(self) -> LabelProfile:
+        """What is known now."""
+        return LabelProfile(
+            self.updates,
+            self.frauds,
+            self.genuine,
+            self.first_fraud,
+            self.last_fraud,
+            self.last_genuine,
+            self.history,
+            self.run,
+            self.run_since,
+            tuple(self.sums),
+        )
+
+
+def _add_label(
+    sums: vec[float], begin: i64, exponent: float, mantissa: float, is_fraud: bool, corrects: bool
+) -> None:
+    """Take a label in under one half-life: its sums begin with their exponent, see `LabelProfile.sums`."""
+    weight = _aligned(sums, begin, LABEL_WIDTH, exponent, mantissa)
+    now, before = begin + (FRAUDS if is_fraud else GENUINES), begin + (GENUINES if is_fraud else FRAUDS)
+    sums[now] += weight
+    if corrects:
+        # What is taken back: a difference of sums can fall below zero by rounding, never by meaning.
+        sums[before] = max(sums[before] - weight, 0.0)
+
+
+def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:
+    """The label profile after a label. First and last times keep what was once believed of them."""
+    known = Labels(profile)
+    known.add(knowledge)
+    return known.profile()
+
+
+class Reading(NamedTuple):
+    """What was known of one entity when an event came: before it, and by confirmed labels."""
+
+    profile: Profile
+    labels: LabelProfile
+
+
+class Known:
+    """The same as a reading, to be changed in place.
+
+    Attributes:
+        marks: digests of merchant, device and card of each note of the last events, in their order; they lie
+            side by side, the notes anywhere.
+    """
+
+    __slots__ = ("events", "labels", "marks")
+
+    def __init__(self, reading: Reading) -> None:
+        self.events = Events(reading.profile)
+        self.labels = Labels(reading.labels)
+        self.marks = vec[i64]()
+        for note in self.events.recent:
+            self.marks = extend(self.marks, _marks(note))
+
+    def add(self, event: Event, keep: int) -> None:
+        """Take an event in, as `updated` does."""
+        self.events.add(event, keep)
+        notes: i64 = len(self.events.recent)
+        if notes:
+            self.marks = extend(_marks(event.note), self.marks[: MARKS * (notes - 1)])
+
+
+def _marks(note: bytes) -> vec[i64]:
+    return vec[i64]([digest_at(note, MERCHANT), digest_at(note, DEVICE), digest_at(note, CARD)])
+
+
+def at_moment(value: float, scale: float, now: Weight) -> float:
+    """A decayed sum as it stands at a moment: `value * 2**scale / 2**(t / half_life)`.
+
+    A moment before the sum's own (a late event) reads the sum as it stands: it does not look back.
+
+    >>> at_moment(8.0, 3.0, (4.0, 1.0))
+    4.0
+    """
+    exponent, mantissa = now
+    return shifted(value / mantissa, min(scale - exponent, 0.0))

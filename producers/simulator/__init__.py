@@ -1,0 +1,1 @@
+"""Simulated payments: who pays where, how cards are defrauded, how labels come."""

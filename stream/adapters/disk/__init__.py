@@ -1,0 +1,1 @@
+"""Decisions on this machine's disk."""

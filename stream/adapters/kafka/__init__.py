@@ -1,0 +1,1 @@
+"""Topics: made and checked, written durably, read from the side."""

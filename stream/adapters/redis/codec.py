@@ -1,0 +1,171 @@
+"""Profiles, events and labels as the bytes that Python and the Redis scripts exchange.
+
+Little-endian throughout, doubles for every number of a profile:
+  profile         notes n (1 byte) | their lengths (n bytes) | 3 + 6 * half-lives doubles | the notes
+  label profile   labels n (1 byte) | one byte each (1 for fraud) | 8 + 3 * half-lives doubles
+An absent profile is the one byte 255. So a profile takes 25 + 48 h bytes and its notes one more than their
+length each; a label profile takes at most 70 + 24 h.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from itertools import chain
+
+from models.features.profiles import (
+    CLIP,
+    FLOOR,
+    LABEL_WIDTH,
+    MIN_COUNT,
+    OUTLIER,
+    WIDTH,
+    Event,
+    Knowledge,
+    LabelProfile,
+    Profile,
+    Reading,
+    empty,
+    no_labels,
+)
+
+CONSTANTS = struct.pack("<dddd", MIN_COUNT, CLIP, OUTLIER, FLOOR)
+_ABSENT = 255
+ABSENT = bytes([_ABSENT])
+MAX_NOTES = 254
+_EVENT = struct.Struct("<dBHB")
+_LABEL = struct.Struct("<dBBB")
+_HEAD = struct.Struct("<dB")
+
+
+class Codec:
+    """Packs what the scripts read, and unpacks what they answer.
+
+    Args:
+        half_lives: how many each profile has.
+    """
+
+    def __init__(self, half_lives: int) -> None:
+        self.half_lives = half_lives
+        self._empty = empty(half_lives)
+        self._no_labels = no_labels(half_lives)
+        self._profile = struct.Struct(f"<{3 + WIDTH * half_lives}d")
+        self._label_profile = struct.Struct(f"<{8 + LABEL_WIDTH * half_lives}d")
+        self._events: dict[int, struct.Struct] = {}
+        self._labels: dict[int, struct.Struct] = {}
+
+    def event(self, partition: int, offset: int, event: Event, entities: list[int]) -> bytes:
+        """An event at its place.
+
+        Args:
+            partition: its place in the call, from 1.
+            offset: in the partition.
+            event: what it adds.
+            entities: of each entity its place in the call, from 1, then how many notes it keeps.
+        """
+        touched = len(entities) // 2
+        layout = self._events.get(touched)
+        if layout is None:
+            layout = struct.Struct("<ddd" + "dd" * self.half_lives + "IB" * touched)
+            self._events[touched] = layout
+        time, amount, log_amount, weights, note = event
+        try:
+            head = _EVENT.pack(offset, touched, partition, len(note))
+        except struct.error:
+            raise ValueError(
+                f"offset {offset}: a note of at most 255 bytes, and at most 255 entities"
+            ) from None
+        return head + note + layout.pack(time, amount, log_amount, *chain.from_iterable(weights), *entities)
+
+    def label(self, offset: int, knowledge: Knowledge, entities: list[int]) -> bytes:
+        """A label at its place; `entities` are places in the call, from 1."""
+        touched = len(entities)
+        layout = self._labels.get(touched)
+        if layout is None:
+            layout = struct.Struct("<d" + "dd" * self.half_lives + "I" * touched)
+            self._labels[touched] = layout
+        return _LABEL.pack(offset, touched, knowledge.is_fraud, knowledge.corrects) + layout.pack(
+            knowledge.time, *chain.from_iterable(knowledge.weights), *entities
+        )
+
+    def profile(self, data: bytes, at: int = 0) -> tuple[Profile, int]:
+        """The profile at a place, and where it ends."""
+        kept = data[at]
+        at += 1
+        if kept == _ABSENT:
+            return self._empty, at
+        first = at + kept
+        values = self._profile.unpack_from(data, first)
+        end = first + self._profile.size
+        recent = []
+        for length in data[at:first]:
+            recent.append(data[end : end + length])
+            end += length
+        return Profile(int(values[0]), values[1], values[2], values[3:], tuple(recent)), end
+
+    def label_profile(self, data: bytes, at: int = 0) -> tuple[LabelProfile, int]:
+        """The label profile at a place, and where it ends."""
+        kept = data[at]
+        at += 1
+        if kept == _ABSENT:
+            return self._no_labels, at
+        first = at + kept
+        values = self._label_profile.unpack_from(data, first)
+        updates, frauds, genuine, first_fraud, last_fraud, last_genuine, run, run_since = values[:8]
+        profile = LabelProfile(
+            int(updates),
+            int(frauds),
+            int(genuine),
+            first_fraud,
+            last_fraud,
+            last_genuine,
+            tuple(map(float, data[at:first])),
+            int(run),
+            run_since,
+            values[8:],
+        )
+        return profile, first + self._label_profile.size
+
+    def packed(self, profile: Profile) -> bytes:
+        """A profile as the scripts store it; the way back from `profile`."""
+        updates, first, last, sums, recent = profile
+        lengths = bytes(map(len, recent))
+        return b"%c%b%b%b" % (
+            len(recent),
+            lengths,
+            self._profile.pack(updates, first, last, *sums),
+            b"".join(recent),
+        )
+
+    def packed_labels(self, profile: LabelProfile) -> bytes:
+        """A label profile as the scripts store it; the way back from `label_profile`."""
+        updates, frauds, genuine, first, last, last_genuine, history, run, run_since, sums = profile
+        return b"%c%b%b" % (
+            len(history),
+            bytes(map(int, history)),
+            self._label_profile.pack(
+                updates, frauds, genuine, first, last, last_genuine, run, run_since, *sums
+            ),
+        )
+
+    def entries(self, chunk: bytes) -> Iterator[tuple[int, list[Reading]]]:
+        """The entries of one chunk of the journal: offset, and what was read there."""
+        at = 0
+        size = len(chunk)
+        unpack_head = _HEAD.unpack_from
+        unpack_profile = self.profile
+        unpack_labels = self.label_profile
+        no_labels = self._no_labels
+        while at < size:
+            offset, touched = unpack_head(chunk, at)
+            at += _HEAD.size
+            readings = []
+            for _ in range(touched):
+                profile, at = unpack_profile(chunk, at)
+                if chunk[at] == _ABSENT:
+                    at += 1
+                    readings.append(Reading(profile, no_labels))
+                else:
+                    labels, at = unpack_labels(chunk, at)
+                    readings.append(Reading(profile, labels))
+            yield int(offset), readings

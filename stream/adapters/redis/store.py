@@ -1,0 +1,325 @@
+"""Profiles, decisions and labels in Redis (6.2 or newer), Valkey or a Redis Cluster.
+
+What it takes, in bytes, with h half-lives; in brackets what MEMORY USAGE said of h = 3, Redis 7.0 and keys of
+some 30 bytes (`python -m benchmarks.bench_store --redis URL`):
+  an entity         25 + 48 h, each note one more than its length, and 110 for key and allocator [277];
+                    what it never exceeds, however many events it has seen
+  its labels        at most 70 + 24 h, and 120 for key and allocator [245]; only entities with a label
+  a decision        its own bytes and 100, until it expires [1,096 of 1,000]
+  a transaction     104, from its first label until that expires
+  the journal       the readings of what is applied and not yet recorded: a batch a partition
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from models.features.profiles import LabelProfile, Profile, Reading
+from stream.adapters.redis.codec import ABSENT, CONSTANTS, MAX_NOTES, Codec
+from stream.adapters.redis.labels import RedisLabels
+from stream.adapters.redis.shards import Call, Client, RedisShards
+from stream.batch_checks import OTHER_ENTITIES, check_touches
+from stream.ports import NONE, StaleOwner, StoreBehind, Touch
+
+_FORMAT = 2  # of the bytes in Redis; another one cannot read them
+
+
+def layout_of(half_lives: Sequence[float]) -> dict[str, object]:
+    """How stored bytes are to be read; whoever writes them agrees on it."""
+    return {"format": _FORMAT, "half_lives": [float(half_life) for half_life in half_lives]}
+
+
+class _Part:
+    """One shard's part of a batch: the call, and how its answer becomes readings."""
+
+    def __init__(self, shards: RedisShards, shard: int, partitions: Mapping[int, int]) -> None:
+        self._shards = shards
+        self._partitions = partitions
+        self.shard = shard
+        self.entities: dict[str, int] = {}
+        self.events: list[bytes] = []
+        self.touched: list[tuple[int, int, int, tuple[int, ...]]] = []
+
+    def call(self, codec: Codec, head: Sequence[str]) -> Call:
+        key = self._shards.key
+        shard = self.shard
+        return Call(
+            shard,
+            [
+                key(shard, "partitions"),
+                *(key(shard, f"journal:{partition}") for partition in self._partitions),
+                *(key(shard, f"e:{entity}") for entity in self.entities),
+                *(key(shard, f"l:{entity}") for entity in self.entities),
+            ],
+            [
+                CONSTANTS,
+                str(codec.half_lives),
+                str(len(self._partitions)),
+                str(len(self.entities)),
+                b"".join(self.events),
+                *head,
+            ],
+        )
+
+    def fill(self, answer: list[Any], codec: Codec, results: list[list[Reading | None] | None]) -> None:
+        """Put each reading at its place; an event that is no longer in the journal becomes None."""
+        _, fences, trimmed, chunks, old = answer
+        fence = [int(value) for value in fences]
+        floor = [int(value) for value in trimmed]
+        new = [codec.entries(chunk) for chunk in chunks]
+        journal = [
+            {offset: readings for chunk in stored for offset, readings in codec.entries(chunk)}
+            for stored in old
+        ]
+        for place, partition, offset, positions in self.touched:
+            found: list[Reading] | None
+            if offset > fence[partition]:
+                found = next(new[partition])[1]
+            elif offset <= floor[partition]:
+                found = None
+            else:
+                found = journal[partition].get(offset)
+            slots = results[place]
+            if found is None:
+                results[place] = None
+            elif len(found) != len(positions):
+                raise ValueError(OTHER_ENTITIES.format(offset=offset))
+            elif slots is not None:
+                for position, reading in zip(positions, found, strict=True):
+                    slots[position] = reading
+
+
+class RedisStore(RedisLabels):
+    """`FeatureStore`, `LabelStore` and `DecisionLog` on Redis.
+
+    Args:
+        client_or_url: a client that does not decode responses, or a URL (`redis+cluster://` for a cluster).
+        half_lives: seconds, of every profile; all users of one prefix agree on them.
+        shards: logical shards, > 0; all users of one prefix agree on it. One is right on a single server.
+        decision_ttl_seconds: how long a decision is kept, > 0.
+        label_ttl_seconds: how long it is remembered what is known of a transaction, > 0.
+        replicas: of each server, that have what was written when `claim`, `record` and `pass_labels` return.
+        clock: seconds; where owners' tokens begin when Redis knows of none.
+        prefix: of every key.
+
+    Several threads may share one. The entity of kind `K` and key `X` is named `K:X`; a kind holds no colon.
+    """
+
+    def __init__(
+        self,
+        client_or_url: Client | str,
+        half_lives: Sequence[float],
+        shards: int = 1,
+        *,
+        decision_ttl_seconds: int,
+        label_ttl_seconds: int,
+        prefix: str = "rw",
+        replicas: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if decision_ttl_seconds < 1 or label_ttl_seconds < 1:
+            raise ValueError("decisions and labels must live at least one second")
+        shards_ = RedisShards(client_or_url, shards, prefix, layout_of(half_lives), replicas=replicas)
+        super().__init__(shards_, Codec(len(half_lives)), label_ttl_seconds)
+        self._ttl = str(decision_ttl_seconds)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        self._shards.close()
+
+    def claim(self, partitions: Iterable[int]) -> dict[int, int]:
+        """See `FeatureStore.claim`. The first shard issues tokens, the others are raised to them.
+
+        A Redis that lost its data has forgotten which tokens it gave: they begin at the clock, so that a
+        worker of before the loss never holds the newest.
+        """
+        self._shards.agree()
+        tokens = dict.fromkeys(partitions, int(self._clock() * 1e6))
+        while True:
+            [issued] = self._claim([0], tokens, issue=True)
+            tokens = issued
+            raised = self._claim(range(1, self._shards.count), tokens, issue=False)
+            highest = {p: max(each[p] for each in (tokens, *raised)) for p in tokens}
+            if highest == tokens:
+                self._shards.settle()
+                return tokens
+            tokens = highest  # the first shard forgot, or another worker claims at this moment: go above it
+
+    def _claim(
+        self, shards: Iterable[int], floors: Mapping[int, int], *, issue: bool
+    ) -> list[dict[int, int]]:
+        args: list[bytes | str] = ["1" if issue else "0"]
+        for partition, floor in floors.items():
+            args += (str(partition), str(floor))
+        calls = [Call(shard, [self._shards.key(shard, "partitions")], args) for shard in shards]
+        return [dict(zip(floors, answer, strict=True)) for answer in self._shards.run("claim", calls)]
+
+    def progress(self, partitions: Iterable[int]) -> dict[int, int]:
+        """See `FeatureStore.progress`."""
+        asked = list(partitions)
+        if not asked:
+            return {}
+        fields = [f"fence:{partition}" for partition in asked]
+        answers = self._shards.commands(
+            [
+                (shard, ["HMGET", self._shards.key(shard, "partitions"), *fields])
+                for shard in range(self._shards.count)
+            ]
+        )
+        return {
+            partition: min(int(fences[place] or -1) for fences in answers)
+            for place, partition in enumerate(asked)
+        }
+
+    def lookup(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
+        """See `FeatureStore.lookup`."""
+        results: list[bytes | None] = [None] * len(transaction_ids)
+        spread = [
+            (shard, places) for shard, places in enumerate(self._shards.spread(transaction_ids)) if places
+        ]
+        answers = self._shards.commands(
+            [
+                (
+                    shard,
+                    ["MGET", *(self._shards.key(shard, f"d:{transaction_ids[place]}") for place in places)],
+                )
+                for shard, places in spread
+            ]
+        )
+        for (_, places), answer in zip(spread, answers, strict=True):
+            for place, decision in zip(places, answer, strict=True):
+                results[place] = decision
+        return results
+
+    def decisions(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
+        """See `DecisionLog.decisions`."""
+        return self.lookup(transaction_ids)
+
+    def apply(
+        self,
+        touches: Sequence[Touch],
+        *,
+        ends: Mapping[int, int],
+        recorded: Mapping[int, int],
+        tokens: Mapping[int, int],
+        rejected: Mapping[int, Sequence[int]] = NONE,
+        copies: Mapping[int, Sequence[int]] = NONE,
+    ) -> list[tuple[Reading, ...] | None]:
+        """See `FeatureStore.apply`. Every shard is called, so that every fence moves."""
+        check_touches(touches, ends, tokens)
+        if not ends:
+            return []
+        index = {partition: place for place, partition in enumerate(ends)}
+        parts = [_Part(self._shards, shard, index) for shard in range(self._shards.count)]
+        for place, touch in enumerate(touches):
+            self._deal(place, touch, index[touch.partition], parts)
+        head: list[str] = []
+        uncounted: list[str] = []
+        for partition, end in ends.items():
+            state = [str(partition), str(end), str(recorded.get(partition, -1)), str(tokens[partition])]
+            head += [*state, _listed(rejected, partition), _listed(copies, partition)]
+            uncounted += [*state, "", ""]
+        # The first shard counts for all.
+        calls = [part.call(self._codec, uncounted if part.shard else head) for part in parts]
+        answers = self._shards.run("apply", calls)
+        for answer in answers:
+            if answer[0] == 0:
+                _stale(answer, tokens)
+        behind: dict[int, int] = {}
+        for answer in answers:
+            if answer[0] == 2:  # noqa: PLR2004 - as the script says
+                partition, start = int(answer[1]), int(answer[2]) + 1
+                behind[partition] = min(start, behind.get(partition, start))
+        if behind:
+            raise StoreBehind(behind)
+        slots: list[list[Reading | None] | None] = [[None] * len(touch.entities) for touch in touches]
+        for part, answer in zip(parts, answers, strict=True):
+            part.fill(answer, self._codec, slots)
+        # Every place is filled: each entity was dealt to one shard, and a shard without it made the row None.
+        return [None if row is None else tuple(row) for row in slots]  # type: ignore[arg-type]
+
+    def _deal(self, place: int, touch: Touch, partition: int, parts: list[_Part]) -> None:
+        """Give each shard its entities of an event."""
+        _, offset, event, entities = touch
+        dealt: dict[int, tuple[list[int], list[int]]] = {}
+        for position, (kind, key, keep) in enumerate(entities):
+            name = f"{kind}:{key}"
+            shard = self._shards.of(name)
+            known = parts[shard].entities
+            number = known.get(name)
+            if keep > MAX_NOTES:
+                raise ValueError(f"entity {name} keeps {keep} notes: at most {MAX_NOTES} are possible")
+            if number is None:
+                number = known[name] = len(known) + 1
+            packed, positions = dealt.setdefault(shard, ([], []))
+            packed += (number, keep)
+            positions.append(position)
+        for shard, (packed, positions) in dealt.items():
+            part = parts[shard]
+            part.events.append(self._codec.event(partition + 1, offset, event, packed))
+            part.touched.append((place, partition, offset, tuple(positions)))
+
+    def record(
+        self, decisions: Sequence[tuple[int, str, bytes]], *, tokens: Mapping[int, int]
+    ) -> list[bytes]:
+        """See `FeatureStore.record`."""
+        spread = self._shards.spread([transaction_id for _, transaction_id, _ in decisions])
+        calls, dealt = [], []
+        for shard, places in enumerate(spread):
+            if not places:
+                continue
+            dealt.append(places)
+            mine = [decisions[place] for place in places]
+            owners = sorted({partition for partition, _, _ in mine})
+            args: list[bytes | str] = [self._ttl, str(len(owners))]
+            for partition in owners:
+                args += (str(partition), str(tokens[partition]))
+            args += (decision for _, _, decision in mine)
+            keys = [self._shards.key(shard, f"d:{transaction_id}") for _, transaction_id, _ in mine]
+            calls.append(Call(shard, [self._shards.key(shard, "partitions"), *keys], args))
+        results = [decision for _, _, decision in decisions]
+        for places, answer in zip(dealt, self._shards.run("record", calls) if calls else [], strict=True):
+            if answer[0] == 0:
+                _stale(answer, tokens)
+            for place, other in zip(places, answer[1], strict=True):
+                if other is not None:
+                    results[place] = other
+        self._shards.settle()  # what is emitted now is not forgotten by a failover
+        return results
+
+    def counts(self) -> dict[str, int]:
+        """See `FeatureStore.counts`."""
+        names = ("decided", "rejected", "copies")
+        shards = range(self._shards.count)
+        found = self._shards.commands(
+            [(shard, ["HMGET", self._shards.key(shard, "partitions"), *names]) for shard in shards]
+        )
+        return {name: sum(int(each[place] or 0) for each in found) for place, name in enumerate(names)}
+
+    def profile(self, kind: str, key: str) -> Profile:
+        """The profile of an entity as it stands."""
+        return self._codec.profile(self._read("e", f"{kind}:{key}"))[0]
+
+    def label_profile(self, kind: str, key: str) -> LabelProfile:
+        """The label profile of an entity as it stands."""
+        return self._codec.label_profile(self._read("l", f"{kind}:{key}"))[0]
+
+    def _read(self, what: str, name: str) -> bytes:
+        shard = self._shards.of(name)
+        [value] = self._shards.commands([(shard, ["GET", self._shards.key(shard, f"{what}:{name}")])])
+        return ABSENT if value is None else bytes(value)
+
+
+def _stale(answer: list[Any], tokens: Mapping[int, int]) -> NoReturn:
+    partition = int(answer[1])
+    raise StaleOwner(
+        f"partition {partition} has been claimed by another worker since (token {tokens[partition]}, newest "
+        f"{int(answer[2])}): leave this batch to it"
+    )
+
+
+def _listed(offsets: Mapping[int, Sequence[int]], partition: int) -> str:
+    return ",".join(map(str, offsets.get(partition, ())))

@@ -1,0 +1,1 @@
+"""Commands that run something: services, workers, producers, the demo."""

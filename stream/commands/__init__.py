@@ -1,1 +1,0 @@
-"""What `riverwatch` can be told to do, a module a subject."""

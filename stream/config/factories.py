@@ -1,0 +1,67 @@
+"""What the settings in force make of the core: model, policy, limits. Every process takes them from here.
+
+So an experiment, a worker, a replay and a verification cannot mean different things by the same setting.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from models.features.spec import FeatureSpec, load_spec
+from models.scoring.custom import see_this_folder
+from models.scoring.registry import UnknownModelError, build_model, why_not
+from models.scoring.snapshot import ALLOWED
+from stream.admission import Limits
+from stream.config.settings import Settings
+from stream.policy import Policy
+
+
+def feature_spec(settings: Settings) -> FeatureSpec:
+    """The feature specification in force."""
+    return load_spec(Path(settings.features_file)) if settings.features_file else FeatureSpec()
+
+
+def new_model(settings: Settings, spec: FeatureSpec, name: str = "") -> Any:
+    """A model that can be served, before its first label.
+
+    Args:
+        settings: give its name, its seed and the share of the genuine that it learns.
+        spec: of the features.
+        name: of another model than the settings name.
+
+    Raises:
+        UnknownModelError: there is none of that name, or it is for experiments only.
+        OwnModelError: a function of the user's own is not there, or gives no model.
+    """
+    name = name or settings.model
+    if why := why_not(name, to_serve=True):
+        raise UnknownModelError(f"model = {name!r}: {why}")
+    return build_model(name, genuine_rate=settings.genuine_rate, seed=settings.model_seed, spec=spec)
+
+
+def classes_of(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """The classes that a published model may be made of: those known here, and those of the user's own model.
+
+    Theirs may be defined in the working folder, which is looked into from now on.
+    """
+    own = settings.own_classes()
+    if own:
+        see_this_folder()
+    return (*ALLOWED, *own)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The policy that settings describe."""
+    return Policy(
+        settings.policy,
+        settings.review_share,
+        settings.decline_share,
+        settings.review_cost,
+        settings.decline_cost,
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What settings take for believable."""
+    return Limits(settings.max_event_bytes, settings.future_tolerance, settings.card_numbers == "refuse")

@@ -1,0 +1,1 @@
+"""From a finished pass to results: measures with intervals, drift, recovery."""

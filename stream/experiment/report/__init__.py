@@ -1,0 +1,1 @@
+"""The result of an experiment as one page of HTML."""

@@ -1,0 +1,1 @@
+"""An experiment over an installation's own topics."""

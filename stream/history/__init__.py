@@ -1,0 +1,1 @@
+"""What an installation's logs say, read once and for all."""

@@ -1,0 +1,282 @@
+"""What is known from labels, as the logs alone give it: one pass, one thread, the rules written anew.
+
+Which labels found no decision depends on the moment they came, and the log tells it: a label that waited
+stands in the log again, with a header that says up to which offset its transaction's labels waited.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from models.features.compute import knowledge_of
+from models.features.profiles import LabelProfile, informed, no_labels
+from models.features.spec import FeatureSpec
+from stream.admission import Limits, Rejected, admit_label
+from stream.learning import NOTHING_KNOWN, SILENCE, WAITED, is_chosen, last_waited, waited
+from stream.messages import Time
+from stream.records import Record
+
+SKEW = 0.1  # seconds by which the clocks of two machines may differ
+
+
+class _Label(NamedTuple):
+    offset: int
+    name: str
+    is_fraud: bool
+    known_at: float
+    came: float  # when the record came to Kafka, seconds
+
+
+class _Decision(msgspec.Struct, frozen=True):
+    event_time: Time
+    decided_at: Time
+    entities: dict[str, tuple[str, int, int]]
+    features: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Told(NamedTuple):
+    """What is kept of the decision of a labelled transaction."""
+
+    event_time: float
+    decided_at: float
+    entities: tuple[str, ...]
+    features: bytes
+
+
+class Stood(NamedTuple):
+    """A label as it stood.
+
+    Attributes:
+        standing: see `stream.ports.LabelStore`.
+        features: JSON, as served, where the label is one to learn; else empty.
+    """
+
+    offset: int
+    name: str
+    is_fraud: bool
+    standing: str
+    features: bytes
+
+
+class Known(NamedTuple):
+    """The latest knowledge of a transaction.
+
+    Attributes:
+        offset: of the label that last changed or confirmed it.
+        came: when that came to Kafka, seconds.
+    """
+
+    is_fraud: bool
+    known_at: float
+    offset: int
+    came: float
+
+    @property
+    def stored(self) -> bytes:
+        """As the store keeps it."""
+        return b"%d%b" % (self.is_fraud, repr(self.known_at).encode())
+
+
+class ReplayedLabels:
+    """Takes the labels in, then the decisions of their transactions, and plays the labels once.
+
+    Kept are some 250 bytes a label and the features of each transaction that is learned.
+
+    Args:
+        spec: the features.
+        limits: what is taken for believable.
+        genuine_rate: the share of genuine transactions that is learned.
+        decision_ttl: seconds that a decision is remembered, > 0.
+    """
+
+    def __init__(self, spec: FeatureSpec, limits: Limits, genuine_rate: float, decision_ttl: float) -> None:
+        self._spec = spec
+        self._limits = limits
+        self._genuine_rate = genuine_rate
+        self._ttl = decision_ttl
+        self._log: list[_Label] = []
+        self._called_in: dict[str, int] = {}
+        self._stood_by: list[tuple[int, float]] = []
+        self._left: dict[str, set[int]] = {}
+        self._early: dict[str, int] = {}
+        self._told: dict[str, _Told | None] = {}
+        self._knowledge: dict[str, list[tuple[int, float, bool, bool]]] = {}
+        self._at: dict[str, tuple[int, LabelProfile]] = {}
+        self._decode = msgspec.json.Decoder(_Decision).decode
+        self.known: dict[str, Known] = {}
+        self.silent: set[str] = set()
+        self.rejected: set[int] = set()
+        self.end = 0
+        self.is_whole = True  # no label and no decision of one has gone: else profiles cannot be told
+
+    def __len__(self) -> int:
+        return len(self._log)
+
+    def add(self, record: Record) -> None:
+        """The next label of the log, readable or not."""
+        self.end = record.offset + 1
+        label = admit_label(record, self._limits)
+        if isinstance(label, Rejected):
+            self.rejected.add(record.offset)
+            return
+        name = label.transaction_id
+        known_at = label.known_at.timestamp()
+        if label.source == SILENCE:
+            known_at = NOTHING_KNOWN
+            self.silent.add(name)
+        self._log.append(_Label(record.offset, name, label.is_fraud, known_at, record.timestamp_ms / 1000.0))
+        self._told.setdefault(name, None)
+        for header, value in record.headers:
+            if header == WAITED and value.isdigit():
+                self._called_in[name] = max(int(value), self._called_in.get(name, -1))
+
+    def add_waiting(self, name: str, entry: bytes) -> None:
+        """A label that waits still, as the waiting room keeps it."""
+        self._left.setdefault(name, set()).update((waited(entry)[0], last_waited(entry)))
+
+    def add_published(self, next_offset: int, at: float) -> None:
+        """A model came to Kafka at a time (seconds): labels before `next_offset` had their standing by then.
+
+        So one whose decision was made later found none and waited, though no waiting room holds it any more.
+        """
+        if not self._stood_by or next_offset > self._stood_by[-1][0]:
+            self._stood_by.append((next_offset, at))
+
+    def add_in_vain(self, name: str, offset: int, last: int) -> None:
+        """A label that waited until it became a dead letter, and the last of its transaction that waited."""
+        self._left.setdefault(name, set()).update((offset, last))
+
+    def wants(self, name: str) -> bool:
+        """Whether the decision of this transaction matters."""
+        return name in self._told
+
+    def add_decision(self, name: str, value: bytes) -> None:
+        """The decision of a labelled transaction, with its features; the first one counts."""
+        if self._told.get(name, self) is None:
+            found = self._decode(value)
+            self._told[name] = _Told(
+                found.event_time.timestamp(),
+                found.decided_at.timestamp(),
+                tuple(f"{kind}:{key}" for kind, (key, _, _) in found.entities.items()),
+                bytes(found.features),
+            )
+
+    def waits(self, name: str, offset: int) -> bool:
+        """Whether a label waits still: it found no decision, was not called in since and was not given up."""
+        if offset in self.rejected or offset <= max(self._left.get(name, (-1,))):
+            return False
+        told = self._told.get(name)
+        if told is None:
+            return name in self._told
+        return offset > self._called_in.get(name, -1) and self._stood_before(offset, told)
+
+    def undecided(self) -> Iterator[str]:
+        """Labelled transactions whose decision did not come, and whose labels did not wait for it."""
+        return (name for name, told in self._told.items() if told is None and name not in self._left)
+
+    def unresolved(self) -> Iterator[tuple[str, int]]:
+        """Transactions whose label waits or was given up, and where it stood."""
+        for name, offsets in self._left.items():
+            yield name, max(offsets)
+
+    def is_decided(self, name: str) -> bool:
+        """Whether the labelled transaction has a decision."""
+        return self._told.get(name) is not None
+
+    def play(self, stood: Callable[[Stood], None], *, at: int | None = None) -> Mapping[str, Known]:
+        """Give every label its standing, in the order of the log.
+
+        Args:
+            stood: called with each.
+            at: an offset.
+
+        Returns:
+            What was known of each transaction before the label at `at`, or at the end.
+        """
+        self._find_early()
+        before: dict[str, Known] | None = None
+        for label in self._log:
+            if at is not None and label.offset >= at and before is None:
+                before = dict(self.known)
+            told = self._told[label.name]
+            if told is not None and self._waited(label, told):
+                told = None
+            standing = self._stand(label, decided=told is not None)
+            features = b""
+            if told is not None and standing in ("new", "correction"):
+                knowledge = (label.offset, told.event_time, label.is_fraud, standing == "correction")
+                for entity in told.entities:
+                    self._knowledge.setdefault(entity, []).append(knowledge)
+                if label.is_fraud or is_chosen(label.name, self._genuine_rate):
+                    features = told.features if told.features != b"null" else b""
+            stood(Stood(label.offset, label.name, label.is_fraud, standing, features))
+        return self.known if before is None else before
+
+    def _waited(self, label: _Label, told: _Told) -> bool:
+        """Whether the label found no decision: too early, or so late that it was forgotten."""
+        if label.offset <= self._called_in.get(label.name, -1):
+            return True
+        if self._is_late(label, told):
+            return label.offset in self._left.get(label.name, ())
+        return label.offset <= self._early.get(label.name, -1) or self._stood_before(label.offset, told)
+
+    def _stood_before(self, offset: int, told: _Told) -> bool:
+        """Whether a label had its standing before its transaction was decided."""
+        at = bisect_right(self._stood_by, (offset, math.inf))
+        return at < len(self._stood_by) and told.decided_at > self._stood_by[at][1] + SKEW
+
+    def _is_late(self, label: _Label, told: _Told) -> bool:
+        return label.came > told.decided_at + self._ttl / 2.0
+
+    def _find_early(self) -> None:
+        """Of each transaction the last label that waits, or was given up, before its decision came."""
+        for label in self._log:
+            told = self._told[label.name]
+            if told and label.offset in self._left.get(label.name, ()) and not self._is_late(label, told):
+                self._early[label.name] = label.offset
+
+    def _stand(self, label: _Label, *, decided: bool) -> str:
+        known = self.known.get(label.name)
+        latest = Known(label.is_fraud, label.known_at, label.offset, label.came)
+        if known is not None and known.is_fraud == label.is_fraud:
+            known_at = max(known.known_at, label.known_at)
+            self.known[label.name] = latest._replace(known_at=known_at)
+            return "repeat"
+        if known is not None and label.known_at < known.known_at:
+            return "superseded"
+        if not decided:
+            return "waiting"
+        self.known[label.name] = latest
+        return "new" if known is None else "correction"
+
+    def updates(self, entity: str, *, until: int | None = None) -> int:
+        """How many labels an entity has, up to an offset (included) or in all."""
+        found = self._knowledge.get(entity, ())
+        return len(found) if until is None else sum(offset <= until for offset, *_ in found)
+
+    def entities(self) -> Mapping[str, object]:
+        """The entities that have labels."""
+        return self._knowledge
+
+    def profile(self, entity: str, updates: int) -> LabelProfile | None:
+        """The label profile of an entity after so many labels; None where the log does not give as many.
+
+        Questions about one entity are cheapest with rising numbers.
+        """
+        known = self._knowledge.get(entity, ())
+        if updates > len(known) or (updates and not self.is_whole):
+            return None
+        none = no_labels(len(self._spec.half_lives))
+        at, profile = self._at.get(entity, (0, none))
+        if at > updates:
+            at, profile = 0, none
+        for _, time, is_fraud, corrects in known[at:updates]:
+            profile = informed(profile, knowledge_of(time, is_fraud, self._spec)._replace(corrects=corrects))
+        if known:
+            self._at[entity] = updates, profile
+        return profile

@@ -1,0 +1,203 @@
+"""The logs of an installation as a replay reads them: labels with their standing, decisions as served."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from models.features.spec import FeatureSpec
+from models.scoring.registry import why_not
+from stream.adapters.clients import redis_client
+from stream.adapters.kafka.admin import check_topics
+from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.reader import TopicReader
+from stream.adapters.kafka.scan import Progress, read_to_end
+from stream.adapters.redis.dump import RedisDump
+from stream.config.factories import feature_spec, limits_of, new_model
+from stream.config.settings import Settings
+from stream.history.events import NO_FEATURES, Served, served_decoder
+from stream.history.labels import ReplayedLabels, Stood
+from stream.ports import DependencyDown
+from stream.records import Record
+
+_features = msgspec.json.Decoder(dict[str, float]).decode
+
+
+class Logs:
+    """Reads topics, and what waits in Redis where that answers.
+
+    Args:
+        settings: those that the workers run with.
+        progress: called now and then with a topic, the messages read of it and how many it seemed to hold.
+
+    Attributes:
+        labels: after `read_labels` and all of `decisions`, ready to be played.
+        remarks: what could not be told, for people.
+    """
+
+    def __init__(self, settings: Settings, *, progress: Progress | None = None) -> None:
+        check_topics(settings)
+        self.settings = settings
+        self.spec: FeatureSpec = feature_spec(settings)
+        self.labels = ReplayedLabels(
+            self.spec, limits_of(settings), settings.genuine_rate, float(settings.decision_ttl)
+        )
+        self.remarks: list[str] = []
+        self._progress = progress
+        self._dump: RedisDump | None = None
+
+    def records(self, topic: str) -> Iterator[Record]:
+        """Everything in a topic.
+
+        Raises:
+            TopicUnreadableError: Kafka does not answer, or a topic is missing.
+        """
+        for batch in self._batches(topic):
+            yield from batch
+
+    def read_labels(self) -> None:
+        """Take the log of labels in, and which of them waited for their transaction in vain.
+
+        Raises:
+            TopicUnreadableError: as above.
+        """
+        with TopicReader(self.settings, self.settings.topic("labels")) as reader:
+            start = reader.bounds()[0][0]
+        if start:
+            self.remarks.append(f"the log of labels begins at {start}: models that saw what is gone differ")
+        own = self.settings.topic("labels").encode()
+        for record in self.records("dead-letters"):
+            told = dict(record.headers)
+            offset = told.get("offset", b"")
+            in_vain = told.get("topic") == own and told.get("reason") == b"unknown_transaction"
+            if in_vain and offset.isdigit() and record.key is not None:
+                last = int(told.get("waited", offset))
+                self.labels.add_in_vain(record.key.decode(errors="replace"), int(offset), last)
+        for record in self.records("labels"):
+            self.labels.add(record)
+        try:
+            dump = RedisDump(redis_client(self.settings), self.settings.shards, self.settings.redis_prefix)
+            for name, entry in dump.room():
+                self.labels.add_waiting(name, entry)
+            self._dump = dump
+        except DependencyDown as down:
+            self.remarks.append(f"labels that wait still were not looked at: {down}")
+
+    def decisions(self) -> Iterator[tuple[Served, bytes]]:
+        """The first decision of every event, with its features where they can be had.
+
+        Raises:
+            TopicUnreadableError: as above.
+        """
+        seen: dict[int, bytearray] = {}
+        for batch in self._batches("scores"):
+            found = []
+            for record in batch:
+                try:
+                    decision = served_decoder.decode(record.value or b"")
+                except msgspec.DecodeError:
+                    continue
+                partition, offset = decision.origin
+                held = seen.setdefault(partition, bytearray())
+                if offset >= len(held):
+                    held.extend(bytes(offset + 1 - len(held)))
+                if offset >= 0 and not held[offset]:
+                    held[offset] = 1
+                    found.append((decision, record.value or b""))
+            yield from self._with_features(found)
+
+    def _with_features(self, found: list[tuple[Served, bytes]]) -> Iterator[tuple[Served, bytes]]:
+        """What the setting keeps off the topic is taken from Redis."""
+        bare = [decision.transaction_id for decision, _ in found if decision.features == NO_FEATURES]
+        recorded = dict(zip(bare, self._dump.recorded(bare), strict=True)) if bare and self._dump else {}
+        for decision, value in found:
+            raw = recorded.get(decision.transaction_id)
+            if raw is not None:
+                line = raw.partition(b"\n")[0]
+                pair = (served_decoder.decode(line), line)
+            else:
+                pair = (decision, value)
+            if self.labels.wants(decision.transaction_id):
+                self.labels.add_decision(decision.transaction_id, pair[1])
+            yield pair
+
+    def _batches(self, topic: str) -> Iterator[list[Record]]:
+        return read_to_end(confluent(self.settings), self.settings.topic(topic), progress=self._progress)
+
+
+class RebuiltModels:
+    """Models as the learner had them: they learn what the replay of the labels says, in its order.
+
+    Args:
+        settings: those that the workers run with.
+        spec: the features.
+        names: of the models; an installation may have had several, one after the other.
+        before: called before the label at an offset is learned.
+
+    Attributes:
+        models: by name.
+        learned: examples that each has seen.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spec: FeatureSpec,
+        names: Iterable[str],
+        before: Callable[[int], None] = lambda _offset: None,
+    ) -> None:
+        self.models: dict[str, Any] = {name: new_model(settings, spec, name) for name in names}
+        self.learned = 0
+        self._before = before
+
+    def __call__(self, stood: Stood) -> None:
+        """The next label of the log."""
+        self._before(stood.offset)
+        if stood.features and stood.features != bytes(NO_FEATURES):
+            features = _features(stood.features)
+            for model in self.models.values():
+                model.learn_one(features, stood.is_fraud)
+            self.learned += 1
+
+
+def parse_version(version: str, in_force: str = "default") -> tuple[str, int] | None:
+    """A model's name and how many labels of the log it has seen; -1 before the first; None for no model's.
+
+    Args:
+        version: as decisions name it.
+        in_force: the setting `model`: a function is taken from there, and never from what a topic says.
+
+    >>> parse_version("hoeffding-tree@42"), parse_version("unsupervised-1"), parse_version("mine@42")
+    (('hoeffding-tree', 42), ('', -1), None)
+    >>> parse_version("mine:model@42", in_force="mine:model"), parse_version("os:abort@42")
+    (('mine:model', 42), None)
+    """
+    if version.startswith("unsupervised-"):
+        return "", -1
+    name, _, offset = version.rpartition("@")
+    is_known = name == in_force if ":" in name else not why_not(name, to_serve=True)
+    return (name, int(offset)) if is_known and offset.isdigit() else None
+
+
+class Places:
+    """Where the decisions of one model version stand, in the order of their events: 16 bytes each."""
+
+    def __init__(self) -> None:
+        self._events = array("Q")
+        self._places = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add(self, origin: tuple[int, int], place: int) -> None:
+        """The decision of an event (partition and offset)."""
+        self._events.append(origin[0] << 48 | origin[1])
+        self._places.append(place)
+
+    def in_order(self) -> Iterator[int]:
+        """The places, by partition and offset of their events."""
+        for at in sorted(range(len(self._events)), key=self._events.__getitem__):
+            yield self._places[at]

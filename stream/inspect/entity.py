@@ -1,0 +1,86 @@
+"""What is known of one entity: as Redis holds it, or as it was, from the logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from stream.adapters.clients import make_store, redis_client
+from stream.adapters.clock import now
+from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.scan import Progress, read_to_end
+from stream.config.factories import feature_spec, limits_of
+from stream.config.settings import Settings
+from stream.history.events import served_decoder
+from stream.history.labels import ReplayedLabels
+from stream.inspect.entity_view import View, entity_named, profile_at, view
+from stream.messages import Transaction, label_decoder, transaction_decoder
+from stream.records import Record
+
+
+def as_it_stands(settings: Settings, entity: str) -> View:
+    """What Redis holds, as of this moment.
+
+    Raises:
+        DependencyDown: Redis does not answer.
+    """
+    spec = feature_spec(settings)
+    kind, key = entity_named(entity, spec)
+    store = make_store(settings, spec, redis_client(settings))
+    return view(
+        f"{kind}:{key}",
+        store.profile(kind, key),
+        store.label_profile(kind, key),
+        spec,
+        now().timestamp(),
+    )
+
+
+def as_it_was(settings: Settings, entity: str, at: datetime, *, progress: Progress | None = None) -> View:
+    """What was known at an event time: from the decided events up to it, and the labels known by then.
+
+    Raises:
+        TopicUnreadableError: Kafka does not answer, or a topic is missing.
+    """
+    spec, moment = feature_spec(settings), at.timestamp()
+    kind, key = entity_named(entity, spec)
+    keep = next((each.keep for each in spec.entities if each.kind == kind), 0)
+    labels = ReplayedLabels(spec, limits_of(settings), settings.genuine_rate, float(settings.decision_ttl))
+
+    def records(topic: str) -> Iterator[Record]:
+        for batch in read_to_end(confluent(settings), settings.topic(topic), progress=progress):
+            yield from batch
+
+    for record in records("labels"):
+        if _known_by(record, at):
+            labels.add(record)
+    turns: dict[tuple[int, int], int] = {}
+    for record in records("scores"):
+        try:
+            decision = served_decoder.decode(record.value or b"")
+        except msgspec.DecodeError:
+            continue
+        touched = decision.entities.get(kind)
+        if touched is not None and touched[0] == key:
+            turns.setdefault(decision.origin, touched[1])
+            if labels.wants(decision.transaction_id):
+                labels.add_decision(decision.transaction_id, record.value or b"")
+    labels.play(lambda _: None)
+    events: list[tuple[int, Transaction]] = [
+        (turns[place], transaction_decoder.decode(record.value or b""))
+        for record in records("transactions")
+        if (place := (record.partition, record.offset)) in turns
+    ]
+    name = f"{kind}:{key}"
+    known = labels.profile(name, labels.updates(name))
+    assert known is not None, "as many labels as it has"
+    return view(name, profile_at(events, keep, spec, moment), known, spec, moment)
+
+
+def _known_by(record: Record, at: datetime) -> bool:
+    try:
+        return label_decoder.decode(record.value or b"").known_at <= at
+    except msgspec.DecodeError:
+        return False

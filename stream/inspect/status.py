@@ -1,0 +1,162 @@
+"""What runs, how far it is, and what is down: asked of Kafka and Redis from the side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import redis
+
+from stream.adapters.clients import make_store, redis_client
+from stream.adapters.kafka.admin import TopicMismatch, check_topics, committed
+from stream.adapters.kafka.reader import TopicReader
+from stream.adapters.redis.heartbeat import WorkerState, workers
+from stream.adapters.redis.shards import passing, place_of_url
+from stream.config.factories import feature_spec
+from stream.config.settings import Settings, without_password
+from stream.ports import DependencyDown
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """Events in = decided + copies + dead letters + to come.
+
+    Attributes:
+        events: in the topic of transactions.
+        decided: decisions recorded, each transaction once.
+        copies: further events of a transaction.
+        rejected: events that became dead letters.
+        lag: events not acknowledged yet.
+        dead_letters: messages in their topic, of transactions and labels, redelivered ones included.
+    """
+
+    events: int
+    decided: int
+    copies: int
+    rejected: int
+    lag: int
+    alerts: int
+    labels: int
+    dead_letters: int
+
+    @property
+    def difference(self) -> int:
+        """What the equation lacks: events that are in work right now, or were lost."""
+        return self.events - self.decided - self.copies - self.rejected - self.lag
+
+    @property
+    def balanced(self) -> bool:
+        """Nothing lacks."""
+        return self.difference == 0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How things stand.
+
+    Attributes:
+        kafka, redis: where, and whether they answer.
+        redis_serves: whether Redis does, writes too; workers announce themselves in it.
+        lag: of each group and topic, the messages not acknowledged.
+        down: what is, a sentence each.
+    """
+
+    kafka: str
+    redis: str
+    redis_serves: bool
+    workers: list[WorkerState]
+    lag: dict[str, int]
+    account: Account | None
+    down: list[str]
+
+
+COUNTED = ("transactions", "scores", "labels", "alerts", "dead-letters")
+FOLLOWED = (
+    ("score", "transactions"),
+    ("learn", "scores"),
+    ("learn", "labels"),
+    ("monitor", "scores"),
+    ("monitor", "labels"),
+)
+
+
+def look(settings: Settings) -> Status:
+    """Ask Kafka, Redis and the workers."""
+    down: list[str] = []
+    sizes: dict[str, int] = {}
+    lag: dict[str, int] = {}
+    counts: dict[str, int] | None = None
+    kafka_answers = redis_serves = False
+    running: list[WorkerState] = []
+    try:
+        check_topics(settings)
+        bounds = {name: _bounds(settings, name) for name in COUNTED}
+        for role, name in FOLLOWED:
+            done = committed(settings, settings.group(role), settings.topic(name), bounds[name])
+            # The embedded broker's word on where a topic ends comes late: what was worked on is there.
+            bounds[name] = {
+                number: (low, max(high, done[number])) for number, (low, high) in bounds[name].items()
+            }
+            lag[f"{role} on {name}"] = sum(
+                high - max(done[number], low) for number, (low, high) in bounds[name].items()
+            )
+        sizes = {name: sum(high - low for low, high in found.values()) for name, found in bounds.items()}
+        kafka_answers = True
+    except TopicMismatch as error:  # it answers, and has other topics than the settings say
+        kafka_answers = True
+        down.append(str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what `status` has to tell
+        down.append(str(error))
+    try:
+        client = redis_client(settings)
+        store = make_store(settings, feature_spec(settings), client)
+        counts = store.counts()
+        with passing(place_of_url(settings.redis_url)):
+            running = workers(client, prefix=settings.redis_prefix)
+            _write_nothing(client, settings.redis_prefix)
+        redis_serves = True
+    except DependencyDown as error:
+        down.append(str(error))
+    down += [
+        f"no {role} worker runs"
+        for role in ("score", "learn", "monitor")
+        if redis_serves and not any(worker.role == role for worker in running)
+    ]
+    down += [f"{worker.role} {worker.worker} waits: {worker.waiting}" for worker in running if worker.waiting]
+    account = None
+    if sizes and counts is not None:
+        account = Account(
+            events=sizes["transactions"],
+            decided=counts["decided"],
+            copies=counts["copies"],
+            rejected=counts["rejected"],
+            lag=lag["score on transactions"],
+            alerts=sizes["alerts"],
+            labels=sizes["labels"],
+            dead_letters=sizes["dead-letters"],
+        )
+    place = without_password(settings.redis_url)
+    return Status(
+        kafka=f"{settings.kafka_bootstrap} {_serves(kafka_answers)}",
+        redis=f"{place} {_serves(redis_serves)}",
+        redis_serves=redis_serves,
+        workers=running,
+        lag=lag,
+        account=account,
+        down=down,
+    )
+
+
+def _serves(answers: bool) -> str:
+    return "answers" if answers else "DOES NOT SERVE"
+
+
+def _write_nothing(client: Any, prefix: str) -> None:
+    """A write that changes nothing: refused where Redis is full or a replica, though it can be read."""
+    try:
+        client.setrange(f"{prefix}:nothing", 0, "")
+    except redis.exceptions.NoPermissionError:  # who looks may be allowed to read only
+        return
+
+
+def _bounds(settings: Settings, name: str) -> dict[int, tuple[int, int]]:
+    with TopicReader(settings, settings.topic(name)) as reader:
+        return reader.bounds()

@@ -1,0 +1,1 @@
+"""`riverwatch rebuild`: what Redis lost, from Kafka again, to the same bits."""

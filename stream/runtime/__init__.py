@@ -1,0 +1,1 @@
+"""Faust in batches: consuming, acknowledging, committing, and what is logged meanwhile."""

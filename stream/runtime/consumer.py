@@ -1,0 +1,336 @@
+"""The consumer behind the batch stream: whole runs of records handed over, end offsets acknowledged.
+
+Faust tracks every message it hands over. This consumer tracks partitions instead: it knows the offset
+it expects next (`_next`), and the offset up to which everything was handled (`_handled`). Both only ever
+move along a chain, so that a record that went missing between broker and handler breaks the chain and
+is noticed. One coroutine, `_drain_messages`, owns the position: it alone seeks, fetches and hands over.
+
+docs/adr/0002-faust-in-batches.md lists the private names this stands on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalStateError,
+)
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from stream.runtime.fetch_thread import FetchThread, Listener
+from stream.runtime.handler import SkippedRecordsError, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from stream.runtime.app import BatchApp
+    from stream.runtime.retry_log import WaitLog
+
+log = logging.getLogger("stream.consumer")
+
+ANSWERS_WITHIN = 5.0
+"""Seconds that a commit may take without a word about it."""
+
+NOBODY = -1
+"""The generation of no assignment: nothing is handed over, nothing can be acknowledged."""
+
+
+class Run(NamedTuple):
+    """Consecutive records of one partition: all that the log holds from `begin` up to `end`.
+
+    `begin` is the offset that was expected, which is lower than the first record's where compaction or a
+    transaction's marker left a gap. So the runs of a partition join without gaps even where offsets do not.
+    """
+
+    generation: int
+    tp: TP
+    begin: int
+    records: list[Any]
+
+    @property
+    def end(self) -> int:
+        """The offset after the last record: what a commit of this run says."""
+        return int(self.records[-1].offset) + 1
+
+    def split(self, size: int) -> tuple[Run, Run | None]:
+        """Cut off at most `size` (> 0) records; the second part begins where the first ends."""
+        if len(self.records) <= size:
+            return self, None
+        head = self._replace(records=self.records[:size])
+        return head, self._replace(begin=head.end, records=self.records[size:])
+
+
+class BatchConsumer(driver.Consumer):
+    """Hands each partition's fetched list to the agent's channel as one `Run`; commits end offsets.
+
+    Attributes:
+        current: the generation whose runs may be handed over and acknowledged.
+        letting_go: set from a revocation or a shutdown until partitions are held again.
+        stale_dropped: records dropped because they were fetched under another generation.
+        gaps_believed: gaps in the offsets that were there again when read again.
+    """
+
+    RebalanceListener = Listener
+    app: BatchApp
+    _thread: FetchThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.current = NOBODY
+        self.letting_go = asyncio.Event()
+        self.stale_dropped = 0
+        self.gaps_believed = 0
+        self._changed = asyncio.Event()  # flow or room: the drain has a reason to look again
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._in_hand = 0
+        self._began: dict[TP, int] = {}  # where this generation began to read
+        self._next: dict[TP, int] = {}  # the offset the next record should have
+        self._handled: dict[TP, int] = {}  # everything below was handled
+        self._dirty: set[TP] = set()  # acknowledged since the last commit
+        self._taken: dict[TP, int] = {}  # everything below was in a handler's hand
+        self._stands: dict[TP, int] = {}  # everything below is acknowledged in Kafka, by its own answer
+        self._reread: dict[TP, int] = {}  # offsets at which a gap is being read again
+        self._queued: defaultdict[str, int] = defaultdict(int)  # records on the channels, a topic
+
+    def _new_consumer_thread(self) -> FetchThread:
+        return FetchThread(self, loop=self.loop, beacon=self.beacon)
+
+    # Fetching
+
+    async def perform_seek(self) -> None:
+        """Nothing: the drain alone moves the positions, or a fetch of its own could come between."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: it judges by per-message sensors, which have nothing to tell here."""
+
+    def resume_flow(self) -> None:
+        """Go on, with whatever partitions are assigned now."""
+        super().resume_flow()
+        self._changed.set()
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                self._changed.clear()
+                if not (self.flow_active and self._thread.held):
+                    await self._changed.wait()
+                elif self.current != self._thread.generation:
+                    if not await self._take_positions():
+                        await self.sleep(0.01)
+                elif wanted := self._wanted():
+                    # A topic that is full is looked at again soon: its handler must not run dry.
+                    wait = 1.0 if len(wanted) == len(self._next) else 0.02
+                    await self._hand_over(*await self._thread.fetch(wanted, wait))
+                else:
+                    await self._changed.wait()
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+
+    def _wanted(self) -> set[TP]:
+        return {tp for tp in self._next if self._queued[tp.topic] < self.app.records_ahead[tp.topic]}
+
+    async def _take_positions(self) -> bool:
+        """Seek every assigned partition to where it starts, and open the generation. False: try again."""
+        try:
+            generation, committed, offsets = await self._thread.committed()
+        except IllegalStateError:  # a partition left in the middle of the question
+            return False
+        rewind = await self.app.ask_on_assigned(
+            frozenset(TopicPartition(*tp) for tp in offsets), lambda: self._thread.generation != generation
+        )
+        if rewind is None:
+            return False
+        lowered = {TP(*tp): offset for tp, offset in rewind.items()}
+        for tp, offset in lowered.items():
+            if not 0 <= offset <= offsets[tp]:
+                raise SkippedRecordsError(
+                    f"on_assigned wants {tp.topic}[{tp.partition}] to start at {offset}, but only what lies "
+                    f"before {offsets[tp]} was handled: return an offset from 0 to {offsets[tp]}, or none"
+                )
+            log.warning("Going back on %s[%s] from %s to %s", tp.topic, tp.partition, offsets[tp], offset)
+            offsets[tp] = offset
+        if not await self._thread.seek_to(generation, offsets, lowered):
+            return False
+        self._began, self._next, self._handled = offsets, dict(offsets), dict(offsets)
+        self._taken, self._stands = dict(offsets), dict(offsets)
+        self._committed_offset.update(committed)
+        self._dirty.clear()
+        self._reread.clear()
+        self._queued.clear()
+        self.letting_go.clear()
+        self.current = generation
+        return True
+
+    async def _hand_over(self, generation: int, fetched: Mapping[Any, list[Any]]) -> None:
+        seeks: dict[TP, int] = {}
+        if generation != self.current or not self.flow_active:
+            # If the assignment has moved, every partition is sought anew before anything of it is handed
+            # over. If it has not, these records are still owed: read them again.
+            self.stale_dropped += sum(map(len, fetched.values()))
+            seeks = {TP(*tp): self._next[TP(*tp)] for tp in fetched if TP(*tp) in self._next}
+        else:
+            for tp, records in fetched.items():
+                self._hand_over_run(TP(*tp), records, seeks)
+        if seeks:
+            await self._thread.seek_to(self.current, seeks, {})
+
+    def _hand_over_run(self, tp: TP, records: list[Any], seeks: dict[TP, int]) -> None:
+        expected = self._next[tp]
+        if records[0].offset < expected:
+            records = [record for record in records if record.offset >= expected]
+            if not records:
+                return
+        found = records[0].offset
+        if found > expected:
+            if self._reread.get(tp) != expected:
+                self._reread[tp] = seeks[tp] = expected
+                return
+            self.gaps_believed += 1
+            if expected == self._began[tp]:
+                log.warning(
+                    "%s[%s] no longer holds the offsets %s to %s: retention or compaction took them",
+                    tp.topic, tp.partition, expected, found - 1,
+                )  # fmt: skip
+        run = Run(self.current, tp, expected, records)
+        self._next[tp] = run.end
+        self._queued[tp.topic] += len(records)
+        self.app.channel_of(tp.topic).queue.force_put_nowait(run)
+
+    def coordinator_is_known(self) -> bool:
+        """Whether the broker that coordinates the group was reachable when last spoken to."""
+        consumer = self._thread._consumer  # noqa: SLF001 - Faust's own thread reads it the same way
+        return consumer is not None and consumer._coordinator.coordinator_id is not None  # noqa: SLF001
+
+    def say_unanswered(self, wait: WaitLog) -> None:
+        """Say of a broker that is there and silent what nobody else does: its commits are not answered."""
+        lasts = self._thread.unanswered()
+        if lasts is None:
+            wait.over()
+        elif lasts > ANSWERS_WITHIN and self.coordinator_is_known():
+            wait.tried(
+                f"Kafka at {self.app.bootstrap} answers no commit: what is done is not acknowledged; trying "
+                "until it does"
+            )
+
+    async def know_topics(self) -> None:
+        """Once the group was joined, see to it that every topic's partitions are known."""
+        if self.coordinator_is_known() and not self._thread.should_stop:
+            await self._thread.know_topics()
+
+    # Handing over and taking back: called by the stream, in the event loop
+
+    def took(self, run: Run) -> bool:
+        """The stream took a run off its channel. False when it must not be handed on."""
+        if run.generation != self.current or self.letting_go.is_set():
+            return False
+        self._queued[run.tp.topic] -= len(run.records)
+        self._changed.set()
+        return True
+
+    def may_hand(self, run: Run) -> bool:
+        """Whether the generation of a run that was kept back is still open."""
+        return run.generation == self.current and not self.letting_go.is_set()
+
+    def pick_up(self, runs: Iterable[Run]) -> None:
+        """A batch is in a handler's hand."""
+        self._in_hand += 1
+        self._idle.clear()
+        self._taken.update({run.tp: run.end for run in runs})
+
+    def put_down(self) -> None:
+        """It is out of the hand, whatever became of it."""
+        self._in_hand -= 1
+        if not self._in_hand:
+            self._idle.set()
+
+    def acknowledge(self, runs: Iterable[Run]) -> None:
+        """Everything up to the end of each run was handled.
+
+        Runs of a generation that is gone are ignored: whoever holds the partition reads them again.
+
+        Raises:
+            SkippedRecordsError: when a run does not begin where the last acknowledgement ended.
+        """
+        for run in runs:
+            if run.generation != self.current:
+                continue
+            if run.begin != (expected := self._handled[run.tp]):
+                raise SkippedRecordsError(
+                    f"acknowledging {run.tp.topic}[{run.tp.partition}] from {run.begin} to {run.end}, but "
+                    f"offset {expected} has to be handled next: restart the worker, it reads from there"
+                )
+            self._handled[run.tp] = run.end
+            self._dirty.add(run.tp)
+
+    # Committing
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in list(self._dirty) if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        self._dirty.discard(tp)
+        return self._handled.get(tp)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        done: bool = await super()._commit(offsets)
+        if done:
+            self._stands.update(offsets)
+            self.app.on_committed()
+        return done
+
+    def left_over(self) -> int:
+        """How many offsets were in a handler's hand and do not stand acknowledged: they will be again."""
+        return sum(max(end - self._stands.get(tp, end), 0) for tp, end in self._taken.items())
+
+    async def leave(self, patience: float) -> bool:
+        """Let go for good, within twice `patience` seconds: no commit is under way when it returns.
+
+        Returns:
+            Whether Kafka answered to the end, as far as it was asked.
+        """
+        try:
+            async with asyncio.timeout(2 * patience):
+                await self.let_go(patience)
+                await self.maybe_wait_for_commit_to_finish()
+        except TimeoutError:  # what that means is said from what is left over
+            self.letting_go.set()
+        answered = self.coordinator_is_known() and self._thread.unanswered() is None
+        self._thread.abandon_commits()
+        return answered
+
+    async def let_go(self, patience: float) -> None:
+        """Hand over nothing more, let the batch in hand finish within `patience` seconds, commit, close."""
+        self.letting_go.set()
+        self.stop_flow()
+        try:
+            await asyncio.wait_for(self._idle.wait(), patience)
+        except TimeoutError:
+            log.warning("The batch in hand was not done within %.1f s: it will be handled again", patience)
+        while self._dirty and not self._thread.should_stop:
+            await self.commit()  # does nothing while another commit is under way: hence again
+        held = frozenset(TopicPartition(*tp) for tp in self._next)
+        self.current = NOBODY
+        self._next = {}
+        if held:
+            await self._tell_on_revoked(held, patience)
+
+    async def _tell_on_revoked(self, held: frozenset[TopicPartition], patience: float) -> None:
+        telling = asyncio.ensure_future(self.app.tell_on_revoked(held))
+        try:
+            await asyncio.wait_for(asyncio.shield(telling), patience)  # it may queue behind a slow handler
+        except TimeoutError:
+            log.warning("on_revoked was not done within %.1f s: the partitions go without it", patience)
+        except Exception as error:  # noqa: BLE001 - whatever it is, aiokafka would only log it
+            await self.crash(error)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish and commit before the partitions go: Faust would do neither."""
+        await self.let_go(self.app.conf.broker_session_timeout / 2)
+        await super().on_partitions_revoked(revoked)

@@ -1,0 +1,1 @@
+"""`riverwatch verify`: every promise computed again from the topics and Redis."""

@@ -1,0 +1,101 @@
+"""From settings to running workers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from infra.services import running_file
+from stream.adapters.clients import make_store, redis_client
+from stream.adapters.clock import now
+from stream.adapters.disk.decision_log import DiskDecisionLog
+from stream.adapters.disk.filler import DiskFiller
+from stream.adapters.kafka.admin import check_topics
+from stream.adapters.kafka.outbox import KafkaOutbox
+from stream.adapters.redis.due_queues import RedisDueQueue
+from stream.adapters.redis.heartbeat import Presence
+from stream.config.factories import feature_spec
+from stream.config.settings import Settings
+from stream.learning import call_in_waiting
+from stream.ports import DecisionLog, LabelStore
+
+Reached = Callable[[str], None]
+
+
+def nothing(_point: str) -> None:
+    """What happens at the named points between steps: nothing, outside of tests."""
+
+
+def run_score(settings: Settings, *, reached: Reached = nothing) -> int:
+    """Run a score worker until it is told to end; returns the exit code."""
+    from stream.workers.score import ScorePorts, create_app  # noqa: PLC0415 - Faust is slow to import
+
+    spec = feature_spec(settings)
+    check_topics(settings)
+    client = redis_client(settings)
+    presence = Presence("score", client, prefix=settings.redis_prefix)
+    ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, presence)
+    with presence:
+        while True:
+            worker = create_app(settings, ports, spec, reached=reached)
+            worker.follower.start()
+            code = _run(worker.app, settings)
+            worker.follower.stop()
+            if not worker.again():
+                return code
+            # Assigned anew, it claims its partitions and goes back to where Redis stands.
+
+
+def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
+    """Run a learn worker until it is told to end; returns the exit code."""
+    from stream.workers.learn import LearnPorts, create_app  # noqa: PLC0415 - Faust is slow to import
+
+    spec = feature_spec(settings)
+    check_topics(settings)
+    client = redis_client(settings)
+    presence = Presence("learn", client, prefix=settings.redis_prefix)
+    store = make_store(settings, spec, client)
+    queue = RedisDueQueue(client, prefix=settings.redis_prefix, replicas=settings.redis_replicas)
+    with presence, ExitStack() as stack:
+        decisions: DecisionLog = store
+        if settings.decision_log == "disk":
+            decisions = stack.enter_context(_filled_log(settings, store))
+        ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, presence)
+        return _run(create_app(settings, ports, spec, reached=reached), settings)
+
+
+@contextmanager
+def _filled_log(settings: Settings, labels: LabelStore) -> Iterator[DecisionLog]:
+    """The decision log on this machine's disk, filled from `scores` as long as the block lasts."""
+    log = DiskDecisionLog(running_file().parent / f"{settings.group('learn')}-decisions.sqlite")
+    outbox = KafkaOutbox(settings)
+    topic = settings.topic("labels")
+    filler = DiskFiller(settings, log, lambda names: call_in_waiting(outbox, labels, topic, names))
+    filler.start()
+    try:
+        yield log
+    finally:
+        filler.stop()
+        log.close()
+
+
+def run_monitor(settings: Settings) -> int:
+    """Run the monitor worker until it is told to end; returns the exit code."""
+    from stream.workers.monitor import create_app  # noqa: PLC0415 - Faust is slow to import
+
+    check_topics(settings)
+    presence = Presence("monitor", redis_client(settings), prefix=settings.redis_prefix)
+    with presence:
+        return _run(create_app(settings, KafkaOutbox(settings), now, presence), settings)
+
+
+def _run(app: Any, settings: Settings) -> int:
+    from stream.runtime.app import run_app  # noqa: PLC0415 - Faust is slow to import
+
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    if settings.log_level == "INFO":  # what they do in good order is for who looks for an error in it
+        for library in ("faust", "mode", "aiokafka", "stream"):
+            logging.getLogger(library).setLevel(logging.WARNING)
+    return run_app(app, loglevel=settings.log_level)
