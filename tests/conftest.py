@@ -31,7 +31,8 @@ from infra.services import (
     redis_servers,
     server_version,
 )
-from infra.testing import (
+from tests.support.installation import install
+from tests.support.services import (
     KafkaUnderTest,
     MakeTopics,
     RedisUnderTest,
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 # In CI the same examples every time: a red run is the change's, not chance's. Elsewhere new ones each time.
 settings.register_profile("riverwatch", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("riverwatch")
+
+__all__ = ["install"]  # a fixture
 
 IMAGE = f"apache/kafka:{VERSION}"
 _PULL_SECONDS = 120

@@ -12,7 +12,7 @@ from models.features.profiles import Event, Knowledge, weights
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
 from stream.ports import DependencyDown, EntityRef, LabelTouch, Touch
-from tests.faults.cluster import STEP, Cluster, slots_of
+from tests.support.cluster import STEP, Cluster, slots_of
 
 HALF_LIVES = (60.0, 3600.0)
 SHARDS = 8

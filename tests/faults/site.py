@@ -22,12 +22,12 @@ from infra.services import ApacheKafka, LocalRedis
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
 from stream.config.settings import Settings, load
-from tests.faults.cluster import Cluster
-from tests.faults.proxy import Proxy
-from tests.faults.standby import Standby
 from tests.faults.traffic import Shape, Traffic
 from tests.faults.watch import Watch
-from tests.integration.conftest import KEY, Installation
+from tests.support.cluster import Cluster
+from tests.support.installation import KEY, Installation
+from tests.support.proxy import Proxy
+from tests.support.standby import Standby
 
 SESSION = 6.0
 PARTITIONS = 6

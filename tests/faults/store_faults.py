@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from random import Random
 
 from infra.process import GuardedProcess
-from tests.faults.cluster import slots_of
-from tests.faults.full_disk import no_file_above
 from tests.faults.schedule import Step
 from tests.faults.site import NODE_TIMEOUT, Site
+from tests.support.cluster import slots_of
+from tests.support.full_disk import no_file_above
 
 REDIS_BACK = "Redis back -> first decision"
 PROMOTED = "a replica that lacks a second in its place -> first decision"

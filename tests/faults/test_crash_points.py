@@ -13,7 +13,7 @@ import pytest
 from stream.messages import Label, Transaction
 from stream.runtime.crash_points import LEARN, SCORE, CrashPointError, crash_point
 from stream.verify.audit import Audit
-from tests.integration.conftest import Install, Installation
+from tests.support.installation import Install, Installation
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 CHANGED = {

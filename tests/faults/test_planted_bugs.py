@@ -18,7 +18,7 @@ from stream.demo.show import variables
 from stream.messages import Label, Transaction
 from stream.verify.audit import Audit
 from tests.faults.faults import forgeries
-from tests.integration.conftest import KEY, Install, Installation
+from tests.support.installation import KEY, Install, Installation
 
 pytestmark = pytest.mark.guarantee
 

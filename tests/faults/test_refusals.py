@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from infra.process import GuardedProcess
-from infra.testing import KafkaUnderTest, Unique, create_topics
-from tests.integration.conftest import Install
+from tests.support.installation import Install
+from tests.support.services import KafkaUnderTest, Unique, create_topics
 
 pytestmark = pytest.mark.guarantee
 

@@ -9,10 +9,10 @@ import pytest
 from infra.process import GuardedProcess
 from infra.services import LocalRedis, redis_problem
 from stream.verify.audit import Audit
-from tests.faults.cluster import Cluster, slots_of
-from tests.faults.standby import Standby
 from tests.faults.test_crash_points import CHANGED, caught_up, traffic
-from tests.integration.conftest import Install, Installation
+from tests.support.cluster import Cluster, slots_of
+from tests.support.installation import Install, Installation
+from tests.support.standby import Standby
 
 pytestmark = [
     pytest.mark.guarantee,

@@ -16,9 +16,9 @@ from stream.adapters.redis.dump import RedisDump
 from stream.messages import Transaction
 from stream.ports import DependencyDown
 from stream.verify.audit import Audit
-from tests.faults.full_disk import CAN_LIMIT, WHY_NOT, no_file_above
 from tests.faults.test_crash_points import CHANGED, caught_up, traffic
-from tests.integration.conftest import Install, Installation
+from tests.support.full_disk import CAN_LIMIT, WHY_NOT, no_file_above
+from tests.support.installation import Install, Installation
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 

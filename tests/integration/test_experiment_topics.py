@@ -17,7 +17,6 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
 from infra.services import EmbeddedKafka, free_port
-from infra.testing import KafkaUnderTest, MakeTopics, Unique, create_topics
 from models.features.spec import DEFAULT_SPEC
 from producers.publish.publish import PUBLISHING
 from producers.sources.sources import SourceError
@@ -30,7 +29,8 @@ from stream.experiment.run import Plan, conduct
 from stream.experiment.topics.range import fields_missing, find_range
 from stream.messages import Decision, Label, Transaction, encode
 from stream.replay.source import open_replay_source
-from tests.integration.payment_files import write_payments
+from tests.support.payment_files import write_payments
+from tests.support.services import KafkaUnderTest, MakeTopics, Unique, create_topics
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS, A_DAY, PARTITIONS = 12, 150, 3

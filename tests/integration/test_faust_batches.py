@@ -32,7 +32,7 @@ from stream.runtime.fetch_thread import FetchThread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from infra.testing import KafkaUnderTest, MakeTopics, Unique
+    from tests.support.services import KafkaUnderTest, MakeTopics, Unique
 
 pytestmark = pytest.mark.guarantee
 

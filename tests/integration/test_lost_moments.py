@@ -12,7 +12,7 @@ from stream.config.factories import feature_spec
 from stream.messages import Transaction
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Install, Installation
+    from tests.support.installation import Install, Installation
 
 pytestmark = pytest.mark.guarantee
 

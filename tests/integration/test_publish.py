@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from infra.testing import KafkaUnderTest, MakeTopics, Unique
 from producers.publish.followers import KafkaFollowers, PublishError
 from producers.publish.pace import Follow, Follower, Item, Unpaced
 from producers.publish.publish import PUBLISHING, Published, Topics, publish
 from producers.simulator.simulate import DEMO, simulate
 from stream.messages import Label, Transaction, label_decoder, transaction_decoder
+from tests.support.services import KafkaUnderTest, MakeTopics, Unique
 
 PARTITIONS = 4
 

@@ -10,10 +10,10 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from infra.testing import KafkaUnderTest, MakeTopics, Unique
 from stream.adapters.kafka.scan import read_to_end
 from stream.inspect.quality import Protocol, QualityTopics, TopicUnreadableError, Window, quality_from_topics
 from stream.messages import Decision, Label, Transaction, encode
+from tests.support.services import KafkaUnderTest, MakeTopics, Unique
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 EVENTS = 3000

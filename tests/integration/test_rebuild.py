@@ -20,7 +20,7 @@ from stream.recovery.rebuild import rebuild
 from stream.verify.audit import Audit
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Installation
+    from tests.support.installation import Installation
 
 pytestmark = pytest.mark.guarantee
 

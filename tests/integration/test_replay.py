@@ -27,9 +27,9 @@ from stream.replay.source import open_replay_source
 from stream.replay.topics import rebuild_scores
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Installation
+    from tests.support.installation import Installation
 
-from tests.integration.payment_files import write_payments
+from tests.support.payment_files import write_payments
 
 pytestmark = pytest.mark.guarantee
 

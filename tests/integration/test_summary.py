@@ -36,7 +36,7 @@ def test_without_a_real_kafka_guarantees_are_skipped_counted_and_the_reason_said
 
 @pytest.mark.parametrize("chosen", ["test_no_file", "nothing_at_all"])
 def test_the_summary_stands_also_where_no_service_was_asked_for(chosen: str) -> None:
-    said = run(EXTERNAL, str(HERE / "test_running.py"), "-k", chosen)
+    said = run(EXTERNAL, str(HERE / "infra" / "test_running.py"), "-k", chosen)
     assert "Kafka = not asked for, Redis = not asked for; guarantee tests: 0 run, 0 skipped" in said
 
 

@@ -24,7 +24,7 @@ from stream.messages import (
 )
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Installation
+    from tests.support.installation import Installation
 
 pytestmark = pytest.mark.guarantee
 

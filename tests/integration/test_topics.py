@@ -9,7 +9,7 @@ import redis
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 if TYPE_CHECKING:
-    from infra.testing import KafkaUnderTest, MakeTopics, Unique
+    from tests.support.services import KafkaUnderTest, MakeTopics, Unique
 
 
 def test_a_made_topic_takes_and_gives_a_message_at_once(

@@ -38,7 +38,7 @@ from stream.workers.learn import LearnPorts, LearnWorker
 from stream.workers.run import nothing, now
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Installation
+    from tests.support.installation import Installation
 
 pytestmark = pytest.mark.guarantee
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from models.scoring.registry import build_model
 from stream.learning import waited
 from stream.ports import LabelTouch, Message
-from tests.properties.label_world import POINTS, Labels, LabelWorld, Notebook, undisturbed
+from tests.properties.worlds.label_world import POINTS, Labels, LabelWorld, Notebook, undisturbed
 
 PROBES = [{"amount": float(n), "hour": n % 24.0, "card.z.30d": n / 40.0} for n in range(0, 97, 3)]
 

@@ -14,9 +14,9 @@ from models.features.profiles import Reading, no_labels
 from stream.pipeline import Pipeline
 from stream.ports import Message, Touch
 from stream.records import Record
-from tests.properties.protocol_judge import SPEC
-from tests.properties.protocol_workers import Worker
-from tests.properties.protocol_world import ForgetfulWorld, Store, TwinWorld, World
+from tests.properties.worlds.protocol_judge import SPEC
+from tests.properties.worlds.protocol_workers import Worker
+from tests.properties.worlds.protocol_world import ForgetfulWorld, Store, TwinWorld, World
 
 PATIENT = settings(max_examples=80, stateful_step_count=40, deadline=None, report_multiple_bugs=False)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.clock import Clock
+from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

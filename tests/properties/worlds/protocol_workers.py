@@ -10,10 +10,10 @@ from stream.pipeline import Topics
 from stream.policy import Policy, Thresholds
 from stream.ports import DependencyDown, Touch
 from stream.records import Record
-from tests.properties.protocol_judge import SPEC, verdict
+from tests.properties.worlds.protocol_judge import SPEC, verdict
 
 if TYPE_CHECKING:
-    from tests.properties.protocol_world import World
+    from tests.properties.worlds.protocol_world import World
 
 
 class Model:

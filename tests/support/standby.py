@@ -11,7 +11,7 @@ import redis
 
 from infra.process import HOST
 from infra.services import LocalRedis
-from tests.faults.proxy import Proxy
+from tests.support.proxy import Proxy
 
 _SYNCED_WITHIN = 120.0
 

@@ -19,7 +19,7 @@ from stream.messages import Label, encode, manifest_decoder
 from stream.records import Record
 from stream.runtime.handler import Retry
 from stream.workers.learn import LearnPorts, LearnWorker
-from tests.faults.full_disk import CAN_LIMIT, WHY_NOT, no_file_above
+from tests.support.full_disk import CAN_LIMIT, WHY_NOT, no_file_above
 
 SPEC = FeatureSpec()
 NOW = datetime(2026, 1, 5, tzinfo=UTC)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from stream.cli.main import riverwatch
 
-TUTORIAL = Path(__file__).parents[2] / "docs" / "experiments.md"
+TUTORIAL = Path(__file__).parents[4] / "docs" / "experiments.md"
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 NAMED = re.compile(r"# (\S+\.\w+)\n")
 

@@ -22,8 +22,8 @@ from stream.messages import Transaction
 from stream.pipeline import Pipeline
 from stream.ports import StaleOwner, StoreBehind
 from stream.records import Record
-from tests.properties.protocol_judge import SPEC, Bookkeeper, Case, judge
-from tests.properties.protocol_workers import Model, Worker
+from tests.properties.worlds.protocol_judge import SPEC, Bookkeeper, Case, judge
+from tests.properties.worlds.protocol_workers import Model, Worker
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 PARTITIONS = (0, 1)

@@ -132,7 +132,7 @@ def test_hashing_without_a_good_key_is_refused(
 
 
 def test_the_mapping_in_the_documentation_is_understood_and_shows_every_key(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "producing.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[4] / "docs" / "producing.md").read_text(encoding="utf-8")
     text = page.split("```toml\n")[1].split("```")[0]
     (tmp_path / "hash-key").write_text("0123456789abcdef")
     mapping = _load(tmp_path, text.replace("/run/secrets/hash-key", "hash-key"))

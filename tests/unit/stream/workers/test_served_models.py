@@ -157,7 +157,7 @@ def test_models_are_the_same_in_a_process_that_hashes_otherwise(tmp_path: Path) 
         capture_output=True,
         text=True,
         env={"PYTHONHASHSEED": "4242"},
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[4],
     )
     assert there.stdout.split() == [digest_of(name) for name in names]
 

@@ -12,7 +12,7 @@ from stream.runtime.broker_log import BrokerOutageFilter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.unit.clock import Clock
+    from tests.support.clock import Clock
 
 ANYTHING = "Unable connect to node with id %s: %s"
 

@@ -12,7 +12,6 @@ import pytest
 from confluent_kafka import Producer
 
 from infra.process import GuardedProcess
-from infra.testing import KafkaUnderTest, Unique
 from producers.publish.publish import PUBLISHING
 from stream.adapters.clients import redis_client
 from stream.adapters.kafka.admin import committed, create_topics
@@ -24,6 +23,7 @@ from stream.demo.show import variables
 from stream.inspect.quality import QualityReport, QualityTopics, quality_from_topics
 from stream.messages import Label, Transaction, encode
 from stream.records import Record
+from tests.support.services import KafkaUnderTest, Unique
 
 KEY = "test key, test key, test key, 32+"
 Install = Callable[..., "Installation"]

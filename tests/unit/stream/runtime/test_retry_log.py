@@ -11,7 +11,7 @@ from stream.runtime.retry_log import FIRST, MOST, WaitLog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.unit.clock import Clock
+    from tests.support.clock import Clock
 
 REDIS_AWAY = "score waits, its batch of 5 unacknowledged: Redis at r:6379 cannot serve now"
 

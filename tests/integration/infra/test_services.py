@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from infra.apache_kafka import fetch_jars, java_problem
 from infra.process import HOST, Service, free_port, port_answers, port_is_free
 from infra.services import ApacheKafka, EmbeddedKafka, LocalRedis, ServiceError, redis_servers
-from infra.testing import create_topics
+from tests.support.services import create_topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
