@@ -32,7 +32,7 @@ demo: compiled ## the whole system on this machine, about two minutes
 	@$(RUN)/riverwatch demo
 
 test: .venv/.dev compiled ## all tests
-	@$(RUN)/python -m pytest
+	@$(RUN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 10 $(ARGS)
 
 faults: .venv/.dev compiled ## a million events under faults, some 25 minutes (SEED=7, ARGS=...)
 	@$(RUN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(ARGS)

