@@ -63,10 +63,10 @@ _FIRST = {
     for number, name in enumerate(
         (
             "kafka",
-            "tests/faults/test_schedule.py",
-            "tests/integration/test_commands.py",
+            "test_schedule",
+            "test_commands",
             "contracts",
-            "tests/integration/infra/test_services.py",
+            "test_services",
         )
     )
 }
@@ -273,8 +273,7 @@ def pytest_collection_modifyitems(items: list[Item]) -> None:
 def _group(item: Item) -> str:
     if "kafka" in getattr(item, "fixturenames", ()):
         return "kafka"
-    path = item.path.relative_to(item.config.rootpath).as_posix()
-    return "contracts" if path.startswith("tests/contracts/") else path
+    return "contracts" if item.path.parent.name == "contracts" else item.path.stem
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
