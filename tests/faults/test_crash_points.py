@@ -4,61 +4,17 @@ from __future__ import annotations
 
 import re
 import signal
-from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
 
 import pytest
 
-from stream.messages import Label, Transaction
 from stream.runtime.crash_points import LEARN, SCORE, CrashPointError, crash_point
 from stream.verify.audit import Audit
+from tests.support.fault_traffic import CHANGED, caught_up, traffic
 from tests.support.installation import Install, Installation
 
-START = datetime(2026, 1, 5, tzinfo=UTC)
-CHANGED = {
-    "maturity": "2d",
-    "label_wait": "1d",
-    "genuine_rate": 0.3,
-    "batch_size": 50,
-    "snapshot_interval": "20ms",
-}
 TIMES = {"score": 3, "learn": 2}  # which time is the last
-FOLLOWED = (("score", "transactions"), ("learn", "scores"), ("learn", "labels"))
-
-
-def payment(number: int) -> Transaction:
-    return Transaction(
-        transaction_id=f"t{number}",
-        event_time=START + timedelta(minutes=20 * number),
-        card_id=f"c{number % 37}",
-        merchant_id=f"m{number % 11}",
-        amount_minor=100 + number * 7919 % 9000,
-        currency="EUR",
-    )
-
-
-def label(number: int, *, name: str | None = None, days: float = 1.0) -> Label:
-    return Label(
-        transaction_id=name or f"t{number}",
-        is_fraud=number % 5 == 0,
-        known_at=START + timedelta(minutes=20 * number, days=days),
-        source="analyst",
-    )
-
-
-def traffic(start: int, end: int) -> list[Transaction | Label]:
-    """Payments, labels of earlier and of later ones, and labels of none: every step has something to do."""
-    items: list[Transaction | Label] = []
-    for number in range(start, end):
-        items.append(payment(number))
-        if number % 2 == 0 and number >= 40:
-            items.append(label(number - 40))
-        if number % 7 == 0:
-            items.append(label(number + 60, days=0.1))
-        if number % 10 == 0:
-            items.append(label(number, name=f"nobody{number}", days=-1.0))
-    return items
 
 
 def killed(system: Installation, points: dict[str, str]) -> None:
@@ -83,10 +39,6 @@ def killed(system: Installation, points: dict[str, str]) -> None:
                 del armed[role]
                 system.start(role, instance_id=role, **CHANGED)
     system.send(traffic(sent, sent + 150))
-
-
-def caught_up(system: Installation, most: int = 0) -> bool:
-    return all(system.behind(role, topic) <= most for role, topic in FOLLOWED)
 
 
 @pytest.mark.guarantee

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,28 +18,23 @@ from stream.demo.show import variables
 from stream.messages import Label, Transaction
 from stream.verify.audit import Audit
 from tests.faults.faults import forgeries
+from tests.support.builders import label, payment
 from tests.support.installation import KEY, Install, Installation
 
 pytestmark = pytest.mark.guarantee
 
-START = datetime(2026, 1, 5, tzinfo=UTC)
 WORKER = Path(__file__).with_name("broken_worker.py")
 
 
-def payment(number: int) -> Transaction:
-    return Transaction(
-        transaction_id=f"t{number}",
-        event_time=START + timedelta(minutes=number),
-        card_id=f"c{number % 40}",
-        merchant_id=f"m{number % 7}",
-        amount_minor=100 + number * 7919 % 9000,
-        currency="EUR",
+def paid(numbers: range) -> Iterator[Transaction]:
+    return (
+        payment(n, minutes=n, card=f"c{n % 40}", merchant=f"m{n % 7}", amount=100 + n * 7919 % 9000)
+        for n in numbers
     )
 
 
-def label(number: int) -> Label:
-    known = START + timedelta(minutes=number, days=1)
-    return Label(transaction_id=f"t{number}", is_fraud=number % 2 == 0, known_at=known, source="analyst")
+def reported(numbers: range) -> Iterator[Label]:
+    return (label(n, fraud=n % 2 == 0, minutes=n, days=1, source="analyst") for n in numbers)
 
 
 def broken(system: Installation, role: str, bugs: str) -> GuardedProcess:
@@ -62,9 +57,9 @@ def findings(system: Installation) -> dict[int, set[str]]:
 def test_bugs_of_a_score_worker_are_found_each_under_its_promise(install: Install) -> None:
     system = install(partitions=1, maturity="3650d")
     worker = broken(system, "score", "forget-decisions,count-wrongly,acknowledge-first")
-    system.send(payment(number) for number in range(700))
+    system.send(paid(range(700)))
     system.drained("score", "transactions")
-    system.send(payment(number) for number in range(100, 140))
+    system.send(paid(range(100, 140)))
     system.drained("score", "transactions")
     worker.kill()
     found = findings(system)
@@ -79,10 +74,10 @@ def test_bug_of_a_learn_worker_is_found(install: Install) -> None:
     system = install(partitions=1, maturity="3650d", genuine_rate=0.9)
     system.start("score", genuine_rate=0.9)
     broken(system, "learn", "learn-twice")
-    system.send(payment(number) for number in range(300))
+    system.send(paid(range(300)))
     system.drained("score", "transactions")
-    system.send(label(number) for number in range(200))
-    system.send(label(number) for number in range(50))
+    system.send(reported(range(200)))
+    system.send(reported(range(50)))
     system.drained("learn", "labels")
     found = findings(system)
     assert "a model says it has learned another number of labels than the log gives" in found[3]
@@ -92,9 +87,9 @@ def test_worker_that_trusts_a_forged_model_is_found(install: Install) -> None:
     system = install(partitions=1, maturity="3650d", genuine_rate=0.9)
     learner = system.start("learn", genuine_rate=0.9)
     worker = broken(system, "score", "trust-anybody")
-    system.send(payment(number) for number in range(1200))
+    system.send(paid(range(1200)))
     system.drained("score", "transactions")
-    system.send(label(number) for number in range(1000))  # enough to be calibrated and served
+    system.send(reported(range(1000)))  # enough to be calibrated and served
     system.drained("learn", "labels")
     system.until(lambda: bool(system.read("models")), 20, "no model")
     learner.kill()
@@ -107,7 +102,7 @@ def test_worker_that_trusts_a_forged_model_is_found(install: Install) -> None:
 
     def is_used() -> bool:
         nonlocal sent
-        system.send(payment(number) for number in range(sent, sent + 50))
+        system.send(paid(range(sent, sent + 50)))
         sent += 50
         return any(b'"model_version":"forged@' in (record.value or b"") for record in system.read("scores"))
 

@@ -9,8 +9,8 @@ import pytest
 from infra.process import GuardedProcess
 from infra.services import LocalRedis, redis_problem
 from stream.verify.audit import Audit
-from tests.faults.test_crash_points import CHANGED, caught_up, traffic
 from tests.support.cluster import Cluster, slots_of
+from tests.support.fault_traffic import CHANGED, caught_up, traffic
 from tests.support.installation import Install, Installation
 from tests.support.standby import Standby
 

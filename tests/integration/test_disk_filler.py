@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,31 +12,19 @@ from stream.adapters.clients import redis_client
 from stream.adapters.disk.decision_log import DiskDecisionLog
 from stream.adapters.disk.filler import DiskFiller
 from stream.adapters.redis.dump import RedisDump
-from stream.messages import Transaction
 from stream.ports import DependencyDown
 from stream.verify.audit import Audit
-from tests.faults.test_crash_points import CHANGED, caught_up, traffic
+from tests.support.builders import payment
+from tests.support.fault_traffic import CHANGED, caught_up, traffic
 from tests.support.full_disk import CAN_LIMIT, WHY_NOT, no_file_above
 from tests.support.installation import Install, Installation
-
-START = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def decided(install: Install, number: int) -> Installation:
     """An installation in which so many payments are decided."""
     system = install(partitions=1)
     system.start("score")
-    system.send(
-        Transaction(
-            transaction_id=f"t{n}",
-            event_time=START + timedelta(minutes=n),
-            card_id="c",
-            merchant_id="m",
-            amount_minor=1000,
-            currency="EUR",
-        )
-        for n in range(number)
-    )
+    system.send(payment(n, minutes=n, card="c", merchant="m") for n in range(number))
     system.drained("score", "transactions")
     return system
 

@@ -27,8 +27,9 @@ from stream.config.settings import Settings, load
 from stream.experiment.measures.results import Experiment, as_json, without_time
 from stream.experiment.run import Plan, conduct
 from stream.experiment.topics.range import fields_missing, find_range
-from stream.messages import Decision, Label, Transaction, encode
+from stream.messages import Label, Transaction, encode
 from stream.replay.source import open_replay_source
+from tests.support.builders import decision
 from tests.support.payment_files import write_payments
 from tests.support.services import KafkaUnderTest, MakeTopics, Unique, create_topics
 
@@ -283,19 +284,6 @@ def test_a_range_of_which_nothing_can_be_measured_says_what_to_do(
     assert "--maturity" in result.output
 
 
-def decision_of(payment: Transaction, offset: int) -> Decision:
-    fields = {name: getattr(payment, name) for name in Decision.__struct_fields__ if hasattr(payment, name)}
-    return Decision(
-        **fields,
-        score=0.1,
-        action="approve",
-        reasons=[],
-        model_version="default@0",
-        decided_at=payment.event_time,
-        origin=(0, offset),
-    )
-
-
 def test_decisions_give_the_figures_of_their_payments(
     make: Make, file: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -306,7 +294,11 @@ def test_decisions_give_the_figures_of_their_payments(
     topics.publish(items)
     for offset, each in enumerate(each for each in items if isinstance(each, Transaction)):
         for _ in range(1 + (offset % 5 == 0)):
-            topics.send("scores", each.card_id.encode(), encode(decision_of(each, offset)))
+            topics.send(
+                "scores",
+                each.card_id.encode(),
+                encode(decision(each, model_version="default@0", origin=(0, offset))),
+            )
     topics.send("scores", b"x", b"junk")
     topics.flush()
     decided = of_topics(topics, features=spec, events="scores")

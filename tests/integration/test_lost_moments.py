@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,25 +9,23 @@ import pytest
 from stream.adapters.clients import make_store, redis_client
 from stream.config.factories import feature_spec
 from stream.messages import Transaction
+from tests.support.builders import payment
 
 if TYPE_CHECKING:
     from tests.support.installation import Install, Installation
 
 pytestmark = pytest.mark.guarantee
 
-START = datetime(2026, 1, 5, tzinfo=UTC)
-
 
 def payments(first: int, last: int) -> list[Transaction]:
     return [
-        Transaction(
-            transaction_id=f"t{number}",
-            event_time=START + timedelta(minutes=number),
-            card_id=f"c{number % 17}",
-            merchant_id=f"m{number % 5}",
+        payment(
+            number,
+            minutes=number,
+            card=f"c{number % 17}",
+            merchant=f"m{number % 5}",
             # One in ten is far above the norm of its card: some are alerts.
-            amount_minor=900_000 if number % 10 == 9 else 1000 + number % 300,
-            currency="EUR",
+            amount=900_000 if number % 10 == 9 else 1000 + number % 300,
         )
         for number in range(first, last)
     ]

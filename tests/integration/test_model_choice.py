@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,13 @@ from stream.learning import is_chosen
 from stream.messages import Decision, Label, Transaction, decision_decoder, label_decoder
 from stream.replay.topics import rebuild_scores
 from stream.verify.audit import Audit
+from tests.support.builders import label, payment
 
 if TYPE_CHECKING:
     from tests.support.installation import Installation
 
 pytestmark = pytest.mark.guarantee
 
-START = datetime(2026, 1, 5, tzinfo=UTC)
 FIRST, THEN = "hoeffding-tree", "river-pipeline"
 RATE = {"genuine_rate": 0.6, "maturity": "60d"}
 
@@ -33,13 +32,12 @@ def payments(first: int, count: int) -> list[Transaction]:
     """Every tenth is a fraud, and pays more."""
     chance = Random(first)
     return [
-        Transaction(
-            transaction_id=f"p{number}",
-            event_time=START + timedelta(minutes=number),
-            card_id=f"c{chance.randrange(60)}",
-            merchant_id=f"m{chance.randrange(20)}",
-            amount_minor=int(chance.lognormvariate(10.0 if number % 10 == 0 else 8.0, 0.6)),
-            currency="EUR",
+        payment(
+            f"p{number}",
+            minutes=number,
+            card=f"c{chance.randrange(60)}",
+            merchant=f"m{chance.randrange(20)}",
+            amount=int(chance.lognormvariate(10.0 if number % 10 == 0 else 8.0, 0.6)),
         )
         for number in range(first, first + count)
     ]
@@ -47,12 +45,7 @@ def payments(first: int, count: int) -> list[Transaction]:
 
 def labels_of(items: Sequence[Transaction]) -> list[Label]:
     return [
-        Label(
-            transaction_id=item.transaction_id,
-            is_fraud=int(item.transaction_id[1:]) % 10 == 0,
-            known_at=item.event_time + timedelta(hours=1),
-            source="bank",
-        )
+        label(item.transaction_id, 1, fraud=int(item.transaction_id[1:]) % 10 == 0, start=item.event_time)
         for item in items
     ]
 

@@ -12,42 +12,13 @@ from confluent_kafka.admin import AdminClient
 
 from stream.adapters.kafka.scan import read_to_end
 from stream.inspect.quality import Protocol, QualityTopics, TopicUnreadableError, Window, quality_from_topics
-from stream.messages import Decision, Label, Transaction, encode
+from stream.messages import encode
+from tests.support.builders import decision, label, payment
 from tests.support.services import KafkaUnderTest, MakeTopics, Unique
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 EVENTS = 3000
 PARTITIONS = 4
-
-
-def transaction(number: int) -> Transaction:
-    return Transaction(
-        transaction_id=f"t{number}",
-        event_time=START + timedelta(minutes=10 * number),
-        card_id=f"c{number % 60}",
-        merchant_id="m",
-        amount_minor=100,
-        currency="EUR",
-    )
-
-
-def decision(made: Transaction, score: float, origin: tuple[int, int]) -> bytes:
-    return encode(
-        Decision(
-            transaction_id=made.transaction_id,
-            event_time=made.event_time,
-            card_id=made.card_id,
-            merchant_id=made.merchant_id,
-            amount_minor=made.amount_minor,
-            currency=made.currency,
-            score=score,
-            action="review" if score > 0.5 else "approve",
-            reasons=[],
-            model_version="v",
-            decided_at=made.event_time,
-            origin=origin,
-        )
-    )
 
 
 @pytest.fixture
@@ -71,25 +42,26 @@ def publish(kafka: KafkaUnderTest, topics: QualityTopics, *, lost: int | None = 
         producer.poll(0)
 
     for number in range(EVENTS):
-        made, partition = transaction(number), number % PARTITIONS
+        partition = number % PARTITIONS
+        made = payment(
+            number, start=START, minutes=10 * number, card=f"c{number % 60}", merchant="m", amount=100
+        )
         fraud = number in frauds
         send(topics.transactions, encode(made), partition=partition)
         origin = (partition, offsets[partition])
         offsets[partition] += 1
         if number != lost:
             score = (0.9 if number % 200 else 0.2) if fraud else 0.4 * chance.random()
-            value = decision(made, score, origin)
+            value = encode(
+                decision(made, score=score, action="review" if score > 0.5 else "approve", origin=origin)
+            )
             for _ in range(2 if number % 50 == 0 else 1):
                 send(topics.scores, value, partition=partition)
         known = made.event_time + timedelta(days=7)
         if fraud:
-            label = Label(transaction_id=made.transaction_id, is_fraud=True, known_at=known, source="analyst")
-            send(topics.labels, encode(label))
+            send(topics.labels, encode(label(number, start=known, source="analyst")))
         elif number % 10 == 1:
-            label = Label(
-                transaction_id=made.transaction_id, is_fraud=False, known_at=known, source="maturity"
-            )
-            send(topics.labels, encode(label))
+            send(topics.labels, encode(label(number, fraud=False, start=known, source="maturity")))
         if number % 100 == 0:
             send(topics.transactions, b"\xff not json", partition=partition)
             place = [

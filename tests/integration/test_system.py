@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -22,26 +21,17 @@ from stream.messages import (
     label_decoder,
     manifest_decoder,
 )
+from tests.support.builders import label, payment
 
 if TYPE_CHECKING:
     from tests.support.installation import Installation
 
 pytestmark = pytest.mark.guarantee
 
-START = datetime(2026, 1, 5, tzinfo=UTC)
 
-
-def payment(
-    number: int, *, card: str = "c1", merchant: str = "m1", minute: float | None = None
-) -> Transaction:
-    return Transaction(
-        transaction_id=f"t{number}",
-        event_time=START + timedelta(minutes=number if minute is None else minute),
-        card_id=card,
-        merchant_id=merchant,
-        amount_minor=1000 + number % 700,
-        currency="EUR",
-    )
+def paid(number: int, *, minute: float | None = None, card: str = "c1", merchant: str = "m1") -> Transaction:
+    minutes = number if minute is None else minute
+    return payment(number, minutes=minutes, card=card, merchant=merchant, amount=1000 + number % 700)
 
 
 def simulated(count: int, seed: int) -> list[Transaction | Label]:
@@ -80,7 +70,7 @@ def test_killed_worker_under_live_traffic_loses_and_changes_nothing(
     def traffic() -> None:
         while not ended.is_set():
             number = sent[0]
-            item = payment(number, card=f"c{number % 97}", merchant=f"m{number % 13}")
+            item = paid(number, card=f"c{number % 97}", merchant=f"m{number % 13}")
             system.send_raw("transactions", item.card_id.encode(), encode(item))
             sent[0] += 1
             ended.wait(0.001)
@@ -117,21 +107,21 @@ def test_bad_input_becomes_dead_letters_and_the_partition_goes_on(
 ) -> None:
     system = install(partitions=1)
     system.start("score")
-    good = [payment(number) for number in range(20)]
-    far = payment(50)
+    good = [paid(number) for number in range(20)]
+    far = paid(50)
     bad: list[tuple[bytes | None, bytes | None, str]] = [
         (b"c1", b"{not json", "not_json"),
         (b"c1", b'{"transaction_id":"x"}', "invalid"),
         (b"c1", None, "null_value"),
         (None, encode(good[0]), "null_key"),
-        (b"c2", encode(payment(30)), "key_mismatch"),
-        (b"c1", encode(payment(31)).replace(b"EUR", b"EUX"), "unknown_currency"),
-        (b"c1", encode(payment(32)).replace(b"2026-", b"9999-"), "implausible_time"),
-        (b"c1", encode(payment(33)).replace(b'"amount_minor":10', b'"amount_minor":-10'), "invalid"),
-        (b"c1", encode(payment(34)).replace(b'"amount_minor":', b'"amount_minor":NaN,"x":'), "not_json"),
+        (b"c2", encode(paid(30)), "key_mismatch"),
+        (b"c1", encode(paid(31)).replace(b"EUR", b"EUX"), "unknown_currency"),
+        (b"c1", encode(paid(32)).replace(b"2026-", b"9999-"), "implausible_time"),
+        (b"c1", encode(paid(33)).replace(b'"amount_minor":10', b'"amount_minor":-10'), "invalid"),
+        (b"c1", encode(paid(34)).replace(b'"amount_minor":', b'"amount_minor":NaN,"x":'), "not_json"),
         (b"c1", encode(far).replace(b"2026-", b"2080-"), "future_time"),
         (b"c1", b'{"transaction_id":"' + b"x" * 200_000 + b'"}', "too_large"),
-        (b"4111111111111111", encode(payment(35, card="4111111111111111")), "card_number_in_clear"),
+        (b"4111111111111111", encode(paid(35, card="4111111111111111")), "card_number_in_clear"),
     ]
     for place, item in enumerate(good):
         system.send([item])
@@ -159,9 +149,9 @@ def test_event_sent_twice_upstream_is_decided_once_and_sent_again_as_it_was(
 ) -> None:
     system = install(partitions=1)
     system.start("score")
-    system.send(payment(number) for number in range(10))
+    system.send(paid(number) for number in range(10))
     system.drained("score", "transactions")
-    system.send(payment(number) for number in range(10))
+    system.send(paid(number) for number in range(10))
     system.drained("score", "transactions")
     records = system.read("scores")
     first, again = records[:10], records[10:]
@@ -175,14 +165,9 @@ def test_learner_killed_again_and_again_learns_every_label_once(
 ) -> None:
     system = install(maturity="3650d")
     system.start("score")
-    payments = [payment(number, card=f"c{number % 50}", merchant=f"m{number % 9}") for number in range(600)]
+    payments = [paid(number, card=f"c{number % 50}", merchant=f"m{number % 9}") for number in range(600)]
     labels = [
-        Label(
-            transaction_id=item.transaction_id,
-            is_fraud=number % 7 == 0,
-            known_at=item.event_time + timedelta(days=3),
-            source="chargeback",
-        )
+        label(number, fraud=number % 7 == 0, start=item.event_time, days=3, source="chargeback")
         for number, item in enumerate(payments)
     ]
     system.send(payments)
@@ -205,11 +190,11 @@ def test_label_that_comes_before_its_transaction_waits_for_it(install: Callable[
     system = install(maturity="3650d")
     system.start("score")
     system.start("learn")
-    early = Label(transaction_id="t7", is_fraud=True, known_at=START + timedelta(days=1), source="customer")
+    early = label(7, days=1, source="customer")
     system.send([early])
     system.drained("learn", "labels")
     assert not system.read("dead-letters")
-    system.send(payment(number) for number in range(10))
+    system.send(paid(number) for number in range(10))
     system.drained("score", "transactions")
     system.drained("learn", "scores")
     system.until(lambda: len(system.read("labels")) == 2, 20, "the label was not called in")
@@ -222,15 +207,10 @@ def test_learner_finds_features_as_served_on_its_own_disk(install: Callable[...,
     system = install(maturity="3650d", decision_log="disk", duplicate_window="1s")
     system.start("score")
     system.start("learn")
-    labels = [
-        Label(
-            transaction_id=f"t{number}", is_fraud=True, known_at=START + timedelta(days=3), source="customer"
-        )
-        for number in range(40)
-    ]
+    labels = [label(number, days=3, source="customer") for number in range(40)]
     system.send(labels[:10])  # these come before their transactions
     system.drained("learn", "labels")
-    system.send(payment(number) for number in range(40))
+    system.send(paid(number) for number in range(40))
     system.drained("score", "transactions")
     store = redis_client(system.settings)
     system.until(lambda: not list(store.scan_iter("rw:*:d:*")), 20, "Redis remembers decisions")
@@ -246,12 +226,12 @@ def test_silence_matures_in_event_time_for_the_chosen_share(install: Callable[..
     system = install(maturity="10d", partitions=1)
     system.start("score")
     system.start("learn")
-    system.send(payment(number, card=f"c{number % 40}", minute=number) for number in range(500))
-    system.send([payment(9000, minute=9 * 1440)])
+    system.send(paid(number, card=f"c{number % 40}", minute=number) for number in range(500))
+    system.send([paid(9000, minute=9 * 1440)])
     system.drained("score", "transactions")
     system.drained("learn", "scores")
     assert not system.read("labels")
-    system.send([payment(9001, minute=10 * 1440 + 250)])
+    system.send([paid(9001, minute=10 * 1440 + 250)])
     system.drained("score", "transactions")
     system.drained("learn", "scores")
     labels = [label_decoder.decode(record.value or b"") for record in system.read("labels")]

@@ -7,7 +7,7 @@ import json
 import signal
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,6 +36,7 @@ from stream.serving import first_model
 from stream.verify.audit import Audit, Report
 from stream.workers.learn import LearnPorts, LearnWorker
 from stream.workers.run import nothing, now
+from tests.support.builders import START, payment
 
 if TYPE_CHECKING:
     from tests.support.installation import Installation
@@ -44,22 +45,14 @@ pytestmark = pytest.mark.guarantee
 
 Install = Callable[..., "Installation"]
 RATE = {"genuine_rate": 0.3, "maturity": "2d"}
-START = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def paid(number: int, *, name: str | None = None) -> Transaction:
+    return payment(name or f"x{number}", minutes=number, amount=1000 + number)
 
 
 def simulated(count: int, seed: int) -> list[Transaction | Label]:
     return list(islice(simulate(DEMO, seed=seed), count))
-
-
-def payment(number: int, *, card: str = "c1", name: str | None = None) -> Transaction:
-    return Transaction(
-        transaction_id=name or f"x{number}",
-        event_time=START + timedelta(minutes=number),
-        card_id=card,
-        merchant_id="m1",
-        amount_minor=1000 + number,
-        currency="EUR",
-    )
 
 
 def audited(system: Installation, **more: Any) -> Report:
@@ -189,7 +182,7 @@ class Run(NamedTuple):
 def finished(install: Install) -> Run:
     system = install(partitions=2, **RATE)
     system.send(simulated(800, seed=5))
-    system.send(payment(number) for number in range(40))
+    system.send(paid(number) for number in range(40))
     system.send(
         Label(
             transaction_id=f"x{number}",
@@ -292,7 +285,7 @@ def fence_set_back(client: Any, _: Installation) -> Damage:
 
 def test_a_missing_decision_and_a_missing_dead_letter_are_caught(finished: Run) -> None:
     system, _ = finished
-    system.send_raw("transactions", b"c1", encode(payment(50, name="lost")))
+    system.send_raw("transactions", b"c1", encode(paid(50, name="lost")))
     system.send_raw("transactions", b"c1", b"junk")
     system.flush()
     assert not audited(system).is_broken, "they are still to come"
@@ -329,7 +322,7 @@ def test_features_that_do_not_follow_from_the_profiles_are_caught(finished: Run)
     system, client = finished
     record = next(record for record in system.read("scores") if b'"x9"' in (record.value or b""))
     decision = decision_decoder.decode(record.value or b"")
-    system.send_raw("transactions", b"c1", encode(payment(70, name="crafted")))
+    system.send_raw("transactions", b"c1", encode(paid(70, name="crafted")))
     system.flush()
     place = system.read("transactions")
     event = next(each for each in place if b'"crafted"' in (each.value or b""))

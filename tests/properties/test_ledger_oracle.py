@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.inspect.account import Ledger
-from stream.messages import Decision, Label, encode
+from stream.messages import Label, encode
+from tests.support.builders import decision, payment
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -18,24 +19,6 @@ events = st.dictionaries(places, names | st.none(), max_size=18)  # None: unread
 dead = st.lists(places, max_size=6)
 decided = st.lists(st.tuples(names, st.sampled_from([0.1, 0.2])), max_size=25)
 labelled = st.lists(st.tuples(names, st.booleans(), st.integers(1, 5), st.booleans()), max_size=25)
-
-
-def decision(name: str, score: float) -> bytes:
-    return encode(
-        Decision(
-            transaction_id=name,
-            event_time=START,
-            card_id="c",
-            merchant_id="m",
-            amount_minor=1,
-            currency="EUR",
-            score=score,
-            action="approve",
-            reasons=[],
-            model_version="v",
-            decided_at=START,
-        )
-    )
 
 
 @given(events=events, dead=dead, decided=decided)
@@ -50,7 +33,7 @@ def test_account_is_that_of_sets(
         ledger.add_dead_letter(where, events="in")
     scores: dict[str, list[float]] = {}
     for name, score in decided:
-        ledger.add_decision(decision(name, score))
+        ledger.add_decision(encode(decision(payment(name, start=START, amount=1), score=score)))
         scores.setdefault(name, []).append(score)
     account = ledger.completeness(dict.fromkeys(range(3), 6))
 
@@ -75,7 +58,7 @@ def test_truth_is_the_latest_report(
 ) -> None:
     ledger = Ledger()
     for name, score in decided:
-        ledger.add_decision(decision(name, score))
+        ledger.add_decision(encode(decision(payment(name, start=START, amount=1), score=score)))
     truth: dict[str, tuple[int, bool]] = {}
     for name, is_fraud, day, silent in labelled:
         source = "maturity" if silent else "analyst"

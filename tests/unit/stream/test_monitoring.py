@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,13 +15,28 @@ from models.metrics.quantiles import Durations
 from models.scoring.registry import build_model
 from stream.experiment.candidate import Contestant
 from stream.experiment.engine import Engine, EngineSettings
-from stream.messages import Action, Decision, DriftSignal, Label
+from stream.messages import Decision, DriftSignal, Label
 from stream.monitoring import Monitor, MonitorSettings
 from stream.policy import Policy
+from tests.support.builders import decision, label, payment
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = 86400.0
 PER_DAY = 400
+
+
+def decided(
+    number: int, *, amount: int = 1000, country: str | None = "FR", late: float = 0.02, **more: Any
+) -> Decision:
+    time = START + timedelta(seconds=number * DAY / PER_DAY)
+    paid = payment(number, start=time, card=f"c{number % 97}", merchant="m", amount=amount, country=country)
+    made = {"score": 0.01, "model_version": "default@1", "decided_at": time + timedelta(seconds=late)}
+    return decision(paid, **(made | more))
+
+
+def reported(number: int, *, fraud: bool, days: float = 1.0) -> Label:
+    time = START + timedelta(seconds=number * DAY / PER_DAY)
+    return label(number, fraud=fraud, start=time, days=days, source="chargeback")
 
 
 def settings(**changes: object) -> MonitorSettings:
@@ -28,40 +44,6 @@ def settings(**changes: object) -> MonitorSettings:
         horizon=2 * DAY, window=5 * DAY, k=5, segment_names=("channel", "category", "country"), least_frauds=5
     )
     return MonitorSettings(**{"quality": quality, **changes})  # type: ignore[arg-type] # checked by name
-
-
-def decision(
-    number: int,
-    *,
-    score: float = 0.01,
-    amount: int = 1000,
-    action: Action = "approve",
-    country: str | None = "FR",
-    version: str = "default@1",
-    late: float = 0.02,
-    features: dict[str, float] | None = None,
-) -> Decision:
-    time = START + timedelta(seconds=number * DAY / PER_DAY)
-    return Decision(
-        transaction_id=f"t{number}",
-        event_time=time,
-        card_id=f"c{number % 97}",
-        merchant_id="m",
-        amount_minor=amount,
-        currency="EUR",
-        score=score,
-        action=action,
-        reasons=[],
-        model_version=version,
-        decided_at=time + timedelta(seconds=late),
-        country=country,
-        features=features,
-    )
-
-
-def label(number: int, *, is_fraud: bool, days: float = 1.0) -> Label:
-    known = START + timedelta(seconds=number * DAY / PER_DAY + days * DAY)
-    return Label(transaction_id=f"t{number}", is_fraud=is_fraud, known_at=known, source="chargeback")
 
 
 Step = Decision | Label
@@ -77,7 +59,7 @@ def stream(days: int, *, seed: int = 1, blind_from: int = 10**9, rich_from: int 
         seen = (chance.random() < 0.9) == (number < blind_from)
         alerted = fraud and seen
         amount = round(100 * math.exp(chance.gauss(3.0 + (number >= rich_from), 1.0))) + 1
-        made = decision(
+        made = decided(
             number,
             score=0.9 if alerted else 0.01 * chance.random(),
             amount=amount,
@@ -86,7 +68,7 @@ def stream(days: int, *, seed: int = 1, blind_from: int = 10**9, rich_from: int 
         )
         steps.append(made)
         if fraud:
-            due.append(label(number, is_fraud=True))
+            due.append(reported(number, fraud=True))
         while due and due[0].known_at <= made.event_time:
             steps.append(due.pop(0))
     return steps
@@ -196,15 +178,13 @@ def test_monitor_and_experiment_watch_alike() -> None:
 
 
 def test_silence_overrules_no_report() -> None:
-    reported = [label(1, is_fraud=True, days=1)]
-    silent = [
-        Label(transaction_id="t1", is_fraud=False, known_at=START + timedelta(days=2), source="maturity")
-    ]
-    for labels in (reported + silent, silent + reported):
+    told = [reported(1, fraud=True, days=1)]
+    silent = [label(1, fraud=False, start=START, days=2, source="maturity")]
+    for labels in (told + silent, silent + told):
         monitor = Monitor(settings())
-        monitor.on_decisions([decision(number) for number in range(20)], now=START)
+        monitor.on_decisions([decided(number) for number in range(20)], now=START)
         monitor.on_labels(labels)
-        monitor.on_decisions([decision(5 * PER_DAY)], now=START)
+        monitor.on_decisions([decided(5 * PER_DAY)], now=START)
         assert metrics(monitor.report(now=START), "fraud_rate") == [1 / 20]
 
 
@@ -246,10 +226,10 @@ def test_redelivered_decisions_change_nothing_but_their_count() -> None:
 
 def test_rates_and_latency_come_from_the_clock_and_the_times_of_decisions() -> None:
     monitor = Monitor(settings())
-    monitor.on_decisions([decision(number) for number in range(PER_DAY)], now=START)
+    monitor.on_decisions([decided(number) for number in range(PER_DAY)], now=START)
     monitor.on_dead_letters(3)
-    later = decision(PER_DAY).decided_at + timedelta(seconds=2)
-    signals = monitor.on_decisions([decision(PER_DAY)], now=later)
+    later = decided(PER_DAY).decided_at + timedelta(seconds=2)
+    signals = monitor.on_decisions([decided(PER_DAY)], now=later)
     elapsed = (later - START).total_seconds()
     assert metrics(signals, "decisions") == [PER_DAY]
     assert metrics(signals, "decisions_per_second") == [PER_DAY / elapsed]
@@ -264,7 +244,7 @@ def test_rates_and_latency_come_from_the_clock_and_the_times_of_decisions() -> N
 def test_replay_tells_no_latency() -> None:
     monitor = Monitor(settings())
     # a few that seem live are no worker's latency either
-    late = [decision(number, late=90 * DAY if number % 9 else 1.0) for number in range(PER_DAY + 1)]
+    late = [decided(number, late=90 * DAY if number % 9 else 1.0) for number in range(PER_DAY + 1)]
     signals = monitor.on_decisions(late, now=START + timedelta(days=90))
     assert metrics(signals, "decisions") == [PER_DAY]
     assert metrics(signals, "latency.p50") == []
@@ -273,8 +253,10 @@ def test_replay_tells_no_latency() -> None:
 def test_change_from_the_unsupervised_to_the_learned_score_is_no_drift() -> None:
     chance = random.Random(1)
     many = 40 * PER_DAY
-    before = [decision(n, score=0.3 + 0.1 * chance.random(), version="unsupervised-1") for n in range(many)]
-    after = [decision(many + n, score=0.1 * chance.random()) for n in range(many)]
+    before = [
+        decided(n, score=0.3 + 0.1 * chance.random(), model_version="unsupervised-1") for n in range(many)
+    ]
+    after = [decided(many + n, score=0.1 * chance.random()) for n in range(many)]
     assert drifts(Monitor(settings()).on_decisions(before + after, now=START)) == []
     same = [msgspec.structs.replace(each, model_version="unsupervised-1") for each in after]
     assert drifts(Monitor(settings()).on_decisions(before + same, now=START)) == ["score"]
@@ -282,18 +264,16 @@ def test_change_from_the_unsupervised_to_the_learned_score_is_no_drift() -> None
 
 def test_fields_and_features_can_be_watched() -> None:
     monitor = Monitor(settings(inputs=("country=FR", "card.count")))
-    usual = [
-        decision(n, country="FR" if n % 4 else None, features={"card.count": n % 3}) for n in range(2000)
-    ]
-    other = [decision(n, country="US", features={"card.count": 9.0 + n % 3}) for n in range(2000, 3200)]
-    mute = [decision(n, country="US") for n in range(3200, 3300)]
+    usual = [decided(n, country="FR" if n % 4 else None, features={"card.count": n % 3}) for n in range(2000)]
+    other = [decided(n, country="US", features={"card.count": 9.0 + n % 3}) for n in range(2000, 3200)]
+    mute = [decided(n, country="US") for n in range(3200, 3300)]
     signals = monitor.on_decisions(usual + other + mute, now=START)
     assert sorted(drifts(signals)) == ["input.card.count", "input.country=FR"]
 
 
 def test_nothing_is_told_before_the_first_decision() -> None:
     monitor = Monitor(settings())
-    assert monitor.on_labels([label(1, is_fraud=True)]) == []
+    assert monitor.on_labels([reported(1, fraud=True)]) == []
     assert monitor.on_dead_letters(1) == []
     assert monitor.report(now=START) == []
 

@@ -19,6 +19,7 @@ from producers.publish.pace import (
     in_step,
 )
 from stream.messages import Label, Transaction
+from tests.support.builders import label, payment
 
 START = datetime(2025, 1, 6, tzinfo=UTC)
 STEP = timedelta(hours=2)
@@ -72,18 +73,11 @@ class Consumers:
 
 
 def _paid(number: int, after: timedelta) -> Transaction:
-    return Transaction(
-        transaction_id=f"t{number}",
-        event_time=START + after,
-        card_id="c",
-        merchant_id="m",
-        amount_minor=100,
-        currency="EUR",
-    )
+    return payment(number, start=START + after, card="c", merchant="m", amount=100)
 
 
 def _known(number: int, after: timedelta) -> Label:
-    return Label(transaction_id=f"t{number}", is_fraud=True, known_at=START + after, source="chargeback")
+    return label(number, start=START + after, source="chargeback")
 
 
 def _every(minutes: float, count: int) -> Iterator[Transaction]:

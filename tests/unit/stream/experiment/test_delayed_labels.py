@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +23,9 @@ from stream.messages import Label, Transaction, decision_decoder
 from stream.policy import Policy
 from stream.replay.replay import Replay
 from stream.replay.store import DecisionFile
+from tests.support.builders import START, label, payment
 
-START = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR, DAY = 3600.0, 86400.0
-
-
-def payment(name: str, hours: float) -> Transaction:
-    return Transaction(
-        transaction_id=name,
-        event_time=START + timedelta(hours=hours),
-        card_id="c1",
-        merchant_id="m1",
-        amount_minor=1000,
-        currency="EUR",
-    )
-
-
-def label(name: str, hours: float, *, is_fraud: bool = True, source: str = "bank") -> Label:
-    known = START + timedelta(hours=hours)
-    return Label(transaction_id=name, is_fraud=is_fraud, known_at=known, source=source)
 
 
 def past_of(**changed: float) -> Past:
@@ -79,7 +63,7 @@ def test_a_label_that_comes_before_its_payment_waits_for_it() -> None:
 
 def test_of_labels_that_wait_the_latest_knowledge_counts() -> None:
     found = past_of()
-    items = [payment("a", 0), label("b", 1), label("b", 2, is_fraud=False), payment("b", 5)]
+    items = [payment("a", 0), label("b", 1), label("b", 2, fraud=False), payment("b", 5)]
     assert order_of(found, items) == ["a", "b", "b genuine"]
     assert found.counts.superseded == 1
 
@@ -107,9 +91,9 @@ def test_silence_overrules_nobody_and_nobody_is_overruled_twice() -> None:
         payment("c", 30),
         label("a", 31),
         label("a", 32),
-        label("b", 33, is_fraud=False),
+        label("b", 33, fraud=False),
         payment("d", 40),
-        label("a", 35, is_fraud=False),
+        label("a", 35, fraud=False),
     ]
     assert order_of(found, items) == ["a", "b", "c", "a genuine", "b genuine", "d"]
     last = (START + timedelta(hours=35)).timestamp()
@@ -121,7 +105,7 @@ def test_silence_overrules_nobody_and_nobody_is_overruled_twice() -> None:
 def test_older_knowledge_that_comes_late_changes_nothing() -> None:
     found = past_of()
     payments = list(placed([payment("a", 0), payment("b", 10)]))
-    newer, older = label("a", 3), label("a", 2, is_fraud=False)
+    newer, older = label("a", 3), label("a", 2, fraud=False)
     labels = [Placed(each.known_at.timestamp(), 0, at, each) for at, each in enumerate((newer, older))]
     items = list(found.items(payments, labels))
     assert [each.transaction_id for each in items if isinstance(each, Label)] == ["a"]
@@ -132,7 +116,7 @@ def test_silence_in_the_log_is_not_used_but_counted_anew() -> None:
     found = past_of(maturity=2 * DAY)
     items = [
         payment("a", 0),
-        label("a", 24, is_fraud=False, source="maturity"),
+        label("a", 24, fraud=False, source="maturity"),
         payment("b", 30),
         payment("c", 48),
     ]

@@ -23,6 +23,7 @@ from stream.learning import is_chosen
 from stream.messages import Label, Transaction, encode
 from stream.policy import Policy
 from stream.ports import EntityRef, LabelTouch, Touch
+from tests.support.builders import label, payment
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Items = list[Transaction | Label]
@@ -49,20 +50,13 @@ class Spy:
         return 0.9
 
 
-def payment(number: int, *, card: str = "c", minutes: float = 0.0, amount: int = 1000) -> Transaction:
-    return Transaction(
-        transaction_id=f"t{number}",
-        event_time=START + timedelta(minutes=minutes),
-        card_id=card,
-        merchant_id=f"m{number % 7}",
-        amount_minor=amount,
-        currency="EUR",
-    )
+def paid(number: int, *, card: str = "c", minutes: float = 0.0, amount: int = 1000) -> Transaction:
+    merchant = f"m{number % 7}"
+    return payment(number, start=START, minutes=minutes, card=card, merchant=merchant, amount=amount)
 
 
-def label(number: int, *, is_fraud: bool, minutes: float) -> Label:
-    known = START + timedelta(minutes=minutes)
-    return Label(transaction_id=f"t{number}", is_fraud=is_fraud, known_at=known, source="bank")
+def reported(number: int, *, fraud: bool, minutes: float) -> Label:
+    return label(number, fraud=fraud, start=START, minutes=minutes)
 
 
 def engine_of(model: Any, **settings: Any) -> Engine:
@@ -77,11 +71,11 @@ def simulated(count: int, seed: int = 3, delay: float = 7.0) -> Items:
 def test_every_score_comes_before_its_own_label_and_every_lesson_after() -> None:
     spy = Spy()
     items: Items = [
-        payment(0, minutes=0),
-        payment(1, minutes=1),
-        label(0, is_fraud=True, minutes=2),
-        payment(2, minutes=3),
-        label(1, is_fraud=True, minutes=4),
+        paid(0, minutes=0),
+        paid(1, minutes=1),
+        reported(0, fraud=True, minutes=2),
+        paid(2, minutes=3),
+        reported(1, fraud=True, minutes=4),
     ]
     engine_of(spy).run(items)
     assert [what for what, _ in spy.calls] == ["score", "score", "fraud", "score", "fraud"]
@@ -91,10 +85,10 @@ def test_label_speaks_in_features_only_once_it_is_known() -> None:
     spy = Spy()
     engine_of(spy).run(
         [
-            payment(0, minutes=0),
-            payment(1, minutes=1),
-            label(0, is_fraud=True, minutes=2),
-            payment(2, minutes=3),
+            paid(0, minutes=0),
+            paid(1, minutes=1),
+            reported(0, fraud=True, minutes=2),
+            paid(2, minutes=3),
         ]
     )
     first, second, third = (x for what, x in spy.calls if what == "score")
@@ -104,16 +98,16 @@ def test_label_speaks_in_features_only_once_it_is_known() -> None:
 
 def test_lesson_is_the_features_as_served() -> None:
     spy = Spy()
-    items: Items = [payment(i, minutes=i, amount=1000 + i) for i in range(30)]
-    engine_of(spy).run([*items, label(4, is_fraud=True, minutes=60)])
+    items: Items = [paid(i, minutes=i, amount=1000 + i) for i in range(30)]
+    engine_of(spy).run([*items, reported(4, fraud=True, minutes=60)])
     served = [x for what, x in spy.calls if what == "score"][4]
     assert [x for what, x in spy.calls if what == "fraud"] == [served]
 
 
 def test_all_frauds_and_the_chosen_genuine_are_learned() -> None:
     spy = Spy()
-    items: Items = [payment(i, minutes=i) for i in range(400)]
-    labels: Items = [label(i, is_fraud=i % 40 == 0, minutes=500) for i in range(400)]
+    items: Items = [paid(i, minutes=i) for i in range(400)]
+    labels: Items = [reported(i, fraud=i % 40 == 0, minutes=500) for i in range(400)]
     engine_of(spy, genuine_rate=0.2).run([*items, *labels])
     chosen = sum(is_chosen(f"t{i}", 0.2) for i in range(400) if i % 40)
     assert [what for what, _ in spy.calls].count("fraud") == 10
@@ -153,13 +147,13 @@ def _by_the_store(items: Sequence[Transaction | Label]) -> Iterator[dict[str, fl
 
 def test_second_transaction_of_an_id_is_left_out_and_counted() -> None:
     engine = engine_of(Spy())
-    engine.run([payment(0), payment(1, minutes=1), payment(0, minutes=2)])
+    engine.run([paid(0), paid(1, minutes=1), paid(0, minutes=2)])
     assert (len(engine.times), engine.duplicates, engine.first_duplicate) == (2, 1, "t0")
 
 
 def test_label_without_a_transaction_is_counted() -> None:
     engine = engine_of(Spy())
-    engine.run([label(9, is_fraud=True, minutes=0), payment(0, minutes=1)])
+    engine.run([reported(9, fraud=True, minutes=0), paid(0, minutes=1)])
     assert engine.unmatched == 1
 
 
@@ -173,7 +167,7 @@ def test_model_that_raises_is_named_with_its_transaction(where: str) -> None:
     with pytest.raises(
         ModelFailedError, match=r"^model spy: raised ZeroDivisionError while .* t0: division by zero"
     ):
-        engine_of(spy).run([payment(0), label(0, is_fraud=True, minutes=1)])
+        engine_of(spy).run([paid(0), reported(0, fraud=True, minutes=1)])
 
 
 def test_interrupted_pass_keeps_whole_columns() -> None:
@@ -185,7 +179,7 @@ def test_interrupted_pass_keeps_whole_columns() -> None:
 
     engine = engine_of(Stopped())
     with pytest.raises(KeyboardInterrupt):
-        engine.run([payment(i, minutes=i) for i in range(50)])
+        engine.run([paid(i, minutes=i) for i in range(50)])
     assert len(engine.times) == len(engine.fraud) == len(engine.contestants[0].scores) == 20
 
 
@@ -220,7 +214,7 @@ def test_batch_scorer_gives_each_row_the_score_it_would_have_had_alone() -> None
 
     items: Items = []
     for i in range(60):
-        items += [payment(i, minutes=i), label(i, is_fraud=i % 5 == 0, minutes=i)]
+        items += [paid(i, minutes=i), reported(i, fraud=i % 5 == 0, minutes=i)]
     one, many = engine_of(Steps()), engine_of(Many())
     one.run(items)
     many.run(items)
@@ -271,15 +265,13 @@ def _bursts(delay: timedelta, seed: int = 5) -> Items:
         card = chance.randrange(60)
         if chance.random() < 0.004:
             stolen[chance.randrange(60)] = minutes + 720.0
-        one = payment(number, card=f"c{card}", minutes=minutes, amount=chance.randrange(500, 5000))
+        one = paid(number, card=f"c{card}", minutes=minutes, amount=chance.randrange(500, 5000))
         while coming and coming[0][0] <= one.event_time:
             items.append(coming.pop(0)[1])
         items.append(one)
         known = one.event_time + delay
         is_fraud = stolen.get(card, -1.0) > minutes
-        coming.append(
-            (known, Label(transaction_id=f"t{number}", is_fraud=is_fraud, known_at=known, source="bank"))
-        )
+        coming.append((known, label(number, fraud=is_fraud, start=known)))
     return items + [each for _, each in coming]
 
 

@@ -7,45 +7,32 @@ import pytest
 
 from stream.inspect.account import Completeness, Ledger
 from stream.inspect.quality import DAY, Protocol, Window, measure
-from stream.messages import Decision, Label, encode
+from stream.messages import encode
+from tests.support.builders import decision, label, payment
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
 
-def event(name: str) -> bytes:
-    return encode({"transaction_id": name, "amount_minor": "whatever"})
-
-
-def decision(
+def decided(
     name: str,
-    *,
     hours: float = 0.0,
+    *,
     card: str = "c",
     score: float = 0.5,
     alerted: bool = False,
     origin: tuple[int, int] = (-1, -1),
 ) -> bytes:
-    return encode(
-        Decision(
-            transaction_id=name,
-            event_time=START + timedelta(hours=hours),
-            card_id=card,
-            merchant_id="m",
-            amount_minor=1,
-            currency="EUR",
-            score=score,
-            action="decline" if alerted else "approve",
-            reasons=[],
-            model_version="v",
-            decided_at=START,
-            origin=origin,
-        )
-    )
+    paid = payment(name, hours, start=START, card=card, merchant="m", amount=1)
+    action = "decline" if alerted else "approve"
+    return encode(decision(paid, score=score, action=action, decided_at=START, origin=origin))
 
 
-def label(name: str, *, is_fraud: bool, days: float, source: str = "chargeback") -> bytes:
-    known_at = START + timedelta(days=days)
-    return encode(Label(transaction_id=name, is_fraud=is_fraud, known_at=known_at, source=source))
+def reported(name: str, *, fraud: bool, days: float, source: str = "chargeback") -> bytes:
+    return encode(label(name, fraud=fraud, days=days, start=START, source=source))
+
+
+def event(name: str) -> bytes:
+    return encode({"transaction_id": name, "amount_minor": "whatever"})
 
 
 def headers(topic: str, partition: int, offset: int) -> list[tuple[str, bytes]]:
@@ -66,7 +53,7 @@ def full_ledger() -> Ledger:
         ledger.add_dead_letter(headers("transactions", 0, offset), events="transactions")
     ledger.add_dead_letter(headers("labels", 0, 0), events="transactions")
     for name in ("a", "b", "c", "a", "a"):
-        ledger.add_decision(decision(name))
+        ledger.add_decision(decided(name))
     return ledger
 
 
@@ -100,8 +87,8 @@ def test_lost_event_is_named() -> None:
 
 def test_second_decision_that_differs_is_no_copy() -> None:
     ledger = full_ledger()
-    ledger.add_decision(decision("b", score=0.6))
-    ledger.add_decision(decision("b", score=0.7))
+    ledger.add_decision(decided("b", score=0.6))
+    ledger.add_decision(decided("b", score=0.7))
     account = ledger.completeness({0: 6, 1: 1})
     assert (account.differing, account.copies, account.decisions) == (1, 2, 3)
     assert not account.is_complete
@@ -109,17 +96,17 @@ def test_second_decision_that_differs_is_no_copy() -> None:
 
 def test_decision_of_no_event_is_unexpected_unless_its_event_came_later() -> None:
     ledger = full_ledger()
-    ledger.add_decision(decision("later", origin=(1, 1)))
-    ledger.add_decision(decision("of a new partition", origin=(7, 0)))
+    ledger.add_decision(decided("later", origin=(1, 1)))
+    ledger.add_decision(decided("of a new partition", origin=(7, 0)))
     assert ledger.completeness({0: 6, 1: 1}).is_complete
-    ledger.add_decision(decision("ghost", origin=(1, 0)))
-    ledger.add_decision(decision("ghost of nowhere"))
+    ledger.add_decision(decided("ghost", origin=(1, 0)))
+    ledger.add_decision(decided("ghost of nowhere"))
     assert ledger.completeness({0: 6, 1: 1}).unexpected == 2
 
 
 def test_event_with_decision_and_dead_letter_is_told() -> None:
     ledger = full_ledger()
-    ledger.add_decision(decision("bad", origin=(0, 5)))
+    ledger.add_decision(decided("bad", origin=(0, 5)))
     assert ledger.completeness({0: 6, 1: 1}).both == 1
 
 
@@ -148,17 +135,17 @@ def test_nothing_read_is_a_complete_account_of_nothing() -> None:
 def test_latest_report_wins_and_silence_overrules_nobody() -> None:
     ledger = Ledger()
     for name in ("corrected", "late", "silent", "reported", "tie"):
-        ledger.add_decision(decision(name))
+        ledger.add_decision(decided(name))
     for value in (
-        label("corrected", is_fraud=True, days=1),
-        label("corrected", is_fraud=False, days=3),
-        label("corrected", is_fraud=True, days=2),  # out of order
-        label("silent", is_fraud=False, days=30, source="maturity"),
-        label("reported", is_fraud=True, days=2),
-        label("reported", is_fraud=False, days=30, source="maturity"),
-        label("tie", is_fraud=False, days=2),
-        label("tie", is_fraud=True, days=2),
-        label("nobody", is_fraud=True, days=2),
+        reported("corrected", fraud=True, days=1),
+        reported("corrected", fraud=False, days=3),
+        reported("corrected", fraud=True, days=2),  # out of order
+        reported("silent", fraud=False, days=30, source="maturity"),
+        reported("reported", fraud=True, days=2),
+        reported("reported", fraud=False, days=30, source="maturity"),
+        reported("tie", fraud=False, days=2),
+        reported("tie", fraud=True, days=2),
+        reported("nobody", fraud=True, days=2),
     ):
         ledger.add_label(value)
     decisions = ledger.decisions()
@@ -175,9 +162,9 @@ def run_of_ten_days() -> Ledger:
             fraud = (day, card) in {(0, "victim"), (8, "victim"), (8, "other")}
             name = f"{card}-{day}"
             score = 0.9 if fraud else 0.1
-            ledger.add_decision(decision(name, hours=24 * day + 1, card=card, score=score, alerted=fraud))
+            ledger.add_decision(decided(name, hours=24 * day + 1, card=card, score=score, alerted=fraud))
             if fraud:
-                ledger.add_label(label(name, is_fraud=True, days=day + 7 + 1 / 24))
+                ledger.add_label(reported(name, fraud=True, days=day + 7 + 1 / 24))
     return ledger
 
 
@@ -194,9 +181,9 @@ def test_card_known_defrauded_is_left_out_from_the_day_after(delay: float | None
 
 def test_card_found_on_an_earlier_day_of_the_window_is_not_looked_at_again() -> None:
     ledger = run_of_ten_days()
-    again = decision("other-9-again", hours=24 * 9 + 2, card="other", score=0.95, alerted=True)
+    again = decided("other-9-again", hours=24 * 9 + 2, card="other", score=0.95, alerted=True)
     ledger.add_decision(again)
-    ledger.add_label(label("other-9-again", is_fraud=True, days=17))
+    ledger.add_label(reported("other-9-again", fraud=True, days=17))
     window = Window("test", START + timedelta(days=8), START + timedelta(days=10))
     found = measure(ledger.decisions(), window, Protocol(k=1))
     assert (found.frauds, found.card_precision) == (2, 0.5)

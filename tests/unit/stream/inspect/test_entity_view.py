@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -12,28 +12,21 @@ from models.features.spec import FeatureSpec
 from stream.cli.look.profile import as_text
 from stream.inspect.entity_view import entity_named, profile_at, view
 from stream.messages import Transaction
+from tests.support.builders import START, payment
 
 SPEC = FeatureSpec()
-START = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = 86400.0
 
 
-def payment(number: int) -> Transaction:
-    return Transaction(
-        transaction_id=f"t{number}",
-        event_time=START + timedelta(days=number),
-        card_id="c1",
-        merchant_id=f"m{number}",
-        amount_minor=2000,
-        currency="EUR",
-        country="FR" if number else None,
-    )
+def paid(number: int) -> Transaction:
+    country = "FR" if number else None
+    return payment(number, days=number, merchant=f"m{number}", amount=2000, country=country)
 
 
 def test_counts_decay_to_the_moment_of_the_view_and_the_norm_does_not() -> None:
     profile = empty(len(SPEC.half_lives))
     for _ in range(8):
-        profile = updated(profile, event_of(payment(0), SPEC), 10)
+        profile = updated(profile, event_of(paid(0), SPEC), 10)
     at = START.timestamp() + 7 * DAY
     labels = informed(no_labels(len(SPEC.half_lives)), knowledge_of(START.timestamp(), True, SPEC))
     found = view("card:c1", profile, labels, SPEC, at)
@@ -47,11 +40,11 @@ def test_counts_decay_to_the_moment_of_the_view_and_the_norm_does_not() -> None:
 
 
 def test_a_profile_of_the_past_holds_the_events_up_to_then_in_the_order_recorded() -> None:
-    events = [(place, payment(number)) for place, number in ((2, 2), (0, 1), (1, 0), (3, 5))]
+    events = [(place, paid(number)) for place, number in ((2, 2), (0, 1), (1, 0), (3, 5))]
     profile = profile_at(events, 10, SPEC, (START + timedelta(days=2)).timestamp())
     expected = empty(len(SPEC.half_lives))
     for number in (1, 0, 2):
-        expected = updated(expected, event_of(payment(number), SPEC), 10)
+        expected = updated(expected, event_of(paid(number), SPEC), 10)
     assert profile == expected
     found = view("card:c1", profile, no_labels(len(SPEC.half_lives)), SPEC, START.timestamp())
     assert [(each.merchant_id, each.country) for each in found.recent] == [

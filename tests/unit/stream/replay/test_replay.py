@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +29,10 @@ from stream.replay.parts import Counts
 from stream.replay.replay import Replay
 from stream.replay.source import open_replay_source
 from stream.replay.store import DecisionFile, OrderedDueQueue, OutputChangedError, ReplayStore
+from tests.support.builders import START, label, payment
 
-START = datetime(2026, 1, 5, tzinfo=UTC)
 YEAR = Duration(365 * 86400.0)
 Item = Transaction | Label
-
-
-def payment(name: str, hours: float, *, card: str = "c1", merchant: str = "m1") -> Transaction:
-    return Transaction(
-        transaction_id=name,
-        event_time=START + timedelta(hours=hours),
-        card_id=card,
-        merchant_id=merchant,
-        amount_minor=1000,
-        currency="EUR",
-    )
-
-
-def label(name: str, hours: float, *, is_fraud: bool = True) -> Label:
-    known = START + timedelta(hours=hours)
-    return Label(transaction_id=name, is_fraud=is_fraud, known_at=known, source="bank")
 
 
 def replayed(

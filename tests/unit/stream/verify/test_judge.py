@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from zlib import crc32
 
 import msgspec
@@ -18,15 +18,15 @@ from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.dump import digest_of
 from stream.admission import Limits
 from stream.history.labels import ReplayedLabels
-from stream.messages import Label, Transaction, decision_decoder, encode
+from stream.messages import Transaction, decision_decoder, encode
 from stream.pipeline import Pipeline, Topics
 from stream.policy import Policy, Thresholds
 from stream.records import Record
 from stream.verify.judge import EventJudge, Findings, LabelsSeen, Model, Seen, judge_labels, judge_models
+from tests.support.builders import START, label, payment
 
 SPEC = FeatureSpec()
 CODEC = Codec(len(SPEC.half_lives))
-START = datetime(2026, 1, 5, tzinfo=UTC)
 LIMITS = Limits()
 NEVER = float("-inf")
 
@@ -39,17 +39,6 @@ class Scorer:
         return crc32(repr(features).encode()) / 2.0**32, []
 
 
-def payment(number: int, card: str, merchant: str) -> Transaction:
-    return Transaction(
-        transaction_id=f"t{number}",
-        event_time=START + timedelta(minutes=7 * number),
-        card_id=card,
-        merchant_id=merchant,
-        amount_minor=500 + 37 * number,
-        currency="EUR",
-    )
-
-
 class World:
     """Two partitions, worked on in batches in the order that chance gives; then everything is judged."""
 
@@ -59,7 +48,7 @@ class World:
         self.outbox = MemoryOutbox()
         self.events: list[list[Record]] = [[], []]
         for number in range(count):
-            item = payment(number, f"c{chance.randrange(6)}", f"m{chance.randrange(3)}")
+            item = paid(number, f"c{chance.randrange(6)}", f"m{chance.randrange(3)}")
             self.append(crc32(item.card_id.encode()) % 2, item.card_id, encode(item))
         self.pipeline = Pipeline(
             store=self.store,
@@ -146,6 +135,14 @@ class World:
         return judge, findings
 
 
+def paid(number: int, card: str, merchant: str) -> Transaction:
+    return payment(number, minutes=7 * number, card=card, merchant=merchant, amount=500 + 37 * number)
+
+
+def reported(name: str, *, fraud: bool, day: float) -> bytes:
+    return encode(label(name, fraud=fraud, days=day, source="analyst"))
+
+
 def found(findings: Findings) -> dict[int, list[str]]:
     promises = [findings.promise(number, "") for number in range(1, 7)]
     return {p.number: [each.what for each in p.breaks] for p in promises if p.breaks}
@@ -208,7 +205,7 @@ def test_an_event_that_was_not_applied_is_found() -> None:
 
 def test_two_decisions_of_one_transaction_at_two_places_are_found() -> None:
     world = World(3)
-    item = payment(0, "c0", "m0")
+    item = paid(0, "c0", "m0")
     event = world.append(crc32(b"c0") % 2, "c0", encode(item))
     world.committed[event.partition] += 1
     first = next(r for r in world.scores if decision_decoder.decode(r.value or b"").transaction_id == "t0")
@@ -239,9 +236,7 @@ def test_of_a_log_without_its_beginning_only_what_began_later_is_judged() -> Non
     assert "cut off: 9 profiles that began before were not compared" in promise.remarks[0]
     later = World(4)
     later.work(
-        later.append(
-            max((0, 1), key=lambda p: len(later.events[p])), "new", encode(payment(99, "new", "new"))
-        )
+        later.append(max((0, 1), key=lambda p: len(later.events[p])), "new", encode(paid(99, "new", "new")))
     )
     judge, findings = cut(later, 12)
     assert (found(findings), judge.profiles, findings.promise(2, "").verdict) == ({}, 2, "holds")
@@ -249,11 +244,6 @@ def test_of_a_log_without_its_beginning_only_what_began_later_is_judged() -> Non
 
 
 # ---- labels
-
-
-def label(name: str, *, fraud: bool, day: float) -> bytes:
-    known_at = START + timedelta(days=day)
-    return encode(Label(transaction_id=name, is_fraud=fraud, known_at=known_at, source="analyst"))
 
 
 class Log:
@@ -287,11 +277,11 @@ class Log:
 
 def test_labels_that_waited_are_known_by_what_was_called_in() -> None:
     log = Log()
-    log.add(label("a", fraud=False, day=2))
-    log.add(label("a", fraud=True, day=1))
-    log.add(label("a", fraud=False, day=2), waited=1)
-    log.add(label("b", fraud=True, day=1))
-    log.add(label("a", fraud=True, day=3))
+    log.add(reported("a", fraud=False, day=2))
+    log.add(reported("a", fraud=True, day=1))
+    log.add(reported("a", fraud=False, day=2), waited=1)
+    log.add(reported("b", fraud=True, day=1))
+    log.add(reported("a", fraud=True, day=3))
     log.decide("a")
     log.decide("b")
     assert log.standings() == ["waiting", "waiting", "new", "new", "correction"]
@@ -302,7 +292,7 @@ def test_labels_that_waited_are_known_by_what_was_called_in() -> None:
 @pytest.mark.parametrize("tell", ["room", "letter"])
 def test_labels_that_wait_still_or_waited_in_vain_changed_nothing(tell: str) -> None:
     log = Log()
-    log.add(label("a", fraud=True, day=1))
+    log.add(reported("a", fraud=True, day=1))
     log.decide("a")
     if tell == "room":
         log.labels.add_waiting("a", b"0 {}")
@@ -315,8 +305,8 @@ def test_labels_that_wait_still_or_waited_in_vain_changed_nothing(tell: str) -> 
 def test_a_label_that_had_its_standing_before_its_decision_waits_though_no_room_holds_it() -> None:
     log = Log()
     for name in ("before", "after", "called", "beyond"):
-        log.add(label(name, fraud=True, day=1))
-    log.add(label("called", fraud=True, day=1), waited=2)
+        log.add(reported(name, fraud=True, day=1))
+    log.add(reported("called", fraud=True, day=1), waited=2)
     log.labels.add_published(3, START.timestamp() + 10.0)
     log.labels.add_published(2, START.timestamp() - 99.0)  # an older model again tells nothing
     log.decide("before", after=10.0)
@@ -332,8 +322,8 @@ def test_a_label_that_had_its_standing_before_its_decision_waits_though_no_room_
 
 def test_a_label_that_came_when_its_decision_was_forgotten_changed_nothing_and_those_before_it_did() -> None:
     log = Log()
-    log.add(label("a", fraud=True, day=1), came=100.0)
-    late = log.add(label("a", fraud=False, day=200), came=2e7)
+    log.add(reported("a", fraud=True, day=1), came=100.0)
+    late = log.add(reported("a", fraud=False, day=200), came=2e7)
     log.labels.add_in_vain("a", late, late)
     log.decide("a")
     assert log.standings() == ["new", "waiting"]
@@ -341,12 +331,12 @@ def test_a_label_that_came_when_its_decision_was_forgotten_changed_nothing_and_t
 
 def test_repeats_and_older_knowledge_change_nothing_and_junk_has_no_standing() -> None:
     log = Log()
-    log.add(label("a", fraud=True, day=2))
+    log.add(reported("a", fraud=True, day=2))
     junk = log.add(b"junk")
-    log.add(label("a", fraud=False, day=1))
-    log.add(label("a", fraud=True, day=3))
-    log.add(label("a", fraud=False, day=2.5))
-    log.add(label("nobody", fraud=True, day=1))
+    log.add(reported("a", fraud=False, day=1))
+    log.add(reported("a", fraud=True, day=3))
+    log.add(reported("a", fraud=False, day=2.5))
+    log.add(reported("nobody", fraud=True, day=1))
     log.decide("a")
     assert log.standings() == ["new", "superseded", "repeat", "superseded", "waiting"]
     assert log.labels.rejected == {junk}
@@ -356,7 +346,7 @@ def test_repeats_and_older_knowledge_change_nothing_and_junk_has_no_standing() -
 def test_the_label_profile_of_any_moment_is_the_one_of_so_many_labels() -> None:
     log = Log()
     for number in range(5):
-        log.add(label(f"t{number}", fraud=number % 2 == 0, day=1))
+        log.add(reported(f"t{number}", fraud=number % 2 == 0, day=1))
         log.decide(f"t{number}")
     log.standings()
     forwards = [log.labels.profile("card:c1", updates) for updates in range(6)]
@@ -368,7 +358,7 @@ def test_the_label_profile_of_any_moment_is_the_one_of_so_many_labels() -> None:
 
 def judged_labels(change: Callable[[dict[str, tuple[int, bytes]], dict[str, bytes]], None]) -> Findings:
     log = Log()
-    log.add(label("a", fraud=True, day=2))
+    log.add(reported("a", fraud=True, day=2))
     log.decide("a")
     log.standings()
     profile = log.labels.profile("card:c1", 1)
