@@ -70,8 +70,9 @@ class Shards:
             partition = self.below(PARTITIONS)
             self.ends[partition] += 1 + self.below(2)
             late = 90_000 if self.below(30) == 0 else 0
-            self.time += self.below(600) + (40 * 86_400 if self.below(700) == 0 else 0)
-            time = self.time - late + self.below(1000) / 1000
+            if self.below(4) == 0:  # else at the same time as the event before
+                self.time += self.below(600_000) / 1000 + (40 * 86_400 if self.below(200) == 0 else 0)
+            time = self.time - late
             amount = (1 + self.below(9_000) * (1 + 40 * (self.below(25) == 0))) / 100
             kinds = ("card", "merchant", "device")[: 2 + self.below(2)]
             note = b"%d|%d" % (self.below(10**6), partition)
@@ -129,8 +130,8 @@ class Shards:
         for _ in range(1 + self.below(20)):
             offset += 1 + self.below(2)
             partition = self.below(PARTITIONS)
-            name = f"t{partition}-{self.below(max(self.ends[partition], 1))}"
-            at = self.time + self.below(5000) - 2500 + self.below(8) / 8
+            name = f"t{partition}-{self.below(30)}"  # few, so that labels of one meet, also at one time
+            at = self.time // 20_000 * 20_000 + self.below(8) * 2500 + self.below(2) / 8
             is_fraud = self.below(3) > 0
             knowledge, entities = None, ()
             if self.below(4):
