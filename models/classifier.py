@@ -17,6 +17,7 @@ from models.feature_spec import MAX_BINS, MIN_BINS
 from models.linear import BIAS, SHIFT, Edges, Linear
 from models.reasons import reason_text
 from models.rows import Example, Row, categories_of, named
+from models.sums import added
 
 __all__ = ["FraudModel", "reason_text"]
 
@@ -228,7 +229,7 @@ class FraudModel(base.Classifier):
         """The log-odds of a usual genuine transaction: where contributions start from."""
         if not self.ready:
             return BEFORE.bias
-        return self.calibration.log_odds(self._linear.bias + sum(self._norms.values()))
+        return self.calibration.log_odds(self._linear.bias + added(self._norms.values()))
 
     def _set_usual(self) -> None:
         """Work out what the features of a genuine transaction say on average: where contributions start."""
