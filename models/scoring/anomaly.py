@@ -15,6 +15,7 @@ from typing import Any
 from river import base
 
 from models.scoring.calibration import sigmoid
+from models.scoring.sums import added
 
 PRIOR = -6.0  # log-odds of fraud when nothing is unusual: 1 in 400
 TAIL_SHARE = 0.37  # thresholds rest on a tail that falls exponentially from here,
@@ -104,7 +105,7 @@ class UnsupervisedModel(base.AnomalyDetector):
 
     def log_odds(self, x: Mapping[Any, Any]) -> float:
         """The log-odds of fraud."""
-        return PRIOR + sum(value for _, value in self.explain_one(x))
+        return PRIOR + added(value for _, value in self.explain_one(x))
 
     def score_one(self, x: Mapping[Any, Any]) -> float:
         """The probability of fraud, as far as it can be told without labels."""
@@ -125,7 +126,7 @@ class UnsupervisedModel(base.AnomalyDetector):
     def assess_one(self, x: Mapping[Any, Any], most: int = REASONS) -> tuple[float, list[tuple[str, float]]]:
         """What `score_one` and the first of `explain_one` say."""
         contributions = self.explain_one(x)
-        return sigmoid(PRIOR + sum(value for _, value in contributions)), contributions[:most]
+        return sigmoid(PRIOR + added(value for _, value in contributions)), contributions[:most]
 
     def threshold(self, share: float) -> float:
         """The score above which at most a share of all transactions lies, as a cautious guess.

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from models.features.vector import Example, is_category, named
 from models.scoring.sparse_linear import CELL_BLOCK, Counter
 from models.scoring.split_search import MIN_SIDE, best_cut, likelihood, losses_of
+from models.scoring.sums import added
 
 ROWS = 256  # examples remembered of each class, to place cells by
 MEMORY = 16  # times ROWS: about as many examples of its class back does the sample reach
@@ -143,7 +144,7 @@ class _Cells:
         return Move(
             name,
             new,
-            [{at: mass / sum(part.values()) for at, mass in part.items()} for part in result],
+            [{at: mass / added(part.values()) for at, mass in part.items()} for part in result],
             [{at: mass / totals[at] for at, mass in part.items()} for part in result],
         )
 
@@ -175,7 +176,7 @@ class _Cells:
             halves = [[item for item in parts[at] if (item[0] < edge) is low] for low in (True, False)]
             share = _mass(halves[0]) / masses[at]
             self.edges.insert(at, edge)
-            left, right = (sum(value for value, _ in half) / len(half) for half in halves)
+            left, right = (added(value for value, _ in half) / len(half) for half in halves)
             for counts, sums in ((self.frauds, self.fraud_sums), (self.genuine, self.genuine_sums)):
                 low, high = counts[at] * share, counts[at] * (1.0 - share)
                 counts[at : at + 1] = [low, high]
@@ -314,7 +315,7 @@ class Binner:
 
 
 def _mass(part: list[tuple[float, float]]) -> float:
-    return sum(weight for _, weight in part)
+    return added(weight for _, weight in part)
 
 
 def _median(part: list[tuple[float, float]]) -> float:
@@ -337,8 +338,8 @@ def _worth(edges: list[float], cells: _Cells) -> float:
         at = bisect_right(edges, low)
         frauds[at] += fraud
         totals[at] += fraud + genuine
-    whole = likelihood(sum(frauds), sum(totals))
-    return sum(likelihood(fraud, total) for fraud, total in zip(frauds, totals, strict=True)) - whole
+    whole = likelihood(added(frauds), added(totals))
+    return added(likelihood(fraud, total) for fraud, total in zip(frauds, totals, strict=True)) - whole
 
 
 def _bins(cells: _Cells, bins: int, spread: float) -> list[float]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+from models.scoring.sums import added
+
 GENUINE_RATE = 0.2  # share of the genuine examples that is learned, unless another is asked for
 STEP = 0.1  # log-odds, width of a cell
 CELLS = 400  # centred on 0: raw scores beyond +-20 are in the outer cells
@@ -88,7 +90,7 @@ class Calibration:
             fraud + genuine * self.genuine_weight
             for fraud, genuine in zip(self._frauds, self._genuine, strict=True)
         ]
-        wanted = share * sum(weights)
+        wanted = share * added(weights)
         if wanted <= 0.0:
             return math.inf
         above = 0.0

@@ -14,6 +14,7 @@ from typing import Any
 from river import base
 
 from models.scoring.calibration import GENUINE_RATE, Calibration, sigmoid
+from models.scoring.sums import added
 
 SHARE = 0.002  # of the weight, shared out at each example
 RATE = 0.5  # of learning: 1 would be Bayes' rule, less does not believe a single example as much
@@ -45,10 +46,10 @@ class Pool(base.Classifier):
     @property
     def bias(self) -> float:
         """The members' log-odds of a usual genuine transaction, each by its weight."""
-        return float(sum(weight * self.members[name].bias for name, weight in self.weights.items()))
+        return added(weight * self.members[name].bias for name, weight in self.weights.items())
 
     def _raw(self, x: Mapping[Any, Any]) -> float:
-        p = sum(weight * self.members[name].score_one(x) for name, weight in self.weights.items())
+        p = added(weight * self.members[name].score_one(x) for name, weight in self.weights.items())
         p = min(max(p, TINY), 1.0 - TINY)
         return math.log(p / (1.0 - p))
 
@@ -56,13 +57,13 @@ class Pool(base.Classifier):
         """Weigh the members by what they said of the example, then let each learn it."""
         y = bool(y)
         scores = {name: min(max(one.score_one(x), TINY), 1.0 - TINY) for name, one in self.members.items()}
-        mixed = sum(self.weights[name] * score for name, score in scores.items())
+        mixed = added(self.weights[name] * score for name, score in scores.items())
         # The pool is calibrated already; only what is left of a bias is learned.
         self.calibration.learn(math.log(mixed / (1.0 - mixed)), y)
         told = {
             name: self.weights[name] * (score if y else 1.0 - score) ** RATE for name, score in scores.items()
         }
-        total = sum(told.values())
+        total = added(told.values())
         self.weights = {
             name: (1.0 - SHARE) * weight / total + SHARE / len(told) for name, weight in told.items()
         }

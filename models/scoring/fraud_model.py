@@ -17,6 +17,7 @@ from models.scoring.anomaly import REASONS, UnsupervisedModel, strongest
 from models.scoring.binning import Binner, Growth
 from models.scoring.calibration import GENUINE_RATE, Calibration, sigmoid
 from models.scoring.sparse_linear import BIAS, SHIFT, Edges, Linear
+from models.scoring.sums import added
 
 __all__ = ["FraudModel", "reason_text"]
 
@@ -228,7 +229,7 @@ class FraudModel(base.Classifier):
         """The log-odds of a usual genuine transaction: where contributions start from."""
         if not self.ready:
             return BEFORE.bias
-        return self.calibration.log_odds(self._linear.bias + sum(self._norms.values()))
+        return self.calibration.log_odds(self._linear.bias + added(self._norms.values()))
 
     def _set_usual(self) -> None:
         """Work out what the features of a genuine transaction say on average: where contributions start."""

@@ -22,6 +22,7 @@ from models.features.compute import CATEGORICAL, entities_of, event_of, knowledg
 from models.features.profiles import Known
 from models.features.vector import Example, Row
 from models.metrics.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
+from models.scoring.sums import added
 from stream.experiment.candidate import Contestant
 from stream.experiment.engine_settings import EngineSettings
 from stream.experiment.entity_states import KnownEntities, learn, update
@@ -233,7 +234,7 @@ class Engine:
         end = len(self.times)
         since, now = self.times[end - LOOK], self.times[-1]
         self._next_look = end + LOOK
-        amounts = sum(map(log1p, self.amounts[end - LOOK :]))
+        amounts = added(map(log1p, self.amounts[end - LOOK :]))
         self._alarm("", self._input.update_many(LOOK, amounts, since=since, event_time=now))
         for contestant in self.contestants:
             own = contestant.own_from
@@ -241,7 +242,7 @@ class Engine:
                 continue
             if len(contestant.scores) < end:
                 continue  # it scores many at once, and has not yet
-            scores = sum(contestant.scores[end - LOOK :])
+            scores = added(contestant.scores[end - LOOK :])
             score, *_ = self._watches[contestant.name]
             self._alarm(contestant.name, score.update_many(LOOK, scores, since=since, event_time=now))
 

@@ -1,0 +1,190 @@
+"""A random installation on a Redis: what the Lua scripts are asked, and what they answer and leave behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+from models.features.compute.profiles import Event, Knowledge, weights
+
+from stream.adapters.redis.store import RedisStore
+from stream.ports import EntityRef, LabelsBehind, LabelTouch, StaleOwner, StoreBehind, Touch
+from tests.unit.same_bits_digest import Digest, plain
+
+PARTITIONS: Final = 4
+HALF_LIVES: Final = (60.0, 3600.0, 86_400.0)
+
+
+class Shards:
+    """A random installation: what is asked of Redis, and by question what it answered."""
+
+    def __init__(self, url: str, shards: int) -> None:
+
+        self.chance = Random(shards)
+        self.store = RedisStore(
+            url, HALF_LIVES, shards, decision_ttl_seconds=900, label_ttl_seconds=900, clock=lambda: 1.7e9
+        )
+        self.answers: dict[str, Digest] = {}
+        self.refused = 0
+        self.tokens = dict(self.ask("claim", lambda: self.store.claim(range(PARTITIONS))))
+        self.before: dict[int, int] = {}
+        self.ends = dict.fromkeys(range(PARTITIONS), -1)
+        self.held = dict(self.ends)  # recorded
+        self.touches: list[Any] = []
+        self.labels: list[Any] = []
+        self.passed = -1
+        self.time = 1.7e9
+
+    def below(self, limit: int) -> int:
+        return int(self.chance.random() * limit)
+
+    def ask(self, name: str, question: Callable[[], Any]) -> Any:
+        """Ask, and take the answer, or why there is none, into the digest."""
+
+        answer: Any = None
+        try:
+            answer = question()
+            told = plain(answer)
+        except StaleOwner:
+            told = "stale owner"
+        except StoreBehind as error:
+            told = ["behind", plain(error.starts)]
+        except LabelsBehind as error:
+            told = ["labels behind", error.start]
+        self.refused += answer is None and told is not None
+        self.answers.setdefault(name, Digest()).add(repr(told).encode())
+        return answer
+
+    def entity(self, kind: str) -> Any:
+
+        keep = {"card": 5, "merchant": 0, "device": self.below(3)}[kind]
+        many = {"card": 60, "merchant": 12, "device": 30}[kind]
+        return EntityRef(kind, f"{kind[0]}{self.below(1 + self.below(many))}", keep)
+
+    def events(self) -> None:
+        """A new batch; now and then one that was there already, in part, or one that is refused."""
+
+        batch, first = [], dict(self.ends)
+        for _ in range(1 + self.below(60)):
+            partition = self.below(PARTITIONS)
+            self.ends[partition] += 1 + self.below(2)
+            late = 90_000 if self.below(30) == 0 else 0
+            if self.below(4) == 0:  # else at the same time as the event before
+                self.time += self.below(600_000) / 1000 + (40 * 86_400 if self.below(200) == 0 else 0)
+            time = self.time - late
+            amount = (1 + self.below(9_000) * (1 + 40 * (self.below(25) == 0))) / 100
+            kinds = ("card", "merchant", "device")[: 2 + self.below(2)]
+            note = b"%d|%d" % (self.below(10**6), partition)
+            event = Event(time, amount, math.log1p(amount), weights(time, HALF_LIVES), note)
+            batch.append(Touch(partition, self.ends[partition], event, tuple(map(self.entity, kinds))))
+        said = {
+            p: [self.ends[p]] for p in range(PARTITIONS) if self.ends[p] > first[p] and self.below(4) == 0
+        }
+        given = [each for each in batch if each[1] not in said.get(each[0], ())]
+        rejected, copies = (said, {}) if self.below(2) else ({}, said)
+        if self.below(6) == 0:
+            self.apply("apply stale", given, {p: token - 1 for p, token in self.tokens.items()}, self.held)
+        if self.below(6) == 0:
+            self.apply("apply behind", given, self.tokens, {p: end + 3 for p, end in self.ends.items()})
+        self.apply("apply", given, self.tokens, self.held, rejected, copies)
+        if self.below(3) == 0:  # delivered again: all of it, or its end, before and after it is recorded
+            again = given[self.below(len(given) or 1) :]
+            self.apply("apply again", again, self.tokens, self.held, rejected, copies)
+            self.apply("apply again", [*self.touches, *again], self.tokens, self.held)
+        self.touches = given
+        self.decide(given)
+        if self.below(3):
+            self.held = dict(self.ends)
+        if self.below(12) == 0:
+            fresh = self.ask("claim", lambda: self.store.claim([self.below(PARTITIONS)]))
+            self.tokens.update(fresh)
+
+    def apply(self, name: str, touches: list[Any], tokens: Any, recorded: Any, *said: Any) -> None:
+        rejected, copies = said or ({}, {})
+        known = sorted({*touches}, key=lambda each: each[:2])
+        self.ask(
+            name,
+            lambda: self.store.apply(
+                known, ends=self.ends, recorded=recorded, tokens=tokens, rejected=rejected, copies=copies
+            ),
+        )
+
+    def decide(self, touches: list[Any]) -> None:
+        made = [
+            (p, f"t{p}-{offset}", b'{"at":[%d,%d,%d]}' % (p, offset, self.below(99)))
+            for p, offset, *_ in touches
+        ]
+        made += [(p, name, b'{"other":%d}' % self.below(99)) for p, name, _ in made if self.below(8) == 0]
+        self.ask("record", lambda: self.store.record(made, tokens=self.tokens))
+        stale = {p: token - 1 for p, token in self.tokens.items()}
+        if self.below(5) == 0:
+            self.ask("record stale", lambda: self.store.record([(0, "late", b"{}")], tokens=stale))
+        names = [name for _, name, _ in made[::3]] + ["nobody"]
+        self.ask("lookup", lambda: self.store.lookup(names))
+
+    def inform(self) -> None:
+        """A batch of labels: new ones, corrections, repeats, and such that wait; some come again."""
+
+        offset, batch = self.passed, []
+        for _ in range(1 + self.below(20)):
+            offset += 1 + self.below(2)
+            partition = self.below(PARTITIONS)
+            name = f"t{partition}-{self.below(30)}"  # few, so that labels of one meet, also at one time
+            at = self.time // 20_000 * 20_000 + self.below(8) * 2500 + self.below(2) / 8
+            is_fraud = self.below(3) > 0
+            knowledge, entities = None, ()
+            if self.below(4):
+                happened = self.time - self.below(10**6) / 8
+                knowledge = Knowledge(happened, weights(happened, HALF_LIVES), is_fraud, corrects=False)
+                entities = tuple(map(self.entity, ("card", "merchant", "device")[: 1 + self.below(3)]))
+            raw = b'%d {"is_fraud":%d}' % (offset, is_fraud)
+            batch.append(LabelTouch(offset, name, is_fraud, at, knowledge, entities, raw))
+        store, before, learned = self.store, self.passed, max(self.passed - 30, 0)
+        if self.below(5) == 0:
+            self.ask("labels behind", lambda: store.apply_labels(batch, learned=learned, passed=offset + 9))
+            self.ask("pass behind", lambda: store.pass_labels(offset, passed=offset + 9))
+        self.ask("labels", lambda: store.apply_labels(batch, learned=learned, passed=before))
+        if self.below(3) == 0:
+            again = [*self.labels, *batch][self.below(10) :]
+            self.ask("labels again", lambda: store.apply_labels(again, learned=learned, passed=before))
+        self.ask("pass", lambda: store.pass_labels(offset, passed=before))
+        self.labels, self.passed = batch, offset
+
+    def room(self) -> None:
+        """Look into the waiting room; some leave it."""
+        names = [label.transaction_id for label in self.labels]
+        waiting = self.ask("waiting", lambda: self.store.waiting(names))
+        leaving = [(name, raw) for name, raw in zip(names, waiting, strict=True) if raw and self.below(2)]
+        leaving += [(name, b"another") for name in names[:1]]
+        self.ask("leave", lambda: self.store.leave(leaving))
+        expired = self.ask("expired", lambda: self.store.expired(self.time - 2000, 1 + self.below(9)))
+        self.ask("leave", lambda: self.store.leave(expired[:2]))
+
+    def end(self) -> None:
+        self.ask("counts", self.store.counts)
+        self.ask("progress", lambda: self.store.progress(range(PARTITIONS + 1)))
+        for kind in ("card", "merchant", "device"):
+            for number in range(60):
+                name = f"{kind[0]}{number}"
+                self.ask("profile", lambda kind=kind, name=name: self.store.profile(kind, name))
+                self.ask("profile", lambda kind=kind, name=name: self.store.label_profile(kind, name))
+        self.store.close()
+
+
+def stored_in(client: Any) -> str:
+    """Every key, sorted, with its value and whether it expires."""
+    keys = Digest()
+    for key in sorted(client.keys("*")):
+        kind = client.type(key)
+        value: list[Any]
+        if kind == b"string":
+            value = [client.get(key)]
+        elif kind == b"hash":
+            value = sorted(client.hgetall(key).items())
+        else:
+            assert kind == b"zset"
+            value = client.zrange(key, 0, -1, withscores=True)
+        keys.add(key, kind, repr(plain(value)).encode(), b"%d" % (0 < client.ttl(key) <= 900))
+    return keys.told()
