@@ -28,6 +28,8 @@ MODULES = (
     "models.scoring.split_search",
     "models.metrics.drift",
     "models.features.compute",
+    "models.features.decay",
+    "models.features.places",
     "models.scoring.sparse_linear",
     "models.features.recent_events",
     "models.features.profiles",
