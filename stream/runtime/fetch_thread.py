@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
 from faust.transport.drivers import aiokafka as driver
@@ -18,10 +18,20 @@ from faust.types import TP
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from stream.runtime.app import BatchApp
-
 FETCH_AT_MOST = 4096
 """Records taken from aiokafka's buffers in one go: it bounds how long the event loop is held."""
+
+
+class Host(Protocol):
+    """What the thread asks of the app that it belongs to.
+
+    Attributes:
+        conf: Faust's settings.
+        fetch_max_wait_ms: how long the broker may hold a fetch that finds nothing new.
+    """
+
+    conf: Any
+    fetch_max_wait_ms: int
 
 
 class Listener(driver.ConsumerRebalanceListener):
@@ -56,7 +66,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     revocation to the next assignment, when aiokafka still names the old partitions.
     """
 
-    app: BatchApp
+    app: Host
     _consumer: Any
     generation = 0
     held = False
