@@ -35,6 +35,7 @@ MODULES = (
     "models.features.profiles",
     "models.features.vector",
     "producers.files.dataset",
+    "producers.files.rows",
     "producers.files.values",
     "stream.experiment.candidate",
     "stream.experiment.engine",
