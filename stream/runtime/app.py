@@ -39,6 +39,8 @@ from stream.runtime.retry_log import WaitLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from stream.runtime.consumer import ConsumerHost
+
     Handler = Callable[[list[Record]], None]
     OnAssigned = Callable[[frozenset[TopicPartition]], Mapping[TopicPartition, int] | None]
     OnRevoked = Callable[[frozenset[TopicPartition]], None]
@@ -213,6 +215,12 @@ class BatchApp(faust.App):
             leaving.leaves(self.conf.id, self.consumer.positions.left_over(), silent, session=patience)
         await super().on_stop()
         self._worker_thread.shutdown(wait=False)
+
+
+if TYPE_CHECKING:
+
+    def _is_host(app: BatchApp) -> ConsumerHost:
+        return app
 
 
 def create_batch_app(

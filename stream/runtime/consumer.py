@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiokafka.errors import (
     ConsumerStoppedError,
@@ -43,17 +43,17 @@ class ConsumerHost(Host, Protocol):
 
     Attributes:
         bootstrap: where Kafka is, for people.
-        should_stop: the app is stopping.
         records_ahead: the most records on the channel of each topic.
+        on_committed: called when acknowledgements stand in Kafka.
     """
 
     bootstrap: str
-    should_stop: bool
-    records_ahead: Mapping[str, int]
+    records_ahead: dict[str, int]
+    on_committed: Callable[[], None]
 
     @property
-    def on_committed(self) -> Callable[[], None]:
-        """Called when acknowledgements stand in Kafka."""
+    def should_stop(self) -> bool:
+        """The app is stopping."""
 
     def channel_of(self, topic: str) -> Any:
         """The channel of the agent that reads a topic."""
@@ -78,11 +78,11 @@ class BatchConsumer(driver.Consumer):
     """
 
     RebalanceListener = Listener
-    app: ConsumerHost
     _thread: FetchThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._host = cast("ConsumerHost", self.app)
         self.current = NOBODY
         self.letting_go = asyncio.Event()
         self.stale_dropped = 0
@@ -127,11 +127,12 @@ class BatchConsumer(driver.Consumer):
                 else:
                     await self._changed.wait()
         except (ConsumerStoppedError, asyncio.CancelledError):
-            if not self.app.should_stop:
+            if not self._host.should_stop:
                 raise
 
     def _wanted(self) -> set[TP]:
-        return {tp for tp in self.positions.next if self._queued[tp.topic] < self.app.records_ahead[tp.topic]}
+        most, queued = self._host.records_ahead, self._queued
+        return {tp for tp in self.positions.next if queued[tp.topic] < most[tp.topic]}
 
     async def _take_positions(self) -> bool:
         """Seek every assigned partition to where it starts, and open the generation. False: try again."""
@@ -139,7 +140,7 @@ class BatchConsumer(driver.Consumer):
             generation, committed, offsets = await self._thread.committed()
         except IllegalStateError:  # a partition left in the middle of the question
             return False
-        rewind = await self.app.ask_on_assigned(
+        rewind = await self._host.ask_on_assigned(
             frozenset(TopicPartition(*tp) for tp in offsets), lambda: self._thread.generation != generation
         )
         if rewind is None:
@@ -190,7 +191,7 @@ class BatchConsumer(driver.Consumer):
         run = Run(self.current, tp, expected, records)
         self.positions.next[tp] = run.end
         self._queued[tp.topic] += len(records)
-        self.app.channel_of(tp.topic).queue.force_put_nowait(run)
+        self._host.channel_of(tp.topic).queue.force_put_nowait(run)
 
     def coordinator_is_known(self) -> bool:
         """Whether the broker that coordinates the group was reachable when last spoken to."""
@@ -204,8 +205,8 @@ class BatchConsumer(driver.Consumer):
             wait.over()
         elif lasts > ANSWERS_WITHIN and self.coordinator_is_known():
             wait.tried(
-                f"Kafka at {self.app.bootstrap} answers no commit: what is done is not acknowledged; trying "
-                "until it does"
+                f"Kafka at {self._host.bootstrap} answers no commit: what is done is not acknowledged; "
+                "trying until it does"
             )
 
     async def know_topics(self) -> None:
@@ -265,7 +266,7 @@ class BatchConsumer(driver.Consumer):
         done: bool = await super()._commit(offsets)
         if done:
             self.positions.committed.update(offsets)
-            self.app.on_committed()
+            self._host.on_committed()
         return done
 
     async def leave(self, patience: float) -> bool:
@@ -301,7 +302,7 @@ class BatchConsumer(driver.Consumer):
             await self._tell_on_revoked(held, patience)
 
     async def _tell_on_revoked(self, held: frozenset[TopicPartition], patience: float) -> None:
-        telling = asyncio.ensure_future(self.app.tell_on_revoked(held))
+        telling = asyncio.ensure_future(self._host.tell_on_revoked(held))
         try:
             await asyncio.wait_for(asyncio.shield(telling), patience)  # it may queue behind a slow handler
         except TimeoutError:
@@ -311,5 +312,5 @@ class BatchConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit before the partitions go: Faust would do neither."""
-        await self.let_go(self.app.conf.broker_session_timeout / 2)
+        await self.let_go(self._host.conf.broker_session_timeout / 2)
         await super().on_partitions_revoked(revoked)

@@ -1,4 +1,4 @@
-"""How far each partition of a generation was read, taken in hand, handled and committed. No Faust in here.
+"""How far each partition of a generation was read, taken in hand, handled and committed.
 
 Offsets only ever move along a chain: a run begins where the last one ended. So a record that went missing
 between broker and handler breaks the chain and is noticed.
@@ -10,7 +10,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from stream.runtime.handler import SkippedRecordsError, TopicPartition
+from faust.types import TP
+
+from stream.runtime.handler import SkippedRecordsError
 
 log = logging.getLogger("stream.consumer")
 
@@ -23,7 +25,7 @@ class Run(NamedTuple):
     """
 
     generation: int
-    tp: TopicPartition
+    tp: TP
     begin: int
     records: list[Any]
 
@@ -40,7 +42,7 @@ class Run(NamedTuple):
         return head, self._replace(begin=head.end, records=self.records[size:])
 
 
-def lower(starts: dict[TopicPartition, int], wanted: Mapping[TopicPartition, int]) -> None:
+def lower(starts: dict[TP, int], wanted: Mapping[TP, int]) -> None:
     """Start partitions below where they were handled up to, as `on_assigned` wants it.
 
     Raises:
@@ -71,12 +73,12 @@ class Positions:
         committed: everything below is acknowledged in Kafka, by its own answer.
     """
 
-    def __init__(self, starts: Mapping[TopicPartition, int]) -> None:
+    def __init__(self, starts: Mapping[TP, int]) -> None:
         self.began = dict(starts)
         self.next = dict(starts)
         self.taken = dict(starts)
         self.handled = dict(starts)
-        self.dirty: set[TopicPartition] = set()
+        self.dirty: set[TP] = set()
         self.committed = dict(starts)
 
     def acknowledge(self, run: Run) -> None:

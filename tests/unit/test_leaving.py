@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from faust.types import TP
 
 from stream.runtime import shutdown_log as leaving
-from stream.runtime.handler import TopicPartition
 from stream.runtime.positions import Positions
 
 if TYPE_CHECKING:
@@ -55,6 +55,6 @@ def test_only_what_kafka_confirmed_counts_as_acknowledged(
     taken: Mapping[int, int], stands: Mapping[int, int], left: int
 ) -> None:
     positions = Positions({})
-    positions.taken = {TopicPartition("cards", number): end for number, end in taken.items()}
-    positions.committed = {TopicPartition("cards", number): end for number, end in stands.items()}
+    positions.taken = {TP("cards", number): end for number, end in taken.items()}
+    positions.committed = {TP("cards", number): end for number, end in stands.items()}
     assert positions.left_over() == left
