@@ -20,7 +20,7 @@ from infra.services import EmbeddedKafka, free_port
 from infra.testing import KafkaUnderTest, MakeTopics, Unique, create_topics
 from models.features.spec import DEFAULT_SPEC
 from producers.publish.publish import PUBLISHING
-from producers.sources.sources import SourceError
+from producers.sources.open_source import SourceError, open_source
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.scan import TopicUnreadableError, bounds_of, read_spans
 from stream.cli.main import riverwatch
@@ -29,7 +29,6 @@ from stream.experiment.measures.results import Experiment, as_json, without_time
 from stream.experiment.run import Plan, conduct
 from stream.experiment.topics.range import fields_missing, find_range
 from stream.messages import Decision, Label, Transaction, encode
-from stream.replay.source import open_replay_source
 from tests.integration.payment_files import write_payments
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -128,7 +127,7 @@ def of_file(file: tuple[Path, Path]) -> Experiment:
 
 
 def items_of(file: tuple[Path, Path]) -> list[Item]:
-    return list(open_replay_source(str(file[0]), schema=file[1], label_delay=None, seed=1).items)
+    return list(open_source(str(file[0]), schema=file[1], label_delay=None, seed=1).items)
 
 
 def shuffled(items: Sequence[Item], within: int) -> list[Item]:
