@@ -43,6 +43,7 @@ faults: .venv/.dev compiled ## a million events under faults, some 25 minutes (S
 
 lint: .venv/.dev
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check .
+	@$(RUN)/lint-imports --no-logo --no-cache
 
 types: .venv/.dev
 	@$(RUN)/mypy

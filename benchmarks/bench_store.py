@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.services import LocalRedis
-from models.features.profiles import Event, Knowledge, weights
+from models.features.decay import weights
+from models.features.profiles import Event, Knowledge
 from stream.adapters.disk.decision_log import DiskDecisionLog
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore

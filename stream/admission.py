@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from models.features.currencies import EXPONENTS
-from stream.messages import Label, Transaction, label_decoder, transaction_decoder
+from stream.card_numbers import looks_like_card_number
+from stream.messages import EARLIEST, LATEST, Label, Transaction, label_decoder, transaction_decoder
 from stream.ports import Message
 from stream.records import Record
 
-EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)  # no payment stream is older; 1970 is a missing value
-LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 MOST_KEPT: Final = 900_000  # bytes of a dead letter's value: with its headers it fits where its original did
 MOST_KEY_KEPT: Final = 4096
 _DIGITS: Final = re.compile(rb"\d{13,19}")
@@ -50,23 +49,6 @@ class Rejected(NamedTuple):
 
     reason: str
     detail: str
-
-
-def looks_like_card_number(text: bytes) -> bool:
-    """13 to 19 digits that pass the Luhn check (ISO/IEC 7812-1).
-
-    >>> looks_like_card_number(b"4111111111111111"), looks_like_card_number(b"4111111111111112")
-    (True, False)
-    """
-    if not (13 <= len(text) <= 19 and text.isdigit()):  # noqa: PLR2004 - the lengths of the standard
-        return False
-    total = 0
-    for place, digit in enumerate(reversed(text)):
-        value = digit - 48
-        if place % 2:
-            value = value * 2 - 9 if value > 4 else value * 2  # noqa: PLR2004 - the cross sum of a doubled digit
-        total += value
-    return total % 10 == 0
 
 
 def masked(raw: bytes | None) -> bytes | None:

@@ -6,8 +6,8 @@ old readers keep working. Times are RFC 3339 in UTC, money is in minor units wit
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +20,8 @@ Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Action = Literal["approve", "review", "decline"]
 
 MAX_AMOUNT_MINOR = 10**15
+EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)  # no payment stream is older; 1970 is a missing value
+LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import zlib
-from dataclasses import dataclass
 from typing import Final
 
 from librt.vecs import vec
 from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
+from models.features.decay import Weight, shifted, weights
 from models.features.payment import Payment
+from models.features.places import KindPlaces, LabelPlaces, RecentPlaces, plan_of
 from models.features.profiles import (
     COUNT,
     FRAUDS,
@@ -29,14 +29,11 @@ from models.features.profiles import (
     Known,
     Labels,
     Reading,
-    Weight,
     mean_and_deviation,
-    shifted,
-    weights,
 )
 from models.features.recent_events import DEVICE, MERCHANT, Note, digest_at, pack_note, parse_note
-from models.features.spec import DAY, HOUR, EntitySpec, FeatureSpec, Statistic, half_life_name
-from models.features.vector import Layout, Row
+from models.features.spec import DAY, HOUR, FeatureSpec
+from models.features.vector import Row
 
 __all__ = [
     "Note",
@@ -58,7 +55,6 @@ MINOR_DIGITS = {
     **dict.fromkeys(("CLF", "UYW"), 4),
 }
 MINOR_UNITS = {currency: 10.0**digits for currency, digits in MINOR_DIGITS.items()}
-CATEGORICAL: Final = ("country", "category", "channel")
 MINUTE: Final = 60.0
 EARTH_KM: Final = 6371.0
 FAINT: Final = 1e-9  # a decayed count below this says nothing
@@ -67,7 +63,7 @@ FAINT: Final = 1e-9  # a decayed count below this says nothing
 def entities_of(payment: Payment, spec: FeatureSpec) -> tuple[tuple[str, str, int], ...]:
     """The entities a payment touches, as (kind, key, keep); one whose field is missing is left out."""
     found = []
-    for kind, fields, keep in _plan(spec).entities:
+    for kind, fields, keep in plan_of(spec).entities:
         if len(fields) == 1:
             key = getattr(payment, fields[0])
             if key:
@@ -97,124 +93,6 @@ def knowledge_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -
     """What a label adds to each entity of its transaction; the store sets `corrects`."""
     weighed = weights(event_time_seconds, spec.half_lives)
     return Knowledge(event_time_seconds, weighed, is_fraud, corrects=False)
-
-
-@dataclass
-class _Norm:
-    """The half-life a norm is of, and where its features stand."""
-
-    half_life: int
-    z: int
-    ratio: int
-
-
-@dataclass
-class _Labels:
-    """Where the features of an entity's labels stand, and which half-lives they are of."""
-
-    run: int
-    recent: int
-    since_first: int
-    since_last: int
-    run_age: int
-    since_genuine: int
-    frauds: tuple[int, int] | None  # of the first half-life of labels
-    rate: tuple[int, int] | None  # of the last
-    age: tuple[float, int] | None  # seconds for each halving of the ratio of the two; None with one half-life
-
-
-@dataclass
-class _Recent:
-    """Where the features that notes of the last events give stand; None is what is not wanted."""
-
-    visits: tuple[int, int] | None  # of the merchant, of the device
-    cards: int | None
-    travel: tuple[int, int, int] | None  # change of country, distance, speed
-
-
-@dataclass
-class _Kind:
-    """Where the features of one kind of entity stand in a row: empty or None is what is not wanted of it.
-
-    Pairs are of a half-life's place and a feature's.
-    """
-
-    norms: tuple[_Norm, ...]
-    outliers: tuple[tuple[int, int], ...]
-    counts: tuple[tuple[int, int], ...]
-    since: tuple[int, int] | None  # first, last
-    tempo: int | None
-    labels: _Labels | None
-    recent: _Recent | None
-
-
-@dataclass
-class _Plan:
-    entities: tuple[tuple[str, tuple[str, ...], int], ...]
-    kinds: dict[str, _Kind]
-    layout: Layout
-    span: float  # the longest half-life in units of the shortest
-
-
-def _kind(entity: EntitySpec, spec: FeatureSpec, names: list[str]) -> _Kind:
-    wanted = frozenset(entity.statistics)
-
-    def place(name: str) -> int:
-        names.append(f"{entity.kind}.{name}")
-        return len(names) - 1
-
-    def places(statistic: Statistic, name: str, half_lives: tuple[float, ...]) -> tuple[tuple[int, int], ...]:
-        if statistic not in wanted:
-            return ()
-        return tuple(
-            (spec.half_lives.index(each), place(f"{name}.{half_life_name(each)}")) for each in half_lives
-        )
-
-    # In the order in which models see them.
-    outliers = places("norm", "outliers", spec.outlier_half_lives)
-    norms = []
-    for half_life in spec.norm_half_lives if "norm" in wanted else ():
-        called = half_life_name(half_life)
-        norms.append(_Norm(spec.half_lives.index(half_life), place(f"z.{called}"), place(f"ratio.{called}")))
-    counts = places("activity", "count", spec.count_half_lives)
-    since = (place("since_first"), place("since_last")) if "activity" in wanted else None
-    tempo = place("tempo") if "tempo" in wanted else None
-    recent = None
-    if wanted & {"novelty", "cards", "travel"}:
-        recent = _Recent(
-            (place("merchant_visits"), place("device_visits")) if "novelty" in wanted else None,
-            place("cards") if "cards" in wanted else None,
-            (place("country_change"), place("distance"), place("speed")) if "travel" in wanted else None,
-        )
-    labels = None
-    if "labels" in wanted:
-        run, latest = place("fraud_run"), place("recent_frauds")
-        sinces = (
-            place("since_first_fraud"),
-            place("since_last_fraud"),
-            place("run_age"),
-            place("since_genuine"),
-        )
-        half_lives = spec.label_half_lives
-        frauds = places("labels", "frauds", half_lives[:1])
-        rate = places("labels", "fraud_rate", half_lives[-1:])
-        age = None
-        if len(half_lives) > 1:
-            age = 1.0 / (1.0 / half_lives[0] - 1.0 / half_lives[-1]), place("fraud_age")
-        labels = _Labels(run, latest, *sinces, frauds[0] if frauds else None, rate[0] if rate else None, age)
-    return _Kind(tuple(norms), outliers, counts, since, tempo, labels, recent)
-
-
-@functools.lru_cache(maxsize=16)
-def _plan(spec: FeatureSpec) -> _Plan:
-    names = ["amount", "hour", "weekday"]
-    kinds = {entity.kind: _kind(entity, spec, names) for entity in spec.entities}
-    return _Plan(
-        tuple((entity.kind, entity.fields, entity.keep) for entity in spec.entities),
-        kinds,
-        Layout(tuple(names), CATEGORICAL, spec.categories),
-        spec.half_lives[-1] / spec.half_lives[0],
-    )
 
 
 def features_of(
@@ -249,7 +127,7 @@ def row_of(
     """
     time = event.time
     now = _Now(event.weights)
-    plan = _plan(spec)
+    plan = plan_of(spec)
     layout = plan.layout
     values = vec[float]([math.nan] * (len(layout.names) + len(layout.fields)))
     values[0] = event.amount
@@ -278,7 +156,7 @@ def row_of(
     return Row(layout, values)
 
 
-def _events(x: vec[float], kind: _Kind, known: Events, event: Event, now: _Now, span: float) -> None:
+def _events(x: vec[float], kind: KindPlaces, known: Events, event: Event, now: _Now, span: float) -> None:
     """Of an entity that had events before."""
     sums = known.sums
     begin: i64
@@ -325,7 +203,7 @@ def _since(time: float, moment: float) -> float:
     return time - moment if time > moment else 0.0
 
 
-def _frauds(x: vec[float], told: _Labels, labels: Labels, now: _Now, time: float) -> None:
+def _frauds(x: vec[float], told: LabelPlaces, labels: Labels, now: _Now, time: float) -> None:
     """Of an entity of which a fraud was confirmed once."""
     x[told.recent] = math.fsum(labels.history)
     x[told.since_first] = _since(time, labels.first_fraud)
@@ -353,7 +231,7 @@ def _frauds(x: vec[float], told: _Labels, labels: Labels, now: _Now, time: float
         x[place] = max(math.log2(lasting / recent) * halving, 0.0)
 
 
-def _recent(x: vec[float], told: _Recent, known: Known, payment: Payment, event: Event) -> None:
+def _recent(x: vec[float], told: RecentPlaces, known: Known, payment: Payment, event: Event) -> None:
     """What the notes of an entity's last events give; there is at least one."""
     marks = known.marks
     if told.visits is not None:

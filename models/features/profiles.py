@@ -4,20 +4,18 @@ A profile is what is known of one entity (a card, a merchant, a device) before a
 an update, and only additions, multiplications, comparisons, square roots and powers of two, which IEEE 754
 fixes to the bit. So the Redis script and this module give the same profiles, on any machine.
 
-Sums decay by forward decay (Cormode, Shkapenyuk, Srivastava and Xu, "Forward Decay", ICDE 2009): an event at
-time t weighs 2**(t / half_life), and a reader divides by the weight of its own moment. The weight is kept as
-`mantissa * 2**exponent`: the caller computes the mantissa, the store aligns exponents by exact powers of two,
-and nothing overflows however long the stream.
+Their sums decay as `models.features.decay` says.
 """
 
 from __future__ import annotations
 
-from math import floor, ldexp, pow, sqrt  # noqa: A004 - compiled, the built-in one makes objects
+from math import sqrt
 from typing import Final, NamedTuple
 
 from librt.vecs import extend, vec
 from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
+from models.features.decay import Weight, shifted
 from models.features.recent_events import CARD, DEVICE, MERCHANT, digest_at
 
 MIN_COUNT: Final = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
@@ -39,30 +37,6 @@ MARKS: Final = 3  # digests kept of a note
 HISTORY: Final = 5  # labels remembered one by one
 FRAUD: Final[tuple[float, ...]] = (1.0,)  # a label as it is remembered
 GENUINE: Final[tuple[float, ...]] = (0.0,)
-NORMAL: Final = -1022.0  # the smallest power of two by which a product rounds as `ldexp` does
-HALVED: Final[list[float]] = [ldexp(1.0, -times) for times in range(1023)]  # 1 halved so many times
-
-
-Weight = tuple[float, float]
-"""2**(t / half_life) as (exponent, mantissa): `mantissa * 2**exponent`, 1 <= mantissa < 2, exponent whole."""
-
-
-def weights(time: float, half_lives: tuple[float, ...]) -> tuple[Weight, ...]:
-    """The weight of an event under each half-life.
-
-    Args:
-        time: event time, seconds since 1970.
-        half_lives: seconds, > 0.
-
-    >>> weights(5.0, (2.0,))
-    ((2.0, 1.4142135623730951),)
-    """
-    result: list[Weight] = []
-    for half_life in half_lives:
-        age: float = time / half_life
-        exponent = float(floor(age))
-        result.append((exponent, pow(2.0, age - exponent)))
-    return tuple(result)
 
 
 class Event(NamedTuple):
@@ -120,15 +94,6 @@ def clipped(value: float, low: float, high: float) -> float:
     if value > high:
         return high
     return max(value, low)
-
-
-def shifted(value: float, shift: float) -> float:
-    """`value * 2**shift` of a whole number that is not above 0."""
-    # A product with a power of two is exact, and faster; what is too small for a float must round but once.
-    if shift < NORMAL:
-        return ldexp(value, int(shift))
-    times: i64 = int(-shift)
-    return value * HALVED[times]
 
 
 class Events:
@@ -392,15 +357,3 @@ class Known:
 
 def _marks(note: bytes) -> vec[i64]:
     return vec[i64]([digest_at(note, MERCHANT), digest_at(note, DEVICE), digest_at(note, CARD)])
-
-
-def at_moment(value: float, scale: float, now: Weight) -> float:
-    """A decayed sum as it stands at a moment: `value * 2**scale / 2**(t / half_life)`.
-
-    A moment before the sum's own (a late event) reads the sum as it stands: it does not look back.
-
-    >>> at_moment(8.0, 3.0, (4.0, 1.0))
-    4.0
-    """
-    exponent, mantissa = now
-    return shifted(value / mantissa, min(scale - exponent, 0.0))

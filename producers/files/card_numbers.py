@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from stream.admission import looks_like_card_number as looks_alike
+from stream.card_numbers import looks_like_card_number as looks_alike
 
 HASH_KEY_VARIABLE: Final = "RIVERWATCH_HASH_KEY"
 _SHORTEST_KEY: Final = 16

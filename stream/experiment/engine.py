@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.compute import CATEGORICAL, entities_of, event_of, knowledge_of, row_of
+from models.features.compute import entities_of, event_of, knowledge_of, row_of
+from models.features.places import CATEGORICAL
 from models.features.profiles import Known
 from models.features.vector import Example, Row
 from models.metrics.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss

@@ -16,7 +16,8 @@ from infra import compiled_modules as compiled
 from models.features.catalog import check_crosses
 from models.features.spec import DEFAULT_SPEC, FeatureSpec, SpecError, load_spec
 from models.scoring.calibration import GENUINE_RATE
-from producers.sources.sources import DELAY, Source, SourceError, open_source
+from producers.files.cleaning import Cleaning
+from producers.sources.open_source import DELAY, Source, SourceError, open_source
 from stream.experiment.choose import choose_models
 from stream.experiment.engine import Engine, EngineSettings
 from stream.experiment.injections import (
@@ -91,17 +92,19 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
 
     undisturbed: Engine | None = None
     if injections:
-        undisturbed, _, stopped = _pass(plan, spec, (), None, "undisturbed", progress)
+        undisturbed, _, _, stopped = _pass(plan, spec, (), None, "undisturbed", progress)
         if stopped:
             raise KeyboardInterrupt
     frauds = frozenset[str]()
     if needs_frauds(injections):
-        frauds = frauds_of(_source(plan, spec).items)
+        frauds = frauds_of(_source(plan, spec)[0].items)
         if not frauds:
             raise InjectionError(f"--inject {plan.inject[0]!r}: no fraud is known in {plan.data}")
     injector = Injector(injections, frauds)
     stage = "disturbed" if injections else "evaluating"
-    engine, source, stopped = _pass(plan, spec, injections, injector if injections else None, stage, progress)
+    engine, source, topics, stopped = _pass(
+        plan, spec, injections, injector if injections else None, stage, progress
+    )
 
     rules = Rules(
         drop_known_cards=plan.drop_known_cards,
@@ -113,7 +116,7 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
     if not len(engine.times):
         raise SourceError(
             f"{plan.data}: {'stopped before' if stopped else 'it holds not'} one transaction"
-            f"{_why_none(source)}"
+            f"{_why_none(topics or source.cleaning)}"
         )
     if injections and not injector.changed and not stopped:
         raise InjectionError(
@@ -144,7 +147,7 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
         is_partial=stopped,
         evaluated_from=day_name(start),
         evaluated_to=day_name(end),
-        account=account_with(account_of(engine, source.cleaning), source.topics, engine),
+        account=account_with(account_of(engine, source.cleaning), topics, engine),
         models=results,
         alarms=alarms_of(engine),
         injected=injected,
@@ -173,13 +176,16 @@ def _spec(path: Path | None) -> FeatureSpec:
     return spec
 
 
-def _source(plan: Plan, spec: FeatureSpec) -> Source:
+def _source(plan: Plan, spec: FeatureSpec) -> tuple[Source, TopicSource | None]:
+    """What is gone through; of topics, also what counts their messages."""
     if plan.topics is not None:
         found = TopicSource(plan.topics, spec)
-        return Source(
-            plan.data, found.items(), plan.topics.records, None, DELAY.total_seconds(), topics=found
-        )
-    return open_source(plan.data, schema=plan.schema, label_delay=plan.label_delay, seed=plan.seed)
+        items, rows = found.items(), plan.topics.records
+        return Source(plan.data, items, rows, None, DELAY.total_seconds()), found
+    source = open_source(
+        plan.data, schema=plan.schema, label_delay=plan.label_delay, seed=plan.seed, every_label=True
+    )
+    return source, None
 
 
 def _pass(
@@ -189,13 +195,12 @@ def _pass(
     injector: Injector | None,
     stage: str,
     progress: Progress,
-) -> tuple[Engine, Source, bool]:
+) -> tuple[Engine, Source, TopicSource | None, bool]:
     """One pass over the data; whether it was interrupted."""
-    source = _source(plan, spec)
+    source, topics = _source(plan, spec)
     contestants = choose_models(
         plan.models, genuine_rate=plan.genuine_rate, seed=plan.seed, spec=spec, policy=plan.policy
     )
-    topics = source.topics
     engine = (Engine if topics is None else SilentEngine)(
         contestants,
         EngineSettings(
@@ -216,11 +221,10 @@ def _pass(
         stopped = True
     if isinstance(engine, SilentEngine) and topics is not None:
         engine.correct(topics.corrected)
-    return engine, source, stopped
+    return engine, source, topics, stopped
 
 
-def _why_none(source: Source) -> str:
-    told = source.topics or source.cleaning
+def _why_none(told: TopicSource | Cleaning | None) -> str:
     lines = told.lines()[1:3] if told is not None else []
     return f": {'; '.join(lines)}" if lines else ": the data are empty"
 

@@ -9,17 +9,16 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.features.compute import event_of
+from models.features.decay import at_moment, weights
 from models.features.profiles import (
     LABEL_WIDTH,
     MIN_COUNT,
     WIDTH,
     LabelProfile,
     Profile,
-    at_moment,
     empty,
     mean_and_deviation,
     updated,
-    weights,
 )
 from models.features.recent_events import parse_note
 from models.features.spec import FeatureSpec, half_life_name

@@ -19,14 +19,13 @@ import msgspec
 from infra.services import running_file
 from models.features.spec import FeatureSpec
 from models.scoring.snapshot import RIVER
-from producers.sources.sources import SourceError
+from producers.sources.open_source import Source, SourceError, open_source
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings
 from stream.config.signing_key import model_key
 from stream.replay.checkpoint import CheckpointError, Checkpoints
 from stream.replay.parts import Counts
 from stream.replay.replay import Replay
-from stream.replay.source import open_replay_source
 from stream.replay.store import DecisionFile, OutputChangedError
 
 Progress = Callable[[str, int, int | None, float], None]  # stage, done, in all, event time
@@ -101,14 +100,18 @@ def replay_file(
     """
     begun = time.perf_counter()
     spec = feature_spec(settings)
-    source = open_replay_source(
-        plan.data, schema=plan.schema, label_delay=plan.label_delay, seed=plan.seed, environ=environ
+    source = open_source(
+        plan.data,
+        schema=plan.schema,
+        label_delay=plan.label_delay,
+        seed=plan.seed,
+        environ=environ,
     )
     key = _key(settings) if plan.checkpoint else b""
     checkpoints = None
     state = None
     if plan.checkpoint is not None:
-        checkpoints = Checkpoints(plan.checkpoint, key, source.identity | _identity(plan, settings, spec))
+        checkpoints = Checkpoints(plan.checkpoint, key, _identity(plan, source, settings, spec))
         state = checkpoints.read()
     try:
         length, crc = (state.out_length, state.out_crc) if state else (0, 0)
@@ -177,16 +180,35 @@ def _key(settings: Settings) -> bytes:
         ) from error
 
 
-def _identity(plan: FilePlan, settings: Settings, spec: FeatureSpec) -> dict[str, str]:
+def _identity(plan: FilePlan, source: Source, settings: Settings, spec: FeatureSpec) -> dict[str, str]:
+    """By name, what an output is a function of."""
     values = {name: str(getattr(settings, name)) for name in DECIDING}
     features = hashlib.sha256(msgspec.json.encode(spec)).hexdigest()[:16]
     return {
+        **_data_identity(plan, source),
         **values,
         "features": features,
         "publish every": str(plan.publish_every),
         "riverwatch": version("riverwatch"),
         "river": RIVER,
     }
+
+
+def _data_identity(plan: FilePlan, source: Source) -> dict[str, str]:
+    delay = str(source.label_delay)
+    if source.mapping is None or plan.schema is None:
+        return {"data": plan.data, "seed": str(plan.seed), "label delay": delay}
+    return {
+        "data": f"{source.name} ({_digest(Path(plan.data))})",
+        "schema": f"{plan.schema.name} ({_digest(plan.schema)})",
+        "label delay": delay,
+        "hash key": source.mapping.hash("riverwatch")[:16] if source.mapping.hash else "none",
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 __all__ = ["CheckpointError", "FilePlan", "OutputChangedError", "Replayed", "replay_file", "told_to_stop"]

@@ -1,9 +1,7 @@
 """The consumer behind the batch stream: whole runs of records handed over, end offsets acknowledged.
 
-Faust tracks every message it hands over. This consumer tracks partitions instead: it knows the offset
-it expects next (`_next`), and the offset up to which everything was handled (`_handled`). Both only ever
-move along a chain, so that a record that went missing between broker and handler breaks the chain and
-is noticed. One coroutine, `_drain_messages`, owns the position: it alone seeks, fetches and hands over.
+Faust tracks every message it hands over. This consumer tracks partitions instead, by their `Positions`. One
+coroutine, `_drain_messages`, owns what is read next: it alone seeks, fetches and hands over.
 
 docs/adr/0002-faust-in-batches.md lists the private names this stands on.
 """
@@ -13,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiokafka.errors import (
     ConsumerStoppedError,
@@ -22,13 +20,13 @@ from aiokafka.errors import (
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.runtime.fetch_thread import FetchThread, Listener
-from stream.runtime.handler import SkippedRecordsError, TopicPartition
+from stream.runtime.fetch_thread import FetchThread, Host, Listener
+from stream.runtime.handler import TopicPartition
+from stream.runtime.positions import Positions, Run, lower
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from stream.runtime.app import BatchApp
     from stream.runtime.retry_log import WaitLog
 
 log = logging.getLogger("stream.consumer")
@@ -40,29 +38,33 @@ NOBODY = -1
 """The generation of no assignment: nothing is handed over, nothing can be acknowledged."""
 
 
-class Run(NamedTuple):
-    """Consecutive records of one partition: all that the log holds from `begin` up to `end`.
+class ConsumerHost(Host, Protocol):
+    """What the consumer asks of the app that it belongs to.
 
-    `begin` is the offset that was expected, which is lower than the first record's where compaction or a
-    transaction's marker left a gap. So the runs of a partition join without gaps even where offsets do not.
+    Attributes:
+        bootstrap: where Kafka is, for people.
+        records_ahead: the most records on the channel of each topic.
+        on_committed: called when acknowledgements stand in Kafka.
     """
 
-    generation: int
-    tp: TP
-    begin: int
-    records: list[Any]
+    bootstrap: str
+    records_ahead: dict[str, int]
+    on_committed: Callable[[], None]
 
     @property
-    def end(self) -> int:
-        """The offset after the last record: what a commit of this run says."""
-        return int(self.records[-1].offset) + 1
+    def should_stop(self) -> bool:
+        """The app is stopping."""
 
-    def split(self, size: int) -> tuple[Run, Run | None]:
-        """Cut off at most `size` (> 0) records; the second part begins where the first ends."""
-        if len(self.records) <= size:
-            return self, None
-        head = self._replace(records=self.records[:size])
-        return head, self._replace(begin=head.end, records=self.records[size:])
+    def channel_of(self, topic: str) -> Any:
+        """The channel of the agent that reads a topic."""
+
+    async def ask_on_assigned(
+        self, held: frozenset[TopicPartition], gone: Callable[[], bool]
+    ) -> dict[TopicPartition, int] | None:
+        """Where to start below the committed offsets; None when the partitions went before it was known."""
+
+    async def tell_on_revoked(self, held: frozenset[TopicPartition]) -> None:
+        """The partitions are finished with, and what was done of them is committed."""
 
 
 class BatchConsumer(driver.Consumer):
@@ -76,11 +78,11 @@ class BatchConsumer(driver.Consumer):
     """
 
     RebalanceListener = Listener
-    app: BatchApp
     _thread: FetchThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._host = cast("ConsumerHost", self.app)
         self.current = NOBODY
         self.letting_go = asyncio.Event()
         self.stale_dropped = 0
@@ -89,12 +91,7 @@ class BatchConsumer(driver.Consumer):
         self._idle = asyncio.Event()
         self._idle.set()
         self._in_hand = 0
-        self._began: dict[TP, int] = {}  # where this generation began to read
-        self._next: dict[TP, int] = {}  # the offset the next record should have
-        self._handled: dict[TP, int] = {}  # everything below was handled
-        self._dirty: set[TP] = set()  # acknowledged since the last commit
-        self._taken: dict[TP, int] = {}  # everything below was in a handler's hand
-        self._stands: dict[TP, int] = {}  # everything below is acknowledged in Kafka, by its own answer
+        self.positions = Positions({})
         self._reread: dict[TP, int] = {}  # offsets at which a gap is being read again
         self._queued: defaultdict[str, int] = defaultdict(int)  # records on the channels, a topic
 
@@ -125,16 +122,17 @@ class BatchConsumer(driver.Consumer):
                         await self.sleep(0.01)
                 elif wanted := self._wanted():
                     # A topic that is full is looked at again soon: its handler must not run dry.
-                    wait = 1.0 if len(wanted) == len(self._next) else 0.02
+                    wait = 1.0 if len(wanted) == len(self.positions.next) else 0.02
                     await self._hand_over(*await self._thread.fetch(wanted, wait))
                 else:
                     await self._changed.wait()
         except (ConsumerStoppedError, asyncio.CancelledError):
-            if not self.app.should_stop:
+            if not self._host.should_stop:
                 raise
 
     def _wanted(self) -> set[TP]:
-        return {tp for tp in self._next if self._queued[tp.topic] < self.app.records_ahead[tp.topic]}
+        most, queued = self._host.records_ahead, self._queued
+        return {tp for tp in self.positions.next if queued[tp.topic] < most[tp.topic]}
 
     async def _take_positions(self) -> bool:
         """Seek every assigned partition to where it starts, and open the generation. False: try again."""
@@ -142,26 +140,17 @@ class BatchConsumer(driver.Consumer):
             generation, committed, offsets = await self._thread.committed()
         except IllegalStateError:  # a partition left in the middle of the question
             return False
-        rewind = await self.app.ask_on_assigned(
+        rewind = await self._host.ask_on_assigned(
             frozenset(TopicPartition(*tp) for tp in offsets), lambda: self._thread.generation != generation
         )
         if rewind is None:
             return False
         lowered = {TP(*tp): offset for tp, offset in rewind.items()}
-        for tp, offset in lowered.items():
-            if not 0 <= offset <= offsets[tp]:
-                raise SkippedRecordsError(
-                    f"on_assigned wants {tp.topic}[{tp.partition}] to start at {offset}, but only what lies "
-                    f"before {offsets[tp]} was handled: return an offset from 0 to {offsets[tp]}, or none"
-                )
-            log.warning("Going back on %s[%s] from %s to %s", tp.topic, tp.partition, offsets[tp], offset)
-            offsets[tp] = offset
+        lower(offsets, lowered)
         if not await self._thread.seek_to(generation, offsets, lowered):
             return False
-        self._began, self._next, self._handled = offsets, dict(offsets), dict(offsets)
-        self._taken, self._stands = dict(offsets), dict(offsets)
+        self.positions = Positions(offsets)
         self._committed_offset.update(committed)
-        self._dirty.clear()
         self._reread.clear()
         self._queued.clear()
         self.letting_go.clear()
@@ -174,7 +163,8 @@ class BatchConsumer(driver.Consumer):
             # If the assignment has moved, every partition is sought anew before anything of it is handed
             # over. If it has not, these records are still owed: read them again.
             self.stale_dropped += sum(map(len, fetched.values()))
-            seeks = {TP(*tp): self._next[TP(*tp)] for tp in fetched if TP(*tp) in self._next}
+            wanted = self.positions.next
+            seeks = {TP(*tp): wanted[TP(*tp)] for tp in fetched if TP(*tp) in wanted}
         else:
             for tp, records in fetched.items():
                 self._hand_over_run(TP(*tp), records, seeks)
@@ -182,7 +172,7 @@ class BatchConsumer(driver.Consumer):
             await self._thread.seek_to(self.current, seeks, {})
 
     def _hand_over_run(self, tp: TP, records: list[Any], seeks: dict[TP, int]) -> None:
-        expected = self._next[tp]
+        expected = self.positions.next[tp]
         if records[0].offset < expected:
             records = [record for record in records if record.offset >= expected]
             if not records:
@@ -193,15 +183,15 @@ class BatchConsumer(driver.Consumer):
                 self._reread[tp] = seeks[tp] = expected
                 return
             self.gaps_believed += 1
-            if expected == self._began[tp]:
+            if expected == self.positions.began[tp]:
                 log.warning(
                     "%s[%s] no longer holds the offsets %s to %s: retention or compaction took them",
                     tp.topic, tp.partition, expected, found - 1,
                 )  # fmt: skip
         run = Run(self.current, tp, expected, records)
-        self._next[tp] = run.end
+        self.positions.next[tp] = run.end
         self._queued[tp.topic] += len(records)
-        self.app.channel_of(tp.topic).queue.force_put_nowait(run)
+        self._host.channel_of(tp.topic).queue.force_put_nowait(run)
 
     def coordinator_is_known(self) -> bool:
         """Whether the broker that coordinates the group was reachable when last spoken to."""
@@ -215,8 +205,8 @@ class BatchConsumer(driver.Consumer):
             wait.over()
         elif lasts > ANSWERS_WITHIN and self.coordinator_is_known():
             wait.tried(
-                f"Kafka at {self.app.bootstrap} answers no commit: what is done is not acknowledged; trying "
-                "until it does"
+                f"Kafka at {self._host.bootstrap} answers no commit: what is done is not acknowledged; "
+                "trying until it does"
             )
 
     async def know_topics(self) -> None:
@@ -242,7 +232,7 @@ class BatchConsumer(driver.Consumer):
         """A batch is in a handler's hand."""
         self._in_hand += 1
         self._idle.clear()
-        self._taken.update({run.tp: run.end for run in runs})
+        self.positions.taken.update({run.tp: run.end for run in runs})
 
     def put_down(self) -> None:
         """It is out of the hand, whatever became of it."""
@@ -259,35 +249,25 @@ class BatchConsumer(driver.Consumer):
             SkippedRecordsError: when a run does not begin where the last acknowledgement ended.
         """
         for run in runs:
-            if run.generation != self.current:
-                continue
-            if run.begin != (expected := self._handled[run.tp]):
-                raise SkippedRecordsError(
-                    f"acknowledging {run.tp.topic}[{run.tp.partition}] from {run.begin} to {run.end}, but "
-                    f"offset {expected} has to be handled next: restart the worker, it reads from there"
-                )
-            self._handled[run.tp] = run.end
-            self._dirty.add(run.tp)
+            if run.generation == self.current:
+                self.positions.acknowledge(run)
 
     # Committing
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        return (tp for tp in list(self._dirty) if topics is None or tp in topics or tp.topic in topics)
+        acknowledged = list(self.positions.dirty)
+        return (tp for tp in acknowledged if topics is None or tp in topics or tp.topic in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
-        self._dirty.discard(tp)
-        return self._handled.get(tp)
+        self.positions.dirty.discard(tp)
+        return self.positions.handled.get(tp)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         done: bool = await super()._commit(offsets)
         if done:
-            self._stands.update(offsets)
-            self.app.on_committed()
+            self.positions.committed.update(offsets)
+            self._host.on_committed()
         return done
-
-    def left_over(self) -> int:
-        """How many offsets were in a handler's hand and do not stand acknowledged: they will be again."""
-        return sum(max(end - self._stands.get(tp, end), 0) for tp, end in self._taken.items())
 
     async def leave(self, patience: float) -> bool:
         """Let go for good, within twice `patience` seconds: no commit is under way when it returns.
@@ -313,16 +293,16 @@ class BatchConsumer(driver.Consumer):
             await asyncio.wait_for(self._idle.wait(), patience)
         except TimeoutError:
             log.warning("The batch in hand was not done within %.1f s: it will be handled again", patience)
-        while self._dirty and not self._thread.should_stop:
+        while self.positions.dirty and not self._thread.should_stop:
             await self.commit()  # does nothing while another commit is under way: hence again
-        held = frozenset(TopicPartition(*tp) for tp in self._next)
+        held = frozenset(TopicPartition(*tp) for tp in self.positions.next)
         self.current = NOBODY
-        self._next = {}
+        self.positions.next = {}
         if held:
             await self._tell_on_revoked(held, patience)
 
     async def _tell_on_revoked(self, held: frozenset[TopicPartition], patience: float) -> None:
-        telling = asyncio.ensure_future(self.app.tell_on_revoked(held))
+        telling = asyncio.ensure_future(self._host.tell_on_revoked(held))
         try:
             await asyncio.wait_for(asyncio.shield(telling), patience)  # it may queue behind a slow handler
         except TimeoutError:
@@ -332,5 +312,5 @@ class BatchConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit before the partitions go: Faust would do neither."""
-        await self.let_go(self.app.conf.broker_session_timeout / 2)
+        await self.let_go(self._host.conf.broker_session_timeout / 2)
         await super().on_partitions_revoked(revoked)

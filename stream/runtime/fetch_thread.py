@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
 from faust.transport.drivers import aiokafka as driver
@@ -18,10 +18,22 @@ from faust.types import TP
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from stream.runtime.app import BatchApp
-
 FETCH_AT_MOST = 4096
 """Records taken from aiokafka's buffers in one go: it bounds how long the event loop is held."""
+
+
+class Host(Protocol):
+    """What the thread asks of the app that it belongs to.
+
+    Attributes:
+        fetch_max_wait_ms: how long the broker may hold a fetch that finds nothing new.
+    """
+
+    fetch_max_wait_ms: int
+
+    @property
+    def conf(self) -> Any:
+        """Faust's settings."""
 
 
 class Listener(driver.ConsumerRebalanceListener):
@@ -56,7 +68,6 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     revocation to the next assignment, when aiokafka still names the old partitions.
     """
 
-    app: BatchApp
     _consumer: Any
     generation = 0
     held = False
@@ -64,12 +75,13 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._host = cast("Host", self.app)
         self._abandoned = threading.Event()
         self._commit_began = 0.0
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = self.app.fetch_max_wait_ms  # noqa: SLF001 - Faust hard-codes 1500
+        consumer._fetch_max_wait_ms = self._host.fetch_max_wait_ms  # noqa: SLF001 - Faust hard-codes 1500
         return consumer
 
     async def on_start(self) -> None:
@@ -116,7 +128,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     async def on_thread_stop(self) -> None:
         """Leave the group and close, within half a session: a broker that is away answers no goodbye."""
         try:
-            async with asyncio.timeout(self.app.conf.broker_session_timeout / 2):
+            async with asyncio.timeout(self._host.conf.broker_session_timeout / 2):
                 await super().on_thread_stop()
         except (TimeoutError, asyncio.CancelledError):
             # Without a broker aiokafka 0.14.0 lets the cancellation of its own pending fetches out: the

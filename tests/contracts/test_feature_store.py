@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from models.features.profiles import Event, Knowledge, Profile, Reading, updated, weights
+from models.features.decay import weights
+from models.features.profiles import Event, Knowledge, Profile, Reading, updated
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, LabelTouch, StaleOwner, StoreBehind, Touch

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from models.features.profiles import Knowledge, LabelProfile, informed, no_labels, weights
+from models.features.decay import weights
+from models.features.profiles import Knowledge, LabelProfile, informed, no_labels
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, LabelsBehind, LabelTouch

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import TypeVar
 
-from models.features.profiles import Event, Knowledge, weights
+from models.features.decay import weights
+from models.features.profiles import Event, Knowledge
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
 from stream.ports import DependencyDown, EntityRef, LabelTouch, Touch

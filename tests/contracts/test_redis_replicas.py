@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from infra.services import LocalRedis, redis_problem
-from models.features.profiles import Event, Knowledge, weights
+from models.features.decay import weights
+from models.features.profiles import Event, Knowledge
 from stream.adapters.redis import replicas as redis_replicas
 from stream.adapters.redis.due_queues import RedisDueQueue
 from stream.adapters.redis.store import RedisStore

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from infra.services import LocalRedis, free_port, redis_problem
-from models.features.profiles import Event, Knowledge, Reading, weights
+from models.features.decay import weights
+from models.features.profiles import Event, Knowledge, Reading
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.restore import RedisRestore
 from stream.adapters.redis.shards import Call, RedisShards

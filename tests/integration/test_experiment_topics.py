@@ -19,7 +19,7 @@ from confluent_kafka import Producer
 from infra.services import EmbeddedKafka, free_port
 from models.features.spec import DEFAULT_SPEC
 from producers.publish.publish import PUBLISHING
-from producers.sources.sources import SourceError
+from producers.sources.open_source import SourceError, open_source
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.scan import TopicUnreadableError, bounds_of, read_spans
 from stream.cli.main import riverwatch
@@ -28,7 +28,6 @@ from stream.experiment.measures.results import Experiment, as_json, without_time
 from stream.experiment.run import Plan, conduct
 from stream.experiment.topics.range import fields_missing, find_range
 from stream.messages import Label, Transaction, encode
-from stream.replay.source import open_replay_source
 from tests.support.builders import decision
 from tests.support.payment_files import write_payments
 from tests.support.services import KafkaUnderTest, MakeTopics, Unique, create_topics
@@ -129,7 +128,7 @@ def of_file(file: tuple[Path, Path]) -> Experiment:
 
 
 def items_of(file: tuple[Path, Path]) -> list[Item]:
-    return list(open_replay_source(str(file[0]), schema=file[1], label_delay=None, seed=1).items)
+    return list(open_source(str(file[0]), schema=file[1], label_delay=None, seed=1).items)
 
 
 def shuffled(items: Sequence[Item], within: int) -> list[Item]:

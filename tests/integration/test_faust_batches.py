@@ -26,8 +26,9 @@ from stream.runtime.app import (
     TopicPartition,
     create_batch_app,
 )
-from stream.runtime.consumer import BatchConsumer, Run
+from stream.runtime.consumer import BatchConsumer
 from stream.runtime.fetch_thread import FetchThread
+from stream.runtime.positions import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from producers.sources.open_source import open_source
 from stream.adapters.kafka.models import opened
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.cli.main import riverwatch
@@ -23,7 +24,6 @@ from stream.inspect.explain import NotDecided, explain
 from stream.messages import Decision, Label, Transaction, decision_decoder, encode
 from stream.ports import Message
 from stream.replay.file import FilePlan, replay_file
-from stream.replay.source import open_replay_source
 from stream.replay.topics import rebuild_scores
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def payments_file(folder: Path, *, labelled: bool = True, shops: int = 30) -> tu
 
 
 def items_of(data: Path, schema: Path) -> list[Transaction | Label]:
-    return list(open_replay_source(str(data), schema=schema, label_delay=None, seed=1).items)
+    return list(open_source(str(data), schema=schema, label_delay=None, seed=1).items)
 
 
 def decisions_of(system: Installation) -> dict[str, Decision]:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from producers.files.card_numbers import looks_like_card_number
 from producers.files.cleaning import Cleaning
-from producers.files.dataset import CardNumberInClear, read_dataset
+from producers.files.dataset import read_dataset
 from producers.files.mapping import parse_mapping
+from producers.files.rows import CardNumberInClear
 from stream.messages import Label, Transaction, encode, label_decoder, transaction_decoder
 
 HEADER = ("id", "time", "card", "shop", "amount", "fraud", "lat", "note")

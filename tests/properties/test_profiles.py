@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from models.features.decay import at_moment, weights
 from models.features.profiles import (
     CLIP,
     FLOOR,
@@ -22,13 +23,11 @@ from models.features.profiles import (
     Knowledge,
     LabelProfile,
     Profile,
-    at_moment,
     empty,
     informed,
     mean_and_deviation,
     no_labels,
     updated,
-    weights,
 )
 
 HALF_LIVES = (60.0, 7777.0, 86_400.0 * 30)

@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from models.features.profiles import Event, Knowledge, LabelProfile, Profile, Reading, weights
+from models.features.decay import weights
+from models.features.profiles import Event, Knowledge, LabelProfile, Profile, Reading
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, LabelTouch, StaleOwner, Touch

@@ -35,7 +35,8 @@ class MemoryStore:
         half_lives: how many half-lives an event's weights have, or the half-lives themselves.
         decisions_kept: forget the oldest decisions beyond so many; None keeps all.
 
-    >>> from models.features.profiles import Event, weights
+    >>> from models.features.decay import weights
+    >>> from models.features.profiles import Event
     >>> from stream.ports import EntityRef
     >>> store = MemoryStore((3600.0,))
     >>> tokens = store.claim([0])

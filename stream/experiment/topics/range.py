@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from models.features.spec import FeatureSpec
-from producers.sources.sources import SourceError
+from producers.sources.open_source import SourceError
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import bounds_of

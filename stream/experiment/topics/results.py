@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from producers.sources.sources import DELAY, SourceError
+from producers.sources.open_source import DELAY, SourceError
 from stream.experiment.engine import Engine
 from stream.experiment.measures.measure import day_name
 from stream.experiment.measures.results import Account

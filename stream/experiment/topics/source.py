@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from models.features.spec import FeatureSpec
-from producers.sources.sources import SourceError
+from producers.sources.open_source import SourceError
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.scan import read_spans
 from stream.admission import Rejected, admit_label, admit_transaction

@@ -18,9 +18,9 @@ from stream.admission import (
     admit_label,
     admit_transaction,
     dead_letter,
-    looks_like_card_number,
     masked,
 )
+from stream.card_numbers import looks_like_card_number
 from stream.messages import Label, Transaction
 from stream.records import Record
 

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from producers.files.cleaning import Cleaning
-from producers.files.dataset import CardNumberInClear, read_dataset
+from producers.files.dataset import read_dataset
 from producers.files.mapping import FileMapping, parse_mapping
+from producers.files.rows import CardNumberInClear
 from producers.files.tables import BATCH_ROWS, DatasetError
 from stream.messages import Label, Transaction, encode
 

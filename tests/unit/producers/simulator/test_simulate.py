@@ -20,7 +20,7 @@ from producers.simulator.simulate import (
     simulate_with_truth,
 )
 from producers.simulator.world import Population
-from stream.admission import looks_like_card_number
+from stream.card_numbers import looks_like_card_number
 from stream.messages import Label, Transaction, encode, label_decoder, transaction_decoder
 
 FRAUDS: tuple[ScenarioName, ...] = (

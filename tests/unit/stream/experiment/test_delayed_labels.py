@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from models.features.spec import DEFAULT_SPEC
-from producers.sources.sources import open_source
+from producers.sources.open_source import open_source
 from stream.config.settings import Duration, Settings
 from stream.experiment import delayed_labels as past
 from stream.experiment.choose import choose_models

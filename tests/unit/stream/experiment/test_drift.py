@@ -11,7 +11,7 @@ from models.features.spec import DEFAULT_SPEC
 from models.metrics.drift import DAY
 from models.scoring.registry import build_model
 from producers.simulator.simulate import DEMO, SimulationSpec, simulate_with_truth
-from producers.sources.sources import first_transactions, labelled
+from producers.sources.simulated import first_transactions, labelled
 from stream.experiment.candidate import Contestant
 from stream.experiment.engine import Alarm, Engine, EngineSettings
 from stream.experiment.injections import Injector, parse_injection

@@ -15,7 +15,7 @@ from models.metrics.ranking import average_precision
 from models.scoring.fraud_model import FraudModel
 from models.scoring.registry import build_model
 from producers.simulator.simulate import DEMO, simulate_with_truth
-from producers.sources.sources import labelled
+from producers.sources.simulated import labelled
 from stream.adapters.memory.store import MemoryStore
 from stream.experiment.candidate import Contestant, ModelFailedError
 from stream.experiment.engine import Engine, EngineSettings

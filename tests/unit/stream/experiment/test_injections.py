@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from producers.simulator.simulate import DEMO, simulate_with_truth
-from producers.sources.sources import labelled
+from producers.sources.simulated import labelled
 from stream.experiment.injections import InjectionError, Injector, frauds_of, needs_frauds, parse_injection
 from stream.messages import Label, Transaction
 

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from models.features.spec import DEFAULT_SPEC
+from producers.sources.open_source import open_source
 from stream.cli.main import riverwatch
 from stream.config.settings import Duration, Settings
 from stream.experiment.choose import choose_models
@@ -27,7 +28,6 @@ from stream.replay.checkpoint import CheckpointError, Checkpoints
 from stream.replay.file import FilePlan, replay_file
 from stream.replay.parts import Counts
 from stream.replay.replay import Replay
-from stream.replay.source import open_replay_source
 from stream.replay.store import DecisionFile, OrderedDueQueue, OutputChangedError, ReplayStore
 from tests.support.builders import START, label, payment
 
@@ -51,7 +51,7 @@ def test_replay_and_experiment_score_alike(tmp_path: Path) -> None:
 
     An experiment looks at the end of a day, or at a fraud, whether the model is ready: a day may differ.
     """
-    source = open_replay_source("simulated:12000", schema=None, label_delay=3 * 86400.0, seed=4)
+    source = open_source("simulated:12000", schema=None, label_delay=3 * 86400.0, seed=4)
     items = list(source.items)
     found, counts = replayed(items, tmp_path, genuine_rate=0.2, maturity=YEAR)
     contestants = choose_models(("default",), genuine_rate=0.2, seed=1, spec=DEFAULT_SPEC, policy=Policy())
@@ -108,7 +108,7 @@ def test_label_of_a_payment_that_comes_later_waits_for_it(tmp_path: Path) -> Non
 
 
 def test_model_scores_from_the_next_multiple_of_publish_every_on(tmp_path: Path) -> None:
-    source = open_replay_source("simulated:12000", schema=None, label_delay=3 * 86400.0, seed=4)
+    source = open_source("simulated:12000", schema=None, label_delay=3 * 86400.0, seed=4)
     items = list(source.items)
     day = 86400.0
     found, counts = replayed(items, tmp_path, publish_every=day, genuine_rate=0.2, maturity=YEAR)

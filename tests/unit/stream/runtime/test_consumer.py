@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.runtime.app import BatchTopic, SkippedRecordsError, create_batch_app
-from stream.runtime.consumer import BatchConsumer, Run
+from stream.runtime.consumer import BatchConsumer
+from stream.runtime.positions import Positions, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ def consumer(tmp_path: Path) -> Iterator[BatchConsumer]:
     )
     made = app.consumer
     made.current = 3
-    made._handled = {CARDS: 100}
+    made.positions = Positions({CARDS: 100})
     yield made
     loop.close()
     made._thread.thread_loop.close()

@@ -8,7 +8,7 @@ import pytest
 from faust.types import TP
 
 from stream.runtime import shutdown_log as leaving
-from stream.runtime.consumer import BatchConsumer
+from stream.runtime.positions import Positions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,7 @@ def test_a_worker_that_cannot_say_goodbye_says_what_follows(caplog: pytest.LogCa
 def test_only_what_kafka_confirmed_counts_as_acknowledged(
     taken: Mapping[int, int], stands: Mapping[int, int], left: int
 ) -> None:
-    consumer = BatchConsumer.__new__(BatchConsumer)
-    consumer._taken = {TP("cards", number): end for number, end in taken.items()}
-    consumer._stands = {TP("cards", number): end for number, end in stands.items()}
-    assert consumer.left_over() == left
+    positions = Positions({})
+    positions.taken = {TP("cards", number): end for number, end in taken.items()}
+    positions.committed = {TP("cards", number): end for number, end in stands.items()}
+    assert positions.left_over() == left

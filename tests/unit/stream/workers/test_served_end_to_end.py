@@ -13,6 +13,7 @@ import pytest
 
 from models.features.spec import DEFAULT_SPEC
 from models.scoring.snapshot import SnapshotHeader, dump
+from producers.sources.open_source import open_source
 from stream.adapters.kafka.models import opened, publish
 from stream.adapters.memory.store import MemoryOutbox, MemoryStore
 from stream.config.factories import limits_of, new_model, policy_of
@@ -23,7 +24,6 @@ from stream.pipeline import Pipeline, Topics
 from stream.ports import Message
 from stream.records import Record
 from stream.replay.replay import Replay
-from stream.replay.source import open_replay_source
 from stream.replay.store import DecisionFile
 from stream.workers.score import ModelInUse
 
@@ -148,7 +148,7 @@ def test_chosen_model_is_learned_published_served_and_replayed_to_the_same_bits(
     model: str, tmp_path: Path
 ) -> None:
     settings = Settings(model=model, genuine_rate=0.5, maturity=Duration(365 * DAY))
-    source = open_replay_source("simulated:3500", schema=None, label_delay=STEP, seed=3)
+    source = open_source("simulated:3500", schema=None, label_delay=STEP, seed=3)
     items = list(source.items)
     installation = streamed(settings, items)
     live, again = installation.decisions(), replayed(settings, items, tmp_path / "out.jsonl")

@@ -23,6 +23,7 @@ from models.scoring.factories import RECIPES
 from models.scoring.registry import MODELS, UnknownModelError, build_model, why_not
 from models.scoring.river_adapter import WrappedModel
 from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, dump, load
+from producers.sources.open_source import open_source
 from stream.adapters.kafka.models import opened
 from stream.config.factories import classes_of, new_model
 from stream.config.settings import Secret, Settings, SettingsError
@@ -33,7 +34,6 @@ from stream.experiment.engine import Engine, EngineSettings
 from stream.history.logs import parse_version
 from stream.messages import ModelManifest, encode
 from stream.policy import Policy
-from stream.replay.source import open_replay_source
 from stream.serving import served
 from stream.workers.learn import LearnWorker
 
@@ -66,7 +66,7 @@ class Listener:
 def examples() -> list[Example]:
     """Features as served and labels of a simulated world, in the order in which they became known."""
     listener = Listener()
-    source = open_replay_source("simulated:6000", schema=None, label_delay=86400.0, seed=3)
+    source = open_source("simulated:6000", schema=None, label_delay=86400.0, seed=3)
     engine = Engine(
         [Contestant("listener", listener, Policy())], EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5)
     )
