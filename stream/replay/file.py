@@ -16,13 +16,12 @@ from typing import Any, Final
 
 import msgspec
 
-from infra.services import running_file
 from models.features.spec import FeatureSpec
 from models.scoring.snapshot import RIVER
 from producers.sources.sources import SourceError
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings
-from stream.config.signing_key import model_key
+from stream.config.signing_key import model_key, state_dir
 from stream.replay.checkpoint import CheckpointError, Checkpoints
 from stream.replay.parts import Counts
 from stream.replay.replay import Replay
@@ -169,7 +168,7 @@ def _key(settings: Settings) -> bytes:
     if settings.model_key or settings.model_key_file:
         return settings.signing_key()
     try:
-        return model_key(running_file().parent).read_bytes()
+        return model_key(state_dir(settings)).read_bytes()
     except OSError as error:
         raise CheckpointError(
             f"no key to sign the checkpoint: {error}; set RIVERWATCH_MODEL_KEY_FILE to a file made by: "
