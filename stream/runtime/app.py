@@ -28,7 +28,7 @@ from faust.app.base import BootStrategy
 from faust.sensors import Monitor
 from faust.transport.drivers.aiokafka import Transport
 
-from stream.records import Record
+from stream.records import Record, header_pairs
 from stream.runtime import shutdown_log as leaving
 from stream.runtime.broker_log import BrokerOutageFilter
 from stream.runtime.consumer import BatchConsumer, Run
@@ -90,7 +90,15 @@ class Batch:
     def records(self) -> list[Record]:
         """The records as the core knows them."""
         return [
-            Record(run.tp.topic, run.tp.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers)
+            Record(
+                run.tp.topic,
+                run.tp.partition,
+                raw.offset,
+                raw.timestamp,
+                raw.key,
+                raw.value,
+                header_pairs(raw.headers) if raw.headers else (),
+            )
             for run in self.runs
             for raw in run.records
         ]
