@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
 import threading
 import time
@@ -144,14 +143,16 @@ def replay_file(
 
 @contextmanager
 def told_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM came, while the block lasts; a second one ends the process at once."""
+    """Whether Ctrl-C or SIGTERM came, while the block lasts; a second one does what it did before."""
     asked = threading.Event()
     before: dict[signal.Signals, Any] = {}
 
-    def ask(number: int, _frame: object) -> None:
-        if asked.is_set():
-            signal.signal(number, before[signal.Signals(number)])
-            os.kill(os.getpid(), number)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(_number: int, _frame: object) -> None:
+        restore()
         asked.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -159,8 +160,7 @@ def told_to_stop() -> Iterator[Callable[[], bool]]:
     try:
         yield asked.is_set
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()
 
 
 def _key(settings: Settings) -> bytes:

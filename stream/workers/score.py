@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -115,7 +113,7 @@ def create_app(
         if not again.is_set():
             logger.warning("score ends and begins anew by itself, in this process: %s", why)
         again.set()
-        os.kill(os.getpid(), signal.SIGTERM)
+        app.request_stop()
 
     def handle(records: list[Record]) -> None:
         with waiting_visibly(ports.presence):
