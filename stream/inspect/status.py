@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-import redis
 
 from stream.adapters.clients import make_store, redis_client
 from stream.adapters.kafka.admin import TopicMismatch, check_topics, committed
 from stream.adapters.kafka.reader import TopicReader
-from stream.adapters.redis.heartbeat import WorkerState, workers
+from stream.adapters.redis.heartbeat import WorkerState, check_announcing, workers
 from stream.adapters.redis.shards import passing, place_of_url
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings, without_password
@@ -111,7 +108,7 @@ def look(settings: Settings) -> Status:
         counts = store.counts()
         with passing(place_of_url(settings.redis_url)):
             running = workers(client, prefix=settings.redis_prefix)
-            _write_nothing(client, settings.redis_prefix)
+            check_announcing(client, prefix=settings.redis_prefix)
         redis_serves = True
     except DependencyDown as error:
         down.append(str(error))
@@ -147,14 +144,6 @@ def look(settings: Settings) -> Status:
 
 def _serves(answers: bool) -> str:
     return "answers" if answers else "DOES NOT SERVE"
-
-
-def _write_nothing(client: Any, prefix: str) -> None:
-    """A write that changes nothing: refused where Redis is full or a replica, though it can be read."""
-    try:
-        client.setrange(f"{prefix}:nothing", 0, "")
-    except redis.exceptions.NoPermissionError:  # who looks may be allowed to read only
-        return
 
 
 def _bounds(settings: Settings, name: str) -> dict[int, tuple[int, int]]:
