@@ -97,11 +97,16 @@ def run_monitor(settings: Settings) -> int:
         return _run(create_app(settings, KafkaOutbox(settings), now, presence), settings)
 
 
+def set_up_logging(level: str) -> None:
+    """Have riverwatch tell at a level; its libraries do at INFO what a person looks for an error in alone."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    if level == "INFO":
+        for library in ("faust", "mode", "aiokafka"):
+            logging.getLogger(library).setLevel(logging.WARNING)
+
+
 def _run(app: Any, settings: Settings) -> int:
     from stream.runtime.app import run_app  # noqa: PLC0415 - Faust is slow to import
 
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
-    if settings.log_level == "INFO":  # what they do in good order is for who looks for an error in it
-        for library in ("faust", "mode", "aiokafka", "stream"):
-            logging.getLogger(library).setLevel(logging.WARNING)
+    set_up_logging(settings.log_level)
     return run_app(app, loglevel=settings.log_level)

@@ -24,7 +24,7 @@ from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_a
 from stream.serving import ServedModel, first_model, served
 from stream.workers.waiting import waiting_visibly
 
-logger = logging.getLogger("riverwatch.score")
+logger = logging.getLogger(__name__)
 
 
 class ScorePorts(NamedTuple):
