@@ -29,13 +29,19 @@ class Running:
     """Where its data and logs live."""
 
 
-def running_file() -> Path:
-    """The file that names the running stack: in RIVERWATCH_STATE_DIR, else in the user's state directory."""
-    own = os.environ.get("RIVERWATCH_STATE_DIR")
-    if own:
-        return Path(own) / "running.json"
+def user_state_dir() -> Path:
+    """Where riverwatch keeps this user's local state unless a setting names another folder."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "riverwatch" / "running.json"
+    return Path(state) / "riverwatch"
+
+
+def running_file() -> Path:
+    """The file that names the running stack: in RIVERWATCH_STATE_DIR, else in the user's state directory.
+
+    It is looked for before there are settings, so a flag or a settings file does not move it.
+    """
+    own = os.environ.get("RIVERWATCH_STATE_DIR")
+    return (Path(own) if own else user_state_dir()) / "running.json"
 
 
 def write_running(state_dir: Path, bootstrap: str, redis_url: str, pid: int, kind: str) -> Path:

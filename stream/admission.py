@@ -16,8 +16,9 @@ from stream.messages import EARLIEST, LATEST, Label, Transaction, label_decoder,
 from stream.ports import Message
 from stream.records import Record
 
-MOST_KEPT: Final = 900_000  # bytes of a dead letter's value: with its headers it fits where its original did
+MOST_KEPT: Final = 900_000  # bytes of a dead letter's value and original headers: with its own it fits
 MOST_KEY_KEPT: Final = 4096
+HEADER_FRAME: Final = 10  # bytes at most that Kafka's record format adds to a header: two lengths
 _DIGITS: Final = re.compile(rb"\d{13,19}")
 _CARD_ID: Final = re.compile(rb'"card_id"\s*:\s*"?(\d{13,19})(?!\d)')
 
@@ -103,9 +104,13 @@ def dead_letter(
 ) -> Message:
     """The dead letter of a record: its original bytes, and what was wrong with them.
 
+    The original's headers come first, in their order, and the dead letter's own behind them: whoever takes
+    the last of a name, as `lastHeader` of Kafka's clients does, has its own. Card numbers in them are masked.
+
     Of a value that a topic of Kafka's usual limit might refuse (1 MiB, with the headers that are added) the
     beginning is kept, and the header `size` says how long it was: a dead letter that cannot be sent would
-    stop its partition for good.
+    stop its partition for good. Original headers that alone would fill it are left out, from the first that
+    does not fit.
 
     Args:
         record: as it was fetched.
@@ -119,20 +124,35 @@ def dead_letter(
     key = masked(record.key) if hide else record.key
     value = masked(record.value) if hide else record.value
     size = len(value or b"")
+    original, room = _original_headers(record)
     return Message(
         topic,
         key and key[:MOST_KEY_KEPT],
-        value and value[:MOST_KEPT],
+        value and value[:room],
         (
+            *original,
             ("reason", why.reason.encode()),
             ("detail", why.detail.encode()),
             ("topic", record.topic.encode()),
             ("partition", b"%d" % record.partition),
             ("offset", b"%d" % record.offset),
             ("failed_at", now.isoformat().encode()),
-            *((("size", b"%d" % size),) if size > MOST_KEPT else ()),
+            *((("size", b"%d" % size),) if size > room else ()),
         ),
     )
+
+
+def _original_headers(record: Record) -> tuple[list[tuple[str, bytes]], int]:
+    """The headers that fit into a dead letter, and how many bytes they leave for its value."""
+    room = MOST_KEPT
+    kept = []
+    for name, value in record.headers:
+        needed = len(name.encode()) + len(value) + HEADER_FRAME
+        if needed > room:
+            break
+        room -= needed
+        kept.append((name, masked(value) or b""))
+    return kept, room
 
 
 def _decoded(record: Record, limits: Limits, decode: Callable[[bytes], T]) -> T | Rejected:

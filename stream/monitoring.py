@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from models.features.compute import MINOR_DIGITS
+from models.features.currencies import major_units
 from models.metrics.delayed_quality import Known, MaturedQuality, MaturedSettings, Measures, Scored
 from models.metrics.drift import DELTA, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Manner, Watch, fraud_loss
 from models.metrics.quantiles import Durations
@@ -59,7 +59,7 @@ class _Interval:
 
 
 def _amount_log(decision: Decision) -> float:
-    return math.log1p(decision.amount_minor / 10.0 ** MINOR_DIGITS.get(decision.currency, 2))
+    return math.log1p(major_units(decision.amount_minor, decision.currency))
 
 
 def _input(name: str) -> Input:

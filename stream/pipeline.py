@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from models.features.compute import entities_of, event_of, features_of
+from models.features.payment import Categories
 from models.features.profiles import Reading
 from models.features.reasons import reason_text
 from models.features.spec import FeatureSpec
@@ -321,8 +322,8 @@ def _apart(
     return originals, copies
 
 
-def said(name: str, features: Mapping[str, float], payment: Transaction) -> str:
-    """What an analyst reads for a feature of a payment."""
+def said(name: str, features: Mapping[str, float], payment: Categories) -> str:
+    """What an analyst reads for a feature of a payment, or of the payment that a decision is about."""
     field, category, _ = name.partition("=")
     if not category:
         return reason_text(name, features)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from models.features.currencies import minor_units
+from models.features.currencies import major_units
 from stream.messages import Action
 
 
@@ -54,7 +54,7 @@ def decide(score: float, amount_minor: int, currency: str, policy: Policy, thres
         if score >= thresholds.decline:
             return "decline"
         return "review" if score >= thresholds.review else "approve"
-    amount = amount_minor / minor_units(currency)
+    amount = major_units(amount_minor, currency)
     costs: tuple[tuple[float, Action], ...] = (
         (score * amount, "approve"),
         (policy.review_cost, "review"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -17,7 +18,8 @@ class Record(NamedTuple):
         timestamp_ms: Kafka's time of the record, milliseconds since 1970.
         key: the bytes that chose the partition, or None.
         value: the message, or None for a tombstone.
-        headers: (name, value) pairs in the order they were written; names may repeat.
+        headers: (name, value) pairs in the order they were written; names may repeat. Where one value of a
+            name is asked for, the last one counts, as with `lastHeader` of Kafka's clients.
     """
 
     topic: str
@@ -27,3 +29,14 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def header_pairs(fetched: Iterable[tuple[str, str | bytes | None]]) -> tuple[tuple[str, bytes], ...]:
+    """All headers of a record in their order, as a client fetched them; no value is an empty one.
+
+    >>> header_pairs([("trace", b"1"), ("trace", b"2"), ("empty", None)])
+    (('trace', b'1'), ('trace', b'2'), ('empty', b''))
+    """
+    return tuple(
+        (name, value.encode() if isinstance(value, str) else value or b"") for name, value in fetched
+    )

@@ -9,6 +9,7 @@ from typing import Final
 from librt.vecs import vec
 from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
+from models.features.currencies import major_units
 from models.features.decay import Weight, shifted, weights
 from models.features.payment import Payment
 from models.features.places import KindPlaces, LabelPlaces, RecentPlaces, plan_of
@@ -48,13 +49,6 @@ __all__ = [
 
 Features = dict[str, float]
 
-# ISO 4217: minor units of a major unit, as powers of ten, where it is not two.
-MINOR_DIGITS = {
-    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),  # noqa: SIM905 - a table reads better as words
-    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
-    **dict.fromkeys(("CLF", "UYW"), 4),
-}
-MINOR_UNITS = {currency: 10.0**digits for currency, digits in MINOR_DIGITS.items()}
 MINUTE: Final = 60.0
 EARTH_KM: Final = 6371.0
 FAINT: Final = 1e-9  # a decayed count below this says nothing
@@ -78,7 +72,7 @@ def entities_of(payment: Payment, spec: FeatureSpec) -> tuple[tuple[str, str, in
 
 def amount_of(payment: Payment) -> float:
     """The amount in major units."""
-    return payment.amount_minor / MINOR_UNITS.get(payment.currency, 100.0)
+    return major_units(payment.amount_minor, payment.currency)
 
 
 def event_of(payment: Payment, spec: FeatureSpec) -> Event:

@@ -7,7 +7,18 @@ from datetime import datetime
 from typing import Protocol
 
 
-class Payment(Protocol):
+class Categories(Protocol):
+    """What categorical features are of: the words that a payment event has, and so has its decision."""
+
+    @property
+    def country(self) -> str | None: ...  # noqa: D102 - the names say it
+    @property
+    def category(self) -> str | None: ...  # noqa: D102
+    @property
+    def channel(self) -> str | None: ...  # noqa: D102
+
+
+class Payment(Categories, Protocol):
     """What features need of a payment event."""
 
     @property
@@ -26,12 +37,6 @@ class Payment(Protocol):
     def device_id(self) -> str | None: ...  # noqa: D102
     @property
     def ip(self) -> str | None: ...  # noqa: D102
-    @property
-    def country(self) -> str | None: ...  # noqa: D102
-    @property
-    def category(self) -> str | None: ...  # noqa: D102
-    @property
-    def channel(self) -> str | None: ...  # noqa: D102
     @property
     def latitude(self) -> float | None: ...  # noqa: D102
     @property

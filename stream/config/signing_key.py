@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from infra.services import running_file
+from infra.running import user_state_dir
 from stream.config.settings import Settings
 
 
 def state_dir(settings: Settings) -> Path:
-    """Where local state is kept."""
-    return Path(settings.state_dir) if settings.state_dir else running_file().parent / "up"
+    """The folder in which a process keeps local state: what `state_dir` says, else the user's own."""
+    return Path(settings.state_dir) if settings.state_dir else user_state_dir()
 
 
 def model_key(folder: Path) -> Path:

@@ -6,7 +6,7 @@ from datetime import UTC
 
 import click
 
-from models.features.currencies import EXPONENTS
+from models.features.currencies import EXPONENTS, major_units
 from stream.messages import Alert
 
 REASONS = 3
@@ -32,4 +32,4 @@ def money(minor: int, currency: str) -> str:
     ('1,234.56 EUR', '500 JPY')
     """
     digits = EXPONENTS.get(currency, 2)
-    return f"{minor / 10**digits:,.{digits}f} {currency}"
+    return f"{major_units(minor, currency):,.{digits}f} {currency}"

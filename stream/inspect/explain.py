@@ -160,7 +160,7 @@ def _features(decision: Decision, model: Any) -> list[Feature]:
 def _meaning(name: str, features: dict[str, float], decision: Decision) -> str:
     """What a feature says; that others have it and this transaction does not contributes, too."""
     if name in features:
-        return said(name, features, decision)  # type: ignore[arg-type] # it has the words that a payment has
+        return said(name, features, decision)
     return "is another here" if "=" in name else "is not known here"
 
 

@@ -7,8 +7,8 @@ import msgspec
 from stream.adapters.clients import make_store, redis_client
 from stream.adapters.kafka.admin import TopicMismatch, check_topics, committed
 from stream.adapters.kafka.reader import TopicReader
-from stream.adapters.redis.heartbeat import WorkerState, workers
-from stream.adapters.redis.shards import passing, place_of_url, write_nothing
+from stream.adapters.redis.heartbeat import WorkerState, check_announcing, workers
+from stream.adapters.redis.shards import passing, place_of_url
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings, without_password
 from stream.ports import DependencyDown
@@ -108,7 +108,7 @@ def look(settings: Settings) -> Status:
         counts = store.counts()
         with passing(place_of_url(settings.redis_url)):
             running = workers(client, prefix=settings.redis_prefix)
-            write_nothing(client, settings.redis_prefix)
+            check_announcing(client, prefix=settings.redis_prefix)
         redis_serves = True
     except DependencyDown as error:
         down.append(str(error))

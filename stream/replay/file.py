@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
 import threading
 import time
@@ -16,13 +15,12 @@ from typing import Any, Final
 
 import msgspec
 
-from infra.services import running_file
 from models.features.spec import FeatureSpec
 from models.scoring.snapshot import RIVER
 from producers.sources.open_source import Source, SourceError, open_source
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings
-from stream.config.signing_key import model_key
+from stream.config.signing_key import model_key, state_dir
 from stream.replay.checkpoint import CheckpointError, Checkpoints
 from stream.replay.parts import Counts
 from stream.replay.replay import Replay
@@ -148,14 +146,16 @@ def replay_file(
 
 @contextmanager
 def told_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM came, while the block lasts; a second one ends the process at once."""
+    """Whether Ctrl-C or SIGTERM came, while the block lasts; a second one does what it did before."""
     asked = threading.Event()
     before: dict[signal.Signals, Any] = {}
 
-    def ask(number: int, _frame: object) -> None:
-        if asked.is_set():
-            signal.signal(number, before[signal.Signals(number)])
-            os.kill(os.getpid(), number)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(_number: int, _frame: object) -> None:
+        restore()
         asked.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -163,8 +163,7 @@ def told_to_stop() -> Iterator[Callable[[], bool]]:
     try:
         yield asked.is_set
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()
 
 
 def _key(settings: Settings) -> bytes:
@@ -172,7 +171,7 @@ def _key(settings: Settings) -> bytes:
     if settings.model_key or settings.model_key_file:
         return settings.signing_key()
     try:
-        return model_key(running_file().parent).read_bytes()
+        return model_key(state_dir(settings)).read_bytes()
     except OSError as error:
         raise CheckpointError(
             f"no key to sign the checkpoint: {error}; set RIVERWATCH_MODEL_KEY_FILE to a file made by: "

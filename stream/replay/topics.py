@@ -69,7 +69,7 @@ def made_again(decision: Decision, model: Scorer, policy: Policy) -> Decision:
     features = decision.features or {}
     score, contributions = model.score(features)
     reasons = [
-        Reason(code=name, text=said(name, features, decision), contribution=value)  # type: ignore[arg-type] # it has the words that a payment has
+        Reason(code=name, text=said(name, features, decision), contribution=value)
         for name, value in contributions[:MAX_REASONS]
     ]
     action = decide(score, decision.amount_minor, decision.currency, policy, model.thresholds)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -118,6 +119,8 @@ class BatchApp(faust.App):
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self.on_committed = on_committed
+        self.request_stop: Callable[[], object] = lambda: None
+        """Have the worker that runs this app stop as after SIGTERM; from any thread, once or more often."""
         self.outage = BrokerOutageFilter(bootstrap, every=30.0)
         # Kept over assignments: a rebalance in the middle of a wait is no new one.
         self._assigned_wait = WaitLog("The assigned partitions are read")
@@ -297,13 +300,13 @@ def create_batch_app(
 
 
 def run_app(app: BatchApp, *, loglevel: str = "INFO") -> int:
-    """Run as this process's worker until SIGTERM or SIGINT; finish the batch in hand, commit, return.
+    """Run as this process's worker until SIGTERM, SIGINT or `request_stop`; finish the batch in hand, commit.
 
     Call it in the main thread: it installs signal handlers. Logging is left as it is when the root logger
     has a handler, and set up on standard error when it has none.
 
     Returns:
-        0 after a signal, 1 after a crash: have a supervisor start the worker again.
+        0 after one of these, 1 after a crash: have a supervisor start the worker again.
     """
     root = logging.getLogger()
     if not root.handlers:
@@ -316,11 +319,14 @@ def run_app(app: BatchApp, *, loglevel: str = "INFO") -> int:
         app, loglevel=loglevel, quiet=True, override_logging=False, loop=asyncio.new_event_loop()
     )
     worker.spinner = None
+    stop = worker._schedule_shutdown  # noqa: SLF001 - what Faust's worker does at SIGTERM has no public name
+    app.request_stop = lambda: worker.loop.call_soon_threadsafe(stop, signal.SIGTERM)
     asyncio.set_event_loop(worker.loop)
     try:
         worker.execute_from_commandline()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
+        app.request_stop = lambda: None  # a handler that is still at work has nobody to stop any more
         for handler in root.handlers:
             handler.removeFilter(app.outage)

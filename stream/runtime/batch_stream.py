@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import faust
 
-from stream.records import Record
+from stream.records import Record, header_pairs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +34,15 @@ class Batch:
     def records(self) -> list[Record]:
         """The records as the core knows them."""
         return [
-            Record(run.tp.topic, run.tp.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers)
+            Record(
+                run.tp.topic,
+                run.tp.partition,
+                raw.offset,
+                raw.timestamp,
+                raw.key,
+                raw.value,
+                header_pairs(raw.headers) if raw.headers else (),
+            )
             for run in self.runs
             for raw in run.records
         ]

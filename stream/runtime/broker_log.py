@@ -29,7 +29,7 @@ _OUTAGE = (
 )
 """How aiokafka 0.14.0 begins what it says when a broker cannot be reached. Anything else it says passes."""
 
-log = logging.getLogger("stream.broker")
+log = logging.getLogger(__name__)
 
 
 class BrokerOutageFilter(logging.Filter):

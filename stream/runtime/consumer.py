@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from stream.runtime.retry_log import WaitLog
 
-log = logging.getLogger("stream.consumer")
+log = logging.getLogger(__name__)
 
 ANSWERS_WITHIN = 5.0
 """Seconds that a commit may take without a word about it."""

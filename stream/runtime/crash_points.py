@@ -31,7 +31,7 @@ LEARN: Final = (
 """Where a worker of the role can be killed, in the order of its steps. `committed`: the acknowledgement of a
 batch stands in Kafka. `called-in`, `given-up`: a waiting label was sent, and is still in the waiting room."""
 
-logger = logging.getLogger("riverwatch.crash")
+logger = logging.getLogger(__name__)
 
 
 class CrashPointError(Exception):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FIRST, MOST = 5.0, 600.0
 """Seconds after which a wait is said again: doubled from the first, never more than the most apart."""
 
-log = logging.getLogger("stream.wait")
+log = logging.getLogger(__name__)
 
 
 class WaitLog:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-log = logging.getLogger("riverwatch.worker")
+log = logging.getLogger(__name__)
 
 
 def told_to_end(group: str) -> None:

@@ -31,7 +31,7 @@ from stream.records import Record
 from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.workers.waiting import waiting_visibly
 
-logger = logging.getLogger("riverwatch.learn")
+logger = logging.getLogger(__name__)
 
 _OLDER = "MODEL REFUSED, an older one is taken: %s"
 _NONE = "MODEL REFUSED, and there is none that is good: %s"

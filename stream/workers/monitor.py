@@ -22,7 +22,7 @@ from stream.records import Record
 from stream.runtime.app import BatchTopic, TopicPartition, create_batch_app
 from stream.workers.waiting import waiting_visibly
 
-logger = logging.getLogger("riverwatch.monitor")
+logger = logging.getLogger(__name__)
 
 
 def monitor_settings(settings: Settings) -> MonitorSettings:

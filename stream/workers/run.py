@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
-from infra.services import running_file
 from stream.adapters.clients import make_store, redis_client
 from stream.adapters.clock import now
 from stream.adapters.disk.decision_log import DiskDecisionLog
@@ -18,6 +18,7 @@ from stream.adapters.redis.due_queues import RedisDueQueue
 from stream.adapters.redis.heartbeat import Presence
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings
+from stream.config.signing_key import state_dir
 from stream.learning import call_in_waiting
 from stream.ports import DecisionLog, LabelStore
 
@@ -66,10 +67,15 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
         return _run(create_app(settings, ports, spec, reached=reached), settings)
 
 
+def decision_log_file(settings: Settings) -> Path:
+    """Where a learner keeps its decision log with `decision_log = disk`."""
+    return state_dir(settings) / f"{settings.group('learn')}-decisions.sqlite"
+
+
 @contextmanager
 def _filled_log(settings: Settings, labels: LabelStore) -> Iterator[DecisionLog]:
     """The decision log on this machine's disk, filled from `scores` as long as the block lasts."""
-    log = DiskDecisionLog(running_file().parent / f"{settings.group('learn')}-decisions.sqlite")
+    log = DiskDecisionLog(decision_log_file(settings))
     outbox = KafkaOutbox(settings)
     topic = settings.topic("labels")
     filler = DiskFiller(settings, log, lambda names: call_in_waiting(outbox, labels, topic, names))
@@ -91,11 +97,16 @@ def run_monitor(settings: Settings) -> int:
         return _run(create_app(settings, KafkaOutbox(settings), now, presence), settings)
 
 
+def set_up_logging(level: str) -> None:
+    """Have riverwatch tell at a level; its libraries do at INFO what a person looks for an error in alone."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    if level == "INFO":
+        for library in ("faust", "mode", "aiokafka"):
+            logging.getLogger(library).setLevel(logging.WARNING)
+
+
 def _run(app: Any, settings: Settings) -> int:
     from stream.runtime.app import run_app  # noqa: PLC0415 - Faust is slow to import
 
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
-    if settings.log_level == "INFO":  # what they do in good order is for who looks for an error in it
-        for library in ("faust", "mode", "aiokafka", "stream"):
-            logging.getLogger(library).setLevel(logging.WARNING)
+    set_up_logging(settings.log_level)
     return run_app(app, loglevel=settings.log_level)

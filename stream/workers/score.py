@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +24,7 @@ from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_a
 from stream.serving import ServedModel, first_model, served
 from stream.workers.waiting import waiting_visibly
 
-logger = logging.getLogger("riverwatch.score")
+logger = logging.getLogger(__name__)
 
 
 class ScorePorts(NamedTuple):
@@ -115,7 +113,7 @@ def create_app(
         if not again.is_set():
             logger.warning("score ends and begins anew by itself, in this process: %s", why)
         again.set()
-        os.kill(os.getpid(), signal.SIGTERM)
+        app.request_stop()
 
     def handle(records: list[Record]) -> None:
         with waiting_visibly(ports.presence):

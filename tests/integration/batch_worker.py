@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from stream.runtime.app import BatchTopic, Record, TopicPartition, create_batch_app, run_app
+from stream.runtime.app import BatchTopic, Record, Retry, TopicPartition, create_batch_app, run_app
 
 
 def main() -> int:
@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--log", required=True)
     parser.add_argument("--instance-id")
     parser.add_argument("--fail-on", help="the value of the record that cannot be handled")
+    parser.add_argument("--stop-on", help="the value of the record that makes the handler ask for a stop")
     parser.add_argument("--max-records", type=int, default=500)
     parser.add_argument("--seconds-a-batch", type=float, default=0.0)
     args = parser.parse_args()
@@ -33,6 +34,9 @@ def main() -> int:
             if value == args.fail_on:
                 os.write(log, "".join(lines).encode())
                 raise ValueError(f"{value} cannot be handled")
+            if value == args.stop_on:
+                app.request_stop()
+                raise Retry("the handler asked for a stop")
             lines.append(f"{record.partition} {record.offset} {value}\n")
         time.sleep(args.seconds_a_batch)
         os.write(log, "".join(lines).encode())

@@ -465,6 +465,20 @@ def test_stop_while_a_batch_waits_is_prompt_and_acknowledges_nothing(topic: Call
     assert events.committed() == [-1001]
 
 
+def test_handler_that_asks_for_a_stop_ends_its_worker_in_good_order(
+    topic: Callable[[int], Topic], start_worker: Callable[..., Worker]
+) -> None:
+    """As SIGTERM would: exit code 0, what was done before is committed, nothing of its own batch is."""
+    events = topic(1)
+    events.write(40)
+    worker = start_worker(events, max_records=10, stop_on=25)
+    assert worker.exit_code() == 0
+    handled = [value for _, _, value in worker.handled()]
+    assert handled == list(range(len(handled)))
+    assert len(handled) <= 25
+    assert [max(at, 0) for at in events.committed()] == [len(handled)]
+
+
 def test_on_assigned_moves_a_partition_back_before_its_first_batch(topic: Callable[[int], Topic]) -> None:
     events = topic(2)
     events.write(2000)

@@ -101,7 +101,7 @@ def test_keys_lead_where_the_java_clients_lead_them(
 
 def test_a_message_that_kafka_does_not_take_is_an_error_that_says_why() -> None:
     nowhere = Topics("transactions", "labels")
-    quiet = logging.getLogger("riverwatch.librdkafka")
+    quiet = logging.getLogger("librdkafka")
     quiet.setLevel(logging.CRITICAL)
     config = {**PUBLISHING, "bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 1000}
     producer = Producer(config, logger=quiet)

@@ -10,7 +10,7 @@ from stream.config.settings import Settings
 
 MAX_MESSAGE = 8_000_000  # bytes: room for a model
 # librdkafka says each lost connection on its own; workers say once what is missing.
-_quiet = logging.getLogger("riverwatch.librdkafka")
+_quiet = logging.getLogger(__name__)
 _quiet.setLevel(logging.CRITICAL)
 
 

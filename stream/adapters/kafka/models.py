@@ -25,7 +25,7 @@ from stream.config.settings import Settings
 from stream.messages import ModelManifest, encode, manifest_decoder
 from stream.ports import DependencyDown, Message, Outbox
 
-logger = logging.getLogger("riverwatch.models")
+logger = logging.getLogger(__name__)
 
 MAX_INLINE = 5_000_000  # bytes: what Base64 leaves of the 8 MB that the topic is made for
 _TAIL = 50  # records at the end of the topic that are read first

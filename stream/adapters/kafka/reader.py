@@ -9,6 +9,7 @@ from typing import Self
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.message import record_of
 from stream.config.settings import Settings
 from stream.ports import DependencyDown
 from stream.records import Record
@@ -99,19 +100,7 @@ class TopicReader:
                 if error.fatal():
                     raise DependencyDown(f"Kafka ({self._place}): {error.str()}")
                 continue
-            records.append(
-                Record(
-                    self._topic,
-                    message.partition() or 0,
-                    message.offset() or 0,
-                    message.timestamp()[1],
-                    _raw(message.key()),
-                    _raw(message.value()),
-                    tuple(
-                        (name, _raw(value) or b"") for name, value in dict(message.headers() or {}).items()
-                    ),
-                )
-            )
+            records.append(record_of(self._topic, message))
         return records
 
     def until_end(self, *, from_offsets: Mapping[int, int] | None = None) -> Iterator[Record]:
@@ -158,7 +147,3 @@ def follow(settings: Settings, topic: str, *, stop: Callable[[], bool]) -> Itera
         reader.start({number: high for number, (_, high) in reader.bounds().items()})
         while not stop():
             yield reader.poll(0.2)
-
-
-def _raw(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value

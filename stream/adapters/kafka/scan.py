@@ -8,6 +8,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from stream.adapters.kafka.message import record_of
 from stream.records import Record
 
 _BATCH = 2000
@@ -218,17 +219,7 @@ def _batches(
             error = message.error()
             if error is None:
                 heard = time.monotonic()
-                batch.append(
-                    Record(
-                        topic,
-                        message.partition() or 0,
-                        message.offset() or 0,
-                        message.timestamp()[1],
-                        _bytes(message.key()),
-                        _bytes(message.value()),
-                        tuple(message.headers() or ()),  # type: ignore[arg-type] # written as pairs of str and bytes
-                    )
-                )
+                batch.append(record_of(topic, message))
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
                 heard = time.monotonic()
                 unread.discard(message.partition() or 0)
@@ -282,10 +273,6 @@ def _counted(topic: str, total: int, progress: Progress | None) -> Callable[[int
             progress(topic, read, max(total, read))
 
     return count
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value
 
 
 def _silent(client: Mapping[str, Any], topic: str, why: str) -> str:

@@ -128,6 +128,18 @@ class Presence:
                     continue
 
 
+def check_announcing(client: Any, *, prefix: str = "rw") -> None:
+    """Write what changes nothing: refused where Redis is full or a replica, though it can be read.
+
+    Raises:
+        redis.RedisError: no worker could announce itself now; `passing` tells what it means.
+    """
+    try:
+        client.setrange(f"{prefix}:nothing", 0, "")
+    except redis.exceptions.NoPermissionError:  # who looks may be allowed to read only
+        return
+
+
 def workers(client: Any, *, prefix: str = "rw") -> list[WorkerState]:
     """Every worker that is there, by role and name."""
     keys = sorted(client.scan_iter(match=f"{prefix}:worker:*", count=1000))

@@ -20,7 +20,6 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     ClusterError,
-    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -116,14 +115,6 @@ def passing(place: str) -> Iterator[None]:
 
 
 @cache
-def write_nothing(client: Any, prefix: str) -> None:
-    """A write that changes nothing: refused where Redis is full or a replica, though it can be read."""
-    try:
-        client.setrange(f"{prefix}:nothing", 0, "")
-    except NoPermissionError:  # who looks may be allowed to read only
-        return
-
-
 def _script(name: str) -> tuple[str, str]:
     """The hash and the text of a script."""
     text = files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from models.features.profiles import LabelProfile, Profile, Reading
 from stream.adapters.redis.codec import ABSENT, CONSTANTS, MAX_NOTES, Codec
@@ -239,7 +239,8 @@ class RedisStore(RedisLabels):
         for part, answer in zip(parts, answers, strict=True):
             part.fill(answer, self._codec, slots)
         # Every place is filled: each entity was dealt to one shard, and a shard without it made the row None.
-        return [None if row is None else tuple(row) for row in slots]  # type: ignore[arg-type]
+        rows = cast("list[list[Reading] | None]", slots)
+        return [None if row is None else tuple(row) for row in rows]
 
     def _deal(self, place: int, touch: Touch, partition: int, parts: list[_Part]) -> None:
         """Give each shard its entities of an event."""

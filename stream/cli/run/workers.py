@@ -49,6 +49,7 @@ def score(settings: Settings) -> None:
     "snapshot_interval",
     "decision_log",
     "decision_ttl",
+    "state_dir",
     "log_level",
 )
 def learn(settings: Settings) -> None:

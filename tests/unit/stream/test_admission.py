@@ -26,6 +26,7 @@ from stream.records import Record
 
 NOW = datetime(2024, 5, 1, 10, 0, 30, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
+OWN_HEADERS = ["reason", "detail", "topic", "partition", "offset", "failed_at"]
 CARD_NUMBER = "4111111111111111"
 PAYMENT: dict[str, Any] = {
     "transaction_id": "t1",
@@ -315,6 +316,36 @@ def test_a_dead_letter_always_fits_where_its_original_did() -> None:
     size = len(letter.value) + len(letter.key or b"") + sum(len(n) + len(v) for n, v in letter.headers)
     assert size < usual_limit - 1000
     assert dict(letter.headers)["size"] == b"%d" % (2 * usual_limit)
+
+
+def test_a_dead_letter_keeps_the_headers_of_its_original_before_its_own() -> None:
+    """Kafka's `lastHeader` finds the dead letter's own, whatever names the original's have."""
+    original = (("trace", b"1"), ("reason", b"theirs"), ("trace", b"2"), ("offset", b""))
+    arrived = record(b"junk")._replace(headers=original)
+    letter = dead_letter(arrived, Rejected("not_json", "broken"), "d", NOW)
+    assert letter.headers[:4] == original
+    assert [name for name, _ in letter.headers[4:]] == OWN_HEADERS
+    last = dict(letter.headers)
+    assert (last["reason"], last["offset"]) == (b"not_json", b"41")
+
+
+def test_no_header_of_a_dead_letter_shows_a_card_number() -> None:
+    arrived = record(b"junk")._replace(headers=(("pan", CARD_NUMBER.encode()),))
+    letter = dead_letter(arrived, Rejected("not_json", "broken"), "d", NOW)
+    assert letter.headers[0] == ("pan", b"411111******1111")
+
+
+def test_a_dead_letter_with_large_headers_fits_where_its_original_did() -> None:
+    usual_limit = 1024 * 1024
+    large = tuple((f"h{number}", b"x" * 200_000) for number in range(5))
+    arrived = record(b"v" * 500_000)._replace(headers=large)
+    letter = dead_letter(arrived, Rejected("not_json", "x"), "d", NOW)
+    assert letter.headers[:4] == large[:4], "whole ones, from the first on"
+    assert [name for name, _ in letter.headers[4:]] == [*OWN_HEADERS, "size"]
+    assert dict(letter.headers)["size"] == b"500000"
+    assert letter.value == b"v" * len(letter.value or b"")
+    size = len(letter.value or b"") + sum(len(name) + len(value) for name, value in letter.headers)
+    assert MOST_KEPT - 100 < size < usual_limit - 1000
 
 
 # ---- labels
