@@ -14,9 +14,9 @@ help: ## list what can be made
 	@$(PYTHON) -m venv .venv || { \
 	  echo "Python's venv module is incomplete here (on Debian: apt install python3-venv)"; rm -rf .venv; exit 1; }
 
-.venv/.run: requirements.lock pyproject.toml | .venv/bin/python
+.venv/.run: requirements-local.lock pyproject.toml | .venv/bin/python
 	@echo "installing riverwatch into .venv (about a minute, once)"
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-local.lock
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
@@ -52,11 +52,13 @@ check: lint types test ## lint, format, types and tests: what CI runs
 format: .venv/.dev ## put the code in its form
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format .
 
+UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: ## renew the locked dependencies (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra compile --upgrade -o requirements.lock pyproject.toml
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(UV_LOCK) --upgrade -o requirements.lock pyproject.toml
+	$(UV_LOCK) --upgrade --extra local -c requirements.lock -o requirements-local.lock pyproject.toml
+	$(UV_LOCK) --upgrade --group compile -c requirements.lock -o requirements-compile.lock
+	$(UV_LOCK) --upgrade --extra local --extra dev -c requirements-local.lock -c requirements-compile.lock \
+	  -o requirements-dev.lock pyproject.toml
 
 bench: .venv/.dev compiled ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)
 	@$(RUN)/python -m benchmarks.bench_store

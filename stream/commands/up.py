@@ -24,7 +24,7 @@ from infra.services import (
     write_running,
 )
 from stream.commands.options import with_settings
-from stream.settings import Settings, load
+from stream.settings import Settings, load, without_password
 
 
 def state_dir(settings: Settings) -> Path:
@@ -79,7 +79,7 @@ def up(
     if there is not None:
         raise click.ClickException(
             f"`riverwatch up` runs already: process {there.pid}, Kafka {there.bootstrap}, "
-            f"Redis {there.redis_url}"
+            f"Redis {without_password(there.redis_url)}"
         )
     folder = state_dir(settings)
     folder.mkdir(parents=True, exist_ok=True)
