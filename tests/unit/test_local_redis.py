@@ -118,7 +118,7 @@ def test_commands_that_administer_a_server_are_for_those_tests_that_ask_for_them
     tmp_path: Path, command: str
 ) -> None:
     with LocalRedis(tmp_path) as server, redis.Redis.from_url(server.url) as client:
-        with pytest.raises(ResponseError, match="no permissions|not allowed"):
+        with pytest.raises(ResponseError, match=r"no permissions|not allowed"):
             client.execute_command(*command.split())
         assert client.ping()
     if command != "SHUTDOWN" and not command.startswith("DEBUG"):  # since Redis 7 a file alone allows DEBUG
