@@ -1,6 +1,7 @@
 # riverwatch: every step installs what it needs, once.
 PYTHON ?= python3
 RUN    := .venv/bin
+INSTALL = $(RUN)/python -m pip install --quiet --disable-pip-version-check
 SHELL  := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types format lock bench faults clean compiled
@@ -8,25 +9,30 @@ SHELL  := /bin/bash
 help: ## list what can be made
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# 9: a Python that runs and is too old; anything else but 0: one that does not run, and has said why
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "riverwatch needs Python 3.11 or newer, and '$(PYTHON)' is older: make PYTHON=python3.12 demo"; exit 1; }
-	@$(PYTHON) -m venv .venv || { \
-	  echo "Python's venv module is incomplete here (on Debian: apt install python3-venv)"; rm -rf .venv; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(9 * (sys.version_info < (3, 11)))'; case $$? in 0) ;; \
+	  9) echo "riverwatch needs Python 3.11 or newer, and '$(PYTHON)' is older: make PYTHON=python3.12 demo"; exit 1;; \
+	  *) echo "'$(PYTHON)' cannot be started: name another Python (3.11 or newer), as in make PYTHON=python3.12 demo"; \
+	     exit 1;; esac
+	@$(PYTHON) -B -m infra.prerequisites
+	@$(PYTHON) -m venv .venv || { echo "Python could not make .venv; what it says stands above"; rm -rf .venv; exit 1; }
 
-.venv/.run: requirements.lock pyproject.toml | .venv/bin/python
-	@echo "installing riverwatch into .venv (about a minute, once)"
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+.venv/.run: requirements-local.lock requirements-compile.lock pyproject.toml | .venv/bin/python
+	@$(RUN)/python -B -m infra.prerequisites
+	@echo "installing riverwatch into .venv (a minute or two and 400 MB, once)"
+	@$(INSTALL) --no-compile --require-hashes -r requirements-local.lock
+	@$(INSTALL) --no-deps -e .
+	@$(RUN)/python -m infra.trim
 	@touch $@
 
 .venv/.dev: requirements-dev.lock .venv/.run
 	@echo "installing the test tools into .venv (once)"
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(INSTALL) --no-compile --require-hashes -r requirements-dev.lock
 	@touch $@
 
 compiled: .venv/.run
-	@$(RUN)/python -m infra.compiled_modules
+	@$(RUN)/python -m infra.compiled_modules requirements-compile.lock
 
 demo: compiled ## the whole system on this machine, about two minutes
 	@$(RUN)/riverwatch demo
@@ -53,11 +59,13 @@ check: lint types test ## lint, format, types and tests: what CI runs
 format: .venv/.dev ## put the code in its form
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format .
 
+UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: ## renew the locked dependencies (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra compile --upgrade -o requirements.lock pyproject.toml
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(UV_LOCK) --upgrade -o requirements.lock pyproject.toml
+	$(UV_LOCK) --upgrade --extra local -c requirements.lock -o requirements-local.lock pyproject.toml
+	$(UV_LOCK) --upgrade --group compile -c requirements.lock -o requirements-compile.lock
+	$(UV_LOCK) --upgrade --extra local --extra dev -c requirements-local.lock -c requirements-compile.lock \
+	  -o requirements-dev.lock pyproject.toml
 
 bench: .venv/.dev compiled ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)
 	@$(RUN)/python -m benchmarks.bench_store

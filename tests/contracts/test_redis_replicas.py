@@ -53,7 +53,10 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def standby(tmp_path: Path) -> Iterator[tuple[LocalRedis, Standby]]:
     if problem := redis_problem():
         pytest.skip(problem)
-    with LocalRedis(tmp_path) as master, Standby(tmp_path, master, fsync="everysec", name="standby") as found:
+    with (
+        LocalRedis(tmp_path, administered=True) as master,
+        Standby(tmp_path, master, fsync="everysec", name="standby") as found,
+    ):
         yield master, found
 
 

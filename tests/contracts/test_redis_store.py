@@ -63,7 +63,7 @@ def own_redis(tmp_path: Path) -> Iterator[LocalRedis]:
     """A server that a test may break."""
     if problem := redis_problem():
         pytest.skip(problem)
-    with LocalRedis(tmp_path) as server:
+    with LocalRedis(tmp_path, administered=True) as server:
         yield server
 
 

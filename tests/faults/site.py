@@ -17,7 +17,7 @@ import redis
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 
-from infra.process import HOST, GuardedProcess
+from infra.process import GuardedProcess
 from infra.services import ApacheKafka, LocalRedis
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
@@ -102,7 +102,9 @@ class Site:
         self._standbys = 0
         self.standby: Standby | None = None
         self.kafka = ApacheKafka(folder)
-        self.redis = LocalRedis(folder, appendonly=True, appendfsync=fsync, ready_within=120.0)
+        self.redis = LocalRedis(
+            folder, appendonly=True, appendfsync=fsync, administered=True, ready_within=120.0
+        )
         self.proxy = Proxy(self.redis.port)
         self.cluster = Cluster(
             folder, 3, appendonly=True, settings={"cluster-node-timeout": f"{NODE_TIMEOUT * 1000:.0f}"}
@@ -256,7 +258,7 @@ class Site:
         if slot.is_static:
             changed["instance_id"] = slot.name
         if slot.proxied and self._kind != "cluster":  # there a client goes where the cluster sends it
-            changed["redis_url"] = f"redis://{HOST}:{self.proxy.port}/0"
+            changed["redis_url"] = self.redis.url_at(self.proxy.port)
         if slot.armed:
             changed["crash_at"] = slot.armed
         slot.process = self.installation.start(slot.role, **changed)

@@ -36,7 +36,7 @@ def test_failover_to_a_replica_that_lags_loses_nothing_where_workers_wait_for_it
     install: Install, tmp_path: Path
 ) -> None:
     with (
-        LocalRedis(tmp_path, appendonly=True) as master,
+        LocalRedis(tmp_path, appendonly=True, administered=True) as master,
         Standby(tmp_path, master, fsync="everysec", name="second") as second,
     ):
         system = install(redis_url=master.url, redis_replicas=1, **CHANGED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -32,6 +33,7 @@ class Cluster:
     def __init__(
         self, folder: Path, masters: int, *, appendonly: bool, settings: Mapping[str, str] | None = None
     ) -> None:
+        password = secrets.token_urlsafe(24)
         self.masters = [
             LocalRedis(
                 folder,
@@ -40,11 +42,13 @@ class Cluster:
                 appendfsync="always" if appendonly else "everysec",
                 settings={"cluster-enabled": "yes", **(settings or {})},
                 name=f"redis-master-{number}",
+                password=password,
+                administered=True,
                 ready_within=120.0,
             )
             for number in range(masters)
         ]
-        self.url = f"redis://{HOST}:{self.masters[0].port}"
+        self.url = self.masters[0].url.removesuffix("/0")
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -95,7 +99,9 @@ class Cluster:
             moved = 0
             while keys := _said(old, "GETKEYSINSLOT", slot, STEP):
                 watch(moved)
-                old.execute_command("MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
+                old.execute_command(
+                    "MIGRATE", HOST, target.port, "", 0, 5000, "AUTH", target.password, "KEYS", *keys
+                )
                 moved += len(keys)
                 time.sleep(pause)
             for client in (new, old):

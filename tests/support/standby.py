@@ -21,7 +21,7 @@ class Standby:
 
     Args:
         folder: data and logs.
-        master: what it follows.
+        master: what it follows; made with ``administered``.
         fsync: how it keeps its append-only file.
         name: names its log and its data; no two of a folder are the same.
     """
@@ -34,7 +34,14 @@ class Standby:
         self._name = name
         self._master = master
         self._link = Proxy(master.port)
-        self._replica = LocalRedis(folder, appendonly=True, appendfsync=fsync, name=name)
+        self._replica = LocalRedis(
+            folder,
+            appendonly=True,
+            appendfsync=fsync,
+            name=name,
+            password=master.password,
+            administered=True,
+        )
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -84,5 +91,7 @@ class Standby:
             appendonly=True,
             appendfsync=self._fsync,
             name=self._name,
+            password=self._master.password,
+            administered=True,
             ready_within=_SYNCED_WITHIN,
         ).start()

@@ -24,11 +24,11 @@ import msgspec
 import pytest
 import redis
 from models.features.compute.spec import DEFAULT_SPEC
+from producers.sources.sources import open_source
 from stream.adapters.memory.store.store import MemoryStore
 from stream.replay.replay.file import FilePlan, replay_file
 
 from models.scoring.registry import build_model
-from producers.sources.sources import open_source
 from stream.admission import Limits
 from stream.config.settings import Duration, Settings
 from stream.experiment.choose import choose_models
@@ -52,7 +52,7 @@ NOON: Final = datetime(2026, 6, 1, 12, tzinfo=UTC)  # when everything is decided
 PARTITIONS: Final = 4
 BATCH: Final = 500
 COMPILED: Final = """
-from models import compiled
+from infra import compiled_modules as compiled
 compiled.use()
 import json
 from tests.unit.test_same_bits import decide

@@ -21,7 +21,7 @@ from infra.services import (
     write_running,
 )
 from stream.cli.options import with_settings
-from stream.config.settings import Settings, load
+from stream.config.settings import Settings, load, without_password
 from stream.config.signing_key import model_key, state_dir
 
 
@@ -62,7 +62,7 @@ def up(
     if there is not None:
         raise click.ClickException(
             f"`riverwatch up` runs already: process {there.pid}, Kafka {there.bootstrap}, "
-            f"Redis {there.redis_url}"
+            f"Redis {without_password(there.redis_url)}"
         )
     folder = state_dir(settings)
     folder.mkdir(parents=True, exist_ok=True)

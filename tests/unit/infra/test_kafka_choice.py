@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra import embedded_kafka, local_redis
+from infra import embedded_kafka, redis_servers
 from infra.apache_kafka import fetch_jars, jars_dir
 from infra.services import LocalRedis, ServiceError, choose_kafka, open_kafka, redis_problem
 
@@ -143,7 +143,7 @@ def test_a_machine_that_cannot_reach_maven_central_gets_the_embedded_one_and_is_
 def test_a_machine_without_redis_hears_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(local_redis, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(redis_servers, "PACKAGE", "no_such_package")
     assert redis_problem() is not None
     with pytest.raises(ServiceError, match="install redis-server or valkey-server"):
         LocalRedis(tmp_path).start()
