@@ -3,10 +3,12 @@ PYTHON ?= python3
 RUN    := .venv/bin
 SHELL  := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types format lock bench faults clean compiled
+.PHONY: help demo test check lint types format hooks lock bench faults clean compiled
 
+##@ Begin
 help: ## list what can be made
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^##@ /{printf "%s%s\n", sep, substr($$0, 5); sep = "\n"} \
+	  /^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -25,12 +27,13 @@ help: ## list what can be made
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-compiled: .venv/.run
+compiled: .venv/.run ## the arithmetic of events, compiled (needs a C compiler; done by what uses it)
 	@$(RUN)/python -m infra.compiled_modules
 
 demo: compiled ## the whole system on this machine, about two minutes
 	@$(RUN)/riverwatch demo
 
+##@ Check
 test: .venv/.dev compiled ## all tests
 	@$(RUN)/python -m pytest
 
@@ -41,13 +44,22 @@ faults: .venv/.dev compiled ## a million events under faults, some 25 minutes (S
 	@$(RUN)/python -m tests.faults.run --plan empty --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.load
 
-lint: .venv/.dev
+lint: .venv/.dev ## style and form, as before each commit
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check .
 
-types: .venv/.dev
+types: .venv/.dev ## the types (mypy strict)
 	@$(RUN)/mypy
 
 check: lint types test ## lint, format, types and tests: what CI runs
+
+##@ Measure
+bench: .venv/.dev compiled ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)
+	@$(RUN)/python -m benchmarks.bench_store
+	@$(RUN)/python -m benchmarks.bench_score
+
+##@ Change
+hooks: .venv/.dev ## have git run `make lint` before each commit
+	@$(RUN)/pre-commit install
 
 format: .venv/.dev ## put the code in its form
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format .
@@ -57,10 +69,6 @@ lock: ## renew the locked dependencies (needs uv)
 	  --extra compile --upgrade -o requirements.lock pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
-
-bench: .venv/.dev compiled ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)
-	@$(RUN)/python -m benchmarks.bench_store
-	@$(RUN)/python -m benchmarks.bench_score
 
 clean: ## remove what was installed and built here
 	rm -rf .venv .riverwatch infra/__compiled__ .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
