@@ -4,10 +4,12 @@ RUN    := .venv/bin
 INSTALL = $(RUN)/python -m pip install --quiet --disable-pip-version-check
 SHELL  := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types format lock bench faults clean compiled
+.PHONY: help demo test check lint types format hooks lock bench faults clean compiled
 
+##@ Begin
 help: ## list what can be made
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^##@ /{printf "%s%s\n", sep, substr($$0, 5); sep = "\n"} \
+	  /^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # 9: a Python that runs and is too old; anything else but 0: one that does not run, and has said why
 .venv/bin/python:
@@ -31,12 +33,13 @@ help: ## list what can be made
 	@$(INSTALL) --no-compile --require-hashes -r requirements-dev.lock
 	@touch $@
 
-compiled: .venv/.run
+compiled: .venv/.run ## the arithmetic of events, compiled (needs a C compiler; done by what uses it)
 	@$(RUN)/python -m infra.compiled_modules requirements-compile.lock
 
 demo: compiled ## the whole system on this machine, about two minutes
 	@$(RUN)/riverwatch demo
 
+##@ Check
 test: .venv/.dev compiled ## all tests
 	@$(RUN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 10 $(ARGS)
 
@@ -47,14 +50,23 @@ faults: .venv/.dev compiled ## a million events under faults, some 25 minutes (S
 	@$(RUN)/python -m tests.faults.run --plan empty --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.load
 
-lint: .venv/.dev
+lint: .venv/.dev ## style and form, as before each commit
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check .
 	@$(RUN)/lint-imports --no-logo --no-cache
 
-types: .venv/.dev
+types: .venv/.dev ## the types (mypy strict)
 	@$(RUN)/mypy
 
 check: lint types test ## lint, format, types and tests: what CI runs
+
+##@ Measure
+bench: .venv/.dev compiled ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)
+	@$(RUN)/python -m benchmarks.bench_store
+	@$(RUN)/python -m benchmarks.bench_score
+
+##@ Change
+hooks: .venv/.dev ## have git run `make lint` before each commit
+	@$(RUN)/pre-commit install
 
 format: .venv/.dev ## put the code in its form
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format .
@@ -66,10 +78,6 @@ lock: ## renew the locked dependencies (needs uv)
 	$(UV_LOCK) --upgrade --group compile -c requirements.lock -o requirements-compile.lock
 	$(UV_LOCK) --upgrade --extra local --extra dev -c requirements-local.lock -c requirements-compile.lock \
 	  -o requirements-dev.lock pyproject.toml
-
-bench: .venv/.dev compiled ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)
-	@$(RUN)/python -m benchmarks.bench_store
-	@$(RUN)/python -m benchmarks.bench_score
 
 clean: ## remove what was installed and built here
 	rm -rf .venv .riverwatch infra/__compiled__ .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -31,12 +31,14 @@ class Record(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def header_pairs(fetched: Iterable[tuple[str, str | bytes | None]]) -> tuple[tuple[str, bytes], ...]:
+def header_pairs(fetched: Collection[tuple[str, str | bytes | None]]) -> tuple[tuple[str, bytes], ...]:
     """All headers of a record in their order, as a client fetched them; no value is an empty one.
 
     >>> header_pairs([("trace", b"1"), ("trace", b"2"), ("empty", None)])
     (('trace', b'1'), ('trace', b'2'), ('empty', b''))
     """
+    if not fetched:  # nearly always
+        return ()
     return tuple(
         (name, value.encode() if isinstance(value, str) else value or b"") for name, value in fetched
     )

@@ -119,8 +119,7 @@ class BatchApp(faust.App):
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self.on_committed = on_committed
-        self.request_stop: Callable[[], object] = lambda: None
-        """Have the worker that runs this app stop as after SIGTERM; from any thread, once or more often."""
+        self.request_stop: Callable[[], object] = lambda: None  # as SIGTERM does; from any thread
         self.outage = BrokerOutageFilter(bootstrap, every=30.0)
         # Kept over assignments: a rebalance in the middle of a wait is no new one.
         self._assigned_wait = WaitLog("The assigned partitions are read")
@@ -315,18 +314,16 @@ def run_app(app: BatchApp, *, loglevel: str = "INFO") -> int:
     logging.getLogger("mode.timers").setLevel(logging.ERROR)  # it counts how long a commit waits for Kafka
     for handler in root.handlers:
         handler.addFilter(app.outage)
-    worker = faust.Worker(
-        app, loglevel=loglevel, quiet=True, override_logging=False, loop=asyncio.new_event_loop()
-    )
+    loop = asyncio.new_event_loop()
+    worker = faust.Worker(app, loglevel=loglevel, quiet=True, override_logging=False, loop=loop)
     worker.spinner = None
     stop = worker._schedule_shutdown  # noqa: SLF001 - what Faust's worker does at SIGTERM has no public name
-    app.request_stop = lambda: worker.loop.call_soon_threadsafe(stop, signal.SIGTERM)
-    asyncio.set_event_loop(worker.loop)
+    app.request_stop = lambda: loop.call_soon_threadsafe(stop, signal.SIGTERM)
+    asyncio.set_event_loop(loop)
     try:
         worker.execute_from_commandline()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
-        app.request_stop = lambda: None  # a handler that is still at work has nobody to stop any more
         for handler in root.handlers:
             handler.removeFilter(app.outage)

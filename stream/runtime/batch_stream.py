@@ -34,15 +34,7 @@ class Batch:
     def records(self) -> list[Record]:
         """The records as the core knows them."""
         return [
-            Record(
-                run.tp.topic,
-                run.tp.partition,
-                raw.offset,
-                raw.timestamp,
-                raw.key,
-                raw.value,
-                header_pairs(raw.headers) if raw.headers else (),
-            )
+            Record(*run.tp, raw.offset, raw.timestamp, raw.key, raw.value, header_pairs(raw.headers))
             for run in self.runs
             for raw in run.records
         ]
