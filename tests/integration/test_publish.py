@@ -19,6 +19,7 @@ from producers.publish.pace import Follow, Follower, Item, Unpaced
 from producers.publish.publish import PUBLISHING, Published, Topics, publish
 from producers.simulator.simulate import DEMO, simulate
 from stream.messages import Label, Transaction, label_decoder, transaction_decoder
+from tests.support.patience import PATIENCE
 from tests.support.services import KafkaUnderTest, MakeTopics, Unique
 
 PARTITIONS = 4
@@ -46,7 +47,7 @@ def _take(kafka: KafkaUnderTest, topic: str, partitions: int, count: int) -> lis
     )
     consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
     taken: list[_Taken] = []
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE
     while len(taken) < count and time.monotonic() < until:
         taken += [
             _Taken(message.partition() or 0, message.key() or b"", message.value() or b"")

@@ -14,6 +14,7 @@ from redis.crc import key_slot
 
 from infra.process import HOST, port_is_free
 from infra.services import LocalRedis, free_port
+from tests.support.patience import PATIENCE
 
 SLOTS = 16_384
 STEP = 100  # keys a step
@@ -44,7 +45,7 @@ class Cluster:
                 name=f"redis-master-{number}",
                 password=password,
                 administered=True,
-                ready_within=120.0,
+                ready_within=PATIENCE,
             )
             for number in range(masters)
         ]
@@ -120,7 +121,7 @@ class Cluster:
         raise AssertionError(f"nobody serves slot {slot}")
 
     def _until(self, done: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not done():
             assert time.monotonic() < deadline, what
             time.sleep(0.02)

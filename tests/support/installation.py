@@ -23,6 +23,7 @@ from stream.demo.show import variables
 from stream.inspect.quality import QualityReport, QualityTopics, quality_from_topics
 from stream.messages import Label, Transaction, encode
 from stream.records import Record
+from tests.support.patience import PATIENCE
 from tests.support.services import KafkaUnderTest, Unique
 
 KEY = "test key, test key, test key, 32+"
@@ -103,7 +104,8 @@ class Installation:
         return workers(redis_client(self.settings), prefix=self.settings.redis_prefix)
 
     def until(self, done: Callable[[], bool], timeout: float, what: str) -> None:
-        """Wait for a condition."""
+        """Wait for a condition, `timeout` seconds at the least."""
+        timeout = max(timeout, PATIENCE)
         deadline = time.monotonic() + timeout
         pause = 0.02
         while not done():

@@ -11,9 +11,8 @@ import redis
 
 from infra.process import HOST
 from infra.services import LocalRedis
+from tests.support.patience import PATIENCE
 from tests.support.proxy import Proxy
-
-_SYNCED_WITHIN = 120.0
 
 
 class Standby:
@@ -51,7 +50,7 @@ class Standby:
         self._stack.enter_context(self._replica)
         with redis.Redis.from_url(self._replica.url) as replica:
             replica.replicaof(HOST, self._link.port)
-        deadline = time.monotonic() + _SYNCED_WITHIN
+        deadline = time.monotonic() + PATIENCE
         while self.bytes_behind() > 0 or self._writes_its_file():
             assert time.monotonic() < deadline, f"the replica does not follow: see {self._replica.log}"
             time.sleep(0.01)

@@ -16,12 +16,12 @@ import pytest
 from infra import guard
 from infra.process import GuardedProcess
 from infra.services import choose_kafka
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-WITHIN = 5.0
 
 SERVICES = """
 import sys
@@ -103,22 +103,22 @@ def test_services_go_when_their_starter_is_killed(kind: str, end: signal.Signals
         assert len(pids) == 2
         assert all(runs(pid) for pid in pids)
         process.send_signal(end)
-        assert gone(pids, WITHIN)
+        assert gone(pids, PATIENCE)
 
 
 def test_services_go_when_their_starter_ends_without_stopping_them(tmp_path: Path) -> None:
     with parent(SERVICES, str(tmp_path), "embedded") as (process, pids):
         assert all(runs(pid) for pid in pids)
-        process.communicate("", timeout=10)
+        process.communicate("", timeout=PATIENCE)
         assert process.returncode == 0
-        assert gone(pids, WITHIN)
+        assert gone(pids, PATIENCE)
 
 
 def test_a_fork_that_holds_the_leash_does_not_keep_the_service(tmp_path: Path) -> None:
     with parent(FORKED, str(tmp_path)) as (process, (service, holder)):
         process.kill()
         process.wait()
-        assert gone([service], WITHIN)
+        assert gone([service], PATIENCE)
         assert runs(holder)
 
 
@@ -126,7 +126,7 @@ def test_a_service_deaf_to_sigterm_goes_too(tmp_path: Path) -> None:
     with parent(STUBBORN, str(tmp_path)) as (process, pids):
         process.kill()
         process.wait()
-        assert gone(pids, WITHIN)
+        assert gone(pids, PATIENCE)
 
 
 def watchers(argument: str) -> list[psutil.Process]:
@@ -139,13 +139,13 @@ def watchers(argument: str) -> list[psutil.Process]:
 
 def test_the_service_has_no_child_it_never_started_and_its_watcher_goes_with_it(tmp_path: Path) -> None:
     service = GuardedProcess(["sleep", "600.25"], tmp_path / "log")
-    until = time.monotonic() + WITHIN
+    until = time.monotonic() + PATIENCE
     while (process := psutil.Process(service.pid)).name() != "sleep" and time.monotonic() < until:
         time.sleep(0.02)
     (watcher,) = watchers("600.25")
     assert process.children() == []
-    assert service.stop(timeout=5) == -signal.SIGTERM
-    assert gone([watcher.pid], WITHIN)
+    assert service.stop(timeout=PATIENCE) == -signal.SIGTERM
+    assert gone([watcher.pid], PATIENCE)
 
 
 def test_a_reaped_service_is_forgotten_so_that_its_pid_can_be_anybodys(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_watcher_told_to_forget_touches_no_process() -> None:
 
 def test_exit_code_of_a_service_is_its_own(tmp_path: Path) -> None:
     service = GuardedProcess(["sh", "-c", "echo said; exit 7"], tmp_path / "log")
-    until = time.monotonic() + WITHIN
+    until = time.monotonic() + PATIENCE
     while (code := service.poll()) is None and time.monotonic() < until:
         time.sleep(0.02)
     assert code == 7

@@ -17,7 +17,6 @@ from models.scoring.ensemble import Pool
 from models.scoring.registry import MODELS, UnknownModelError, build_model
 from models.scoring.river_adapter import Filled, WrappedModel
 from stream.experiment.choose import choose_models
-from stream.experiment.feature_cost import prices
 from stream.learning import is_chosen
 from stream.policy import Policy
 
@@ -191,14 +190,3 @@ def test_cross_of_what_is_not_there_is_refused() -> None:
     with pytest.raises(SpecError, match=r"card\.ratio\.31d; did you mean card\.ratio\.30d"):
         check_crosses(FeatureSpec(crosses=(("card.ratio.31d", "amount"),)))
     check_crosses(DEFAULT_SPEC)
-
-
-def test_features_of_statistics_have_a_measured_cost() -> None:
-    found = prices(
-        FeatureSpec(entities=(EntitySpec("card", ("card_id",), 10, ("novelty", "norm")),), crosses=())
-    )
-    assert found.features > 0.0
-    assert found.profiles["card"] > 0.0
-    costs = {one.feature.name: one.microseconds for one in found.listed}
-    assert costs["card.merchant_visits"] > 0.0
-    assert costs["amount"] == 0.0

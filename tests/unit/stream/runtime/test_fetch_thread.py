@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +13,12 @@ from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from stream.config.settings import Settings
 from stream.runtime.app import BatchTopic, create_batch_app
 from stream.runtime.consumer import ANSWERS_WITHIN, BatchConsumer
 from stream.runtime.fetch_thread import FetchThread
 from stream.runtime.retry_log import WaitLog
+from tests.support.patience import PATIENCE
 
 SESSION = 0.4
 OFFSETS = {TP("cards", 0): 100}
@@ -49,6 +50,19 @@ def thread(consumer: BatchConsumer) -> FetchThread:
 async def never_answered(*_: object) -> bool:
     await asyncio.Event().wait()
     return True
+
+
+def limits_asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """For how many seconds each thing may last that is done from here on."""
+    asked: list[float] = []
+    limit = asyncio.timeout
+
+    def noted(seconds: float) -> asyncio.Timeout:
+        asked.append(seconds)
+        return limit(seconds)
+
+    monkeypatch.setattr(asyncio, "timeout", noted)
+    return asked
 
 
 def with_client(thread: FetchThread) -> list[str]:
@@ -114,7 +128,7 @@ def test_a_commit_that_is_cancelled_by_others_is_cancelled(
         await committing
 
     with pytest.raises(asyncio.CancelledError):
-        thread.thread_loop.run_until_complete(asyncio.wait_for(commit_and_cancel(), 5))
+        thread.thread_loop.run_until_complete(asyncio.wait_for(commit_and_cancel(), PATIENCE))
 
 
 def test_commits_of_a_thread_that_has_ended_are_abandoned_without_a_word(thread: FetchThread) -> None:
@@ -132,10 +146,22 @@ def test_a_goodbye_that_fails_or_is_not_answered_ends_with_a_closed_client(
 ) -> None:
     closed = with_client(thread)
     monkeypatch.setattr(driver.AIOKafkaConsumerThread, "on_thread_stop", stop)
-    began = time.monotonic()
-    thread.thread_loop.run_until_complete(asyncio.wait_for(thread.on_thread_stop(), 5))
+    limits = limits_asked(monkeypatch)
+    thread.thread_loop.run_until_complete(asyncio.wait_for(thread.on_thread_stop(), PATIENCE))
     assert closed == ["closed"]
-    assert time.monotonic() - began < SESSION
+    assert limits == [SESSION / 2]
+
+
+def test_a_goodbye_takes_no_longer_than_supervisors_give(
+    consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They give 30 s (`stop_grace_period` in infra/compose.yaml), two of them for the rest of the end."""
+    limits = limits_asked(monkeypatch)
+    asyncio.get_event_loop_policy().get_event_loop().run_until_complete(consumer.leave(SESSION))
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "on_thread_stop", never_answered)
+    consumer._thread.thread_loop.run_until_complete(consumer._thread.on_thread_stop())
+    assert len(limits) == 2
+    assert sum(limits) / SESSION * Settings().session_timeout + 2.0 < 30.0
 
 
 def test_who_cancels_the_goodbye_cancels_it(thread: FetchThread, monkeypatch: pytest.MonkeyPatch) -> None:
