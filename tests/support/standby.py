@@ -92,5 +92,5 @@ class Standby:
             name=self._name,
             password=self._master.password,
             administered=True,
-            ready_within=_SYNCED_WITHIN,
+            ready_within=PATIENCE,
         ).start()

@@ -1,12 +1,8 @@
-"""Figures as a reader wants them, and tables of them."""
+"""Figures as a reader wants them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from html import escape
-
-from models.metrics.bootstrap import Interval
 
 NOTHING = "\u2013"
 THOUSAND, MILLION = 1e3, 1e6
@@ -56,29 +52,3 @@ def figure(value: float, digits: int = 3) -> str:
     ('0.752', True)
     """
     return f"{value:.{digits}f}" if math.isfinite(value) else NOTHING
-
-
-def sure(value: str, interval: Interval | None, shown: object) -> str:
-    """A figure with its interval below, as HTML."""
-    assert callable(shown)
-    if interval is None or not math.isfinite(interval.low):
-        return escape(value)
-    return f"{escape(value)}<small>{escape(shown(interval.low))} to {escape(shown(interval.high))}</small>"
-
-
-class Html(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; cells that are not `Html` are escaped. Without a word in its head it has none."""
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td>{cell if isinstance(cell, Html) else escape(cell)}</td>" for cell in row)
-        + "</tr>"
-        for row in rows
-    )
-    return f"<table>{f'<thead><tr>{top}</tr></thead>' if any(head) else ''}<tbody>{body}</tbody></table>"
