@@ -21,7 +21,7 @@ ANSWER = """
 import sys
 from models import compiled, features, profiles
 from stream.cli import riverwatch
-print([compiled.use(), compiled.in_use(), features.__file__, profiles.__file__, compiled.compile_modules()])
+print([compiled.use(), compiled.in_use(), features.__file__, profiles.__file__, compiled.is_installed()])
 """
 
 
@@ -87,8 +87,8 @@ def test_a_wheel_runs_compiled_in_an_empty_environment(source: Path, tmp_path: P
         assert {f"{place}.py", place + compiled.SUFFIX} <= names
     assert not any("__compiled__" in name or name.startswith("tests") for name in names)
     commands = install(wheel, tmp_path / "empty")
-    used, in_use, features, profiles, problem = answer(commands, tmp_path)
-    assert (used, in_use, problem) == (True, True, None)
+    used, in_use, features, profiles, beside = answer(commands, tmp_path)
+    assert (used, in_use, beside) == (True, True, True)
     for file in (features, profiles):
         assert str(file).startswith(str(tmp_path / "empty"))
         assert str(file).endswith(compiled.SUFFIX)
@@ -104,6 +104,6 @@ def test_without_a_compiler_a_wheel_is_pure_and_a_line_says_so(source: Path, tmp
     assert "there is no C compiler" in line
     assert not any(name.endswith(".so") for name in ZipFile(wheel).namelist())
     commands = install(wheel, tmp_path / "empty")
-    used, in_use, features, _, _ = answer(commands, tmp_path)
-    assert (used, in_use) == (False, False)
+    used, in_use, features, _, beside = answer(commands, tmp_path)
+    assert (used, in_use, beside) == (False, False, False)
     assert str(features).endswith("features.py")
