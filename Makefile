@@ -22,7 +22,7 @@ help: ## list what can be made
 
 .venv/.run: requirements-local.lock requirements-compile.lock pyproject.toml | .venv/bin/python
 	@$(RUN)/python -B -m infra.prerequisites
-	@echo "installing riverwatch into .venv (a minute or two and 400 MB, once)"
+	@echo "installing riverwatch into .venv (one to three minutes and 370 MB, once)"
 	@$(INSTALL) --no-compile --require-hashes -r requirements-local.lock
 	@$(INSTALL) --no-deps -e .
 	@$(RUN)/python -m infra.trim

@@ -8,8 +8,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-import redis
-
 from infra.process import HOST, Service, ServiceError
 from infra.redis_servers import redis_problem, redis_servers
 
@@ -94,6 +92,8 @@ class LocalRedis(Service):
     @property
     def version(self) -> str:
         """What the running server says it is, such as ``Redis 7.0.15`` or ``Valkey 8.1.0``."""
+        import redis  # noqa: PLC0415 - `riverwatch --help` stays instant
+
         with redis.Redis.from_url(self.url, decode_responses=True) as client:
             return server_version(client.info("server"))
 
@@ -120,6 +120,8 @@ class LocalRedis(Service):
         return f"default reset on #{digest} ~* &* +@all{forbidden}"
 
     def _answers(self) -> bool:
+        import redis  # noqa: PLC0415 - the same
+
         try:
             with redis.Redis.from_url(self.url, socket_timeout=2.0) as client:
                 # its pid, so that nobody else's Redis on this port is taken for ours
