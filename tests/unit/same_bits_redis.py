@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -168,8 +169,8 @@ class Shards:
         for kind in ("card", "merchant", "device"):
             for number in range(60):
                 name = f"{kind[0]}{number}"
-                self.ask("profile", lambda kind=kind, name=name: self.store.profile(kind, name))
-                self.ask("profile", lambda kind=kind, name=name: self.store.label_profile(kind, name))
+                self.ask("profile", partial(self.store.profile, kind, name))
+                self.ask("profile", partial(self.store.label_profile, kind, name))
         self.store.close()
 
 

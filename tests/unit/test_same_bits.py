@@ -14,10 +14,12 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from zlib import crc32
 
 import msgspec
@@ -105,7 +107,7 @@ class Sent:
             self.digests[topic].add(key or b"-", value or b"-", *parts)
 
 
-def decide(count: int) -> dict[str, str]:
+def decide(payments_in_all: int) -> dict[str, str]:
     """Decide payments as a score worker would, while a learner learns; digests of all that leaves."""
 
     spec, policy, sent = DEFAULT_SPEC, Policy(), Sent()
@@ -124,7 +126,9 @@ def decide(count: int) -> dict[str, str]:
     offsets = [0] * PARTITIONS
     payments: list[Any] = []
     labels: list[Any] = []
-    counts, thresholds, label_offset = [], [], 0
+    counts: list[Any] = []
+    thresholds: list[Any] = []
+    label_offset = 0
 
     def work() -> None:
         counts.append(pipeline.process(payments))
@@ -138,7 +142,7 @@ def decide(count: int) -> dict[str, str]:
             in_use[0] = served(f"default@{learner.next_offset}", model, policy)
             thresholds.append(in_use[0].thresholds)
 
-    for at, key, value, is_label in arrivals(7, count):
+    for at, key, value, is_label in arrivals(7, payments_in_all):
         ms = int(at.timestamp() * 1000.0)
         if is_label:
             labels.append(Record("labels", 0, label_offset, ms, key, value))
@@ -150,8 +154,8 @@ def decide(count: int) -> dict[str, str]:
         if len(payments) == BATCH:
             work()
     work()
-    assert learner.learned > count // 20
-    assert sent.counts["alerts"] > count // 1000
+    assert learner.learned > payments_in_all // 20
+    assert sent.counts["alerts"] > payments_in_all // 1000
     entities = [(kind, f"{kind[0]}{n}") for kind in ("card", "merchant", "device") for n in range(500)]
     return {
         **{name: digest.told() for name, digest in sent.digests.items() if name != "labels"},
@@ -161,6 +165,7 @@ def decide(count: int) -> dict[str, str]:
     }
 
 
+@pytest.mark.timeout(1800)  # minutes, interpreted, on a machine that does much else
 def test_decisions(same: Callable[[dict[str, str]], None]) -> None:
     """In a process of its own, which runs the compiled arithmetic where that is there: it is the same."""
     done = subprocess.run(
@@ -214,14 +219,23 @@ def test_experiment(same: Callable[[dict[str, str]], None], tmp_path: Path) -> N
 # ---- a replay
 
 
+def is_spent(left: Iterator[int]) -> bool:
+    """Whether it has come down to 0."""
+    return next(left) <= 0
+
+
 def test_replay(same: Callable[[dict[str, str]], None], tmp_path: Path) -> None:
     """Of a file, once in one go, and once interrupted, with models of every sixth hour and another policy."""
 
     data = tmp_path / "payments.csv"
     schema = write_csv(data, 5, 6_000)
     key = "a key of the test, 32 characters!"
-    found = {}
-    for policy, hours, stop in (("budget", 0, None), ("cost", 6, 5_000)):
+    found: dict[str, str] = {}
+    runs: tuple[tuple[Literal["budget", "cost"], int, int | None], ...] = (
+        ("budget", 0, None),
+        ("cost", 6, 5_000),
+    )
+    for policy, hours, stop in runs:
         plan = FilePlan(
             data=str(data),
             schema=schema,
@@ -237,10 +251,9 @@ def test_replay(same: Callable[[dict[str, str]], None], tmp_path: Path) -> None:
             model_key=key,  # type: ignore[arg-type] # text is a secret's value
         )
         if stop is not None:
-            left = iter(range(stop))
-            assert not replay_file(
-                plan, settings, stop=lambda left=left: next(left, None) is None
-            ).is_finished
+            left = count(stop, -1)
+            half = replay_file(plan, settings, stop=partial(is_spent, left))
+            assert not half.is_finished
         done = replay_file(plan, settings)
         counts = [each for each in msgspec.structs.astuple(done.counts) if isinstance(each, int)]
         assert done.counts.models > 3
