@@ -1,4 +1,4 @@
-"""Which records are transactions or labels, from docs/messages.md alone: the fields, their ranges, the reasons."""
+"""Which records are transactions or labels, from docs/messages.md alone: fields, ranges and reasons."""
 
 from __future__ import annotations
 
@@ -62,8 +62,7 @@ def transaction(record: Record, rules: Rules) -> Verdict:
         return Verdict("key_mismatch", fields)
     if fields["currency"] not in DECIMALS:
         return Verdict("unknown_currency", {})
-    reason = _believable(fields["event_time"], record, rules.future_tolerance)
-    return Verdict(reason, fields)
+    return Verdict(_believable(fields["event_time"], record, rules.future_tolerance), fields)
 
 
 def label(record: Record, rules: Rules) -> Verdict:
@@ -130,25 +129,26 @@ def _read(record: Record, rules: Rules, checked: Any) -> Verdict:
         return Verdict("null_value", {})
     if len(value) > rules.max_event_bytes:
         return Verdict("too_large", {})
+    fields: dict[str, Any] = {}
     try:
         found = json.loads(value.decode(), parse_constant=_no_constant)
-        if not isinstance(found, dict):
-            return Verdict("invalid", {})
         json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-        return Verdict("", checked(found))
+        fields, reason = checked(found), ""
     except _InvalidError:
-        return Verdict("invalid", {})
+        reason = "invalid"
     except RecursionError:
-        return Verdict("too_deep", {})
+        reason = "too_deep"
     except ValueError:
-        return Verdict("not_json", {})
+        reason = "not_json"
+    return Verdict(reason, fields)
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _transaction(found: dict[str, Any]) -> dict[str, Any]:
+def _transaction(found: Any) -> dict[str, Any]:
+    _object(found)
     fields = {name: _text(found.get(name), 1, 128) for name in ("transaction_id", "card_id", "merchant_id")}
     fields["event_time"] = _time(found.get("event_time"))
     fields["amount_minor"] = _amount(found.get("amount_minor"))
@@ -162,7 +162,8 @@ def _transaction(found: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _label(found: dict[str, Any]) -> dict[str, Any]:
+def _label(found: Any) -> dict[str, Any]:
+    _object(found)
     is_fraud = found.get("is_fraud")
     if not isinstance(is_fraud, bool):
         raise _InvalidError("is_fraud")
@@ -172,6 +173,11 @@ def _label(found: dict[str, Any]) -> dict[str, Any]:
         "known_at": _time(found.get("known_at")),
         "source": _text(found.get("source"), 0, 256),
     }
+
+
+def _object(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise _InvalidError("object")
 
 
 def _text(value: Any, least: int, most: int) -> Any:
@@ -216,7 +222,8 @@ def _degrees(value: Any, most: float) -> float | None:
 
 
 def _attributes(value: Any) -> None:
-    if not isinstance(value, dict) or len(value) > 64:
+    _object(value)
+    if len(value) > 64:
         raise _InvalidError("attributes")
     for name, each in value.items():
         _text(name, 0, 256)

@@ -76,9 +76,9 @@ class Note(NamedTuple):
     def of(cls, payment: Payment) -> Note:
         """What is remembered of a payment; coordinates are kept in single precision."""
         place = (payment.latitude, payment.longitude)
-        latitude, longitude = (
-            (nan, nan) if None in place else struct.unpack("<ff", struct.pack("<ff", *place))
-        )
+        latitude, longitude = nan, nan
+        if None not in place:
+            latitude, longitude = struct.unpack("<ff", struct.pack("<ff", *place))
         return cls(
             payment.time,
             payment.amount_minor,
@@ -136,7 +136,7 @@ class Sums:
         self.squares += weighted * log_amount
 
     def at(self, time: float, half_life: float) -> float:
-        """The factor that makes the sums what they are at a moment; one before them reads them as they are."""
+        """What makes the sums what they are at a moment; one before them reads them as they are."""
         return _factor(self.scale, time, half_life)
 
 

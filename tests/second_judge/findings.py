@@ -56,7 +56,8 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         more = ", ..." if self.count > len(self.examples) else ""
-        return f"{self.kind} ({self.count:,} times: {', '.join(self.examples)}{more})."
+        times = "once" if self.count == 1 else f"{self.count:,} times"
+        return f"{self.kind} ({times}: {', '.join(self.examples)}{more})."
 
 
 class Findings:

@@ -7,7 +7,7 @@ feature specification, and uses the standard library, a Kafka client, a Redis cl
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tests.second_judge import findings, topics
@@ -94,35 +94,63 @@ def examine(
     rules: Rules | None = None,
 ) -> Opinion:
     """As `judge`, with the figures of what was judged."""
-    found = Findings()
-    rules = rules or Rules()
     # What is acknowledged, and what Redis holds, come first: the topics can only say more by then.
     done = topics.committed(bootstrap, names.score_group, names.transactions)
     learned = topics.committed(bootstrap, names.learn_group, names.labels)
     store = Store(redis_url, redis_prefix, cluster=cluster)
     try:
-        profiles, label_profiles, waiting = store.profiles(), store.label_profiles(), store.waiting()
+        held = Held(store.profiles(), store.label_profiles(), store.waiting())
     finally:
         store.close()
-    account, labels = Account(rules, done, found), LabelLog(rules)
+    seen = Seen(lambda topic: topics.read(bootstrap, topic), done, max(learned.values(), default=0), held)
+    return compare(seen, names, rules or Rules())
+
+
+class Held(NamedTuple):
+    """What Redis holds: the bytes of profiles by entity, and up to where the labels of transactions wait."""
+
+    profiles: dict[str, bytes]
+    label_profiles: dict[str, bytes]
+    waiting: dict[str, int]
+
+
+class Seen(NamedTuple):
+    """An installation as it is seen from outside.
+
+    Attributes:
+        read: gives the records of a topic.
+        acknowledged: of each partition of transactions.
+        learned: up to which offset the labels are acknowledged.
+        held: by Redis.
+    """
+
+    read: Callable[[str], Iterable[Record]]
+    acknowledged: Mapping[int, int]
+    learned: int
+    held: Held
+
+
+def compare(seen: Seen, names: Names, rules: Rules) -> Opinion:
+    """What was seen against what is published."""
+    found = Findings()
+    account, labels = Account(rules, seen.acknowledged, found), LabelLog(rules)
     try:
-        _whole(found, bootstrap, names.transactions, account.add_event)
-        _whole(found, bootstrap, names.labels, labels.add)
-        letters = _letters(bootstrap, names, account, labels)
-        labels.judge_letters(letters, max(learned.values(), default=0), found)
-        for name, offset in waiting.items():
+        _whole(seen, names.transactions, account.add_event, found)
+        _whole(seen, names.labels, labels.add, found)
+        labels.judge_letters(_letters(seen, names, account, labels), seen.learned, found)
+        for name, offset in seen.held.waiting.items():
             labels.add_waited(name, offset)
-        _whole(found, bootstrap, names.scores, account.add_decision)
+        _whole(seen, names.scores, account.add_decision, found)
         account.close()
         labels.play(lambda name: _decided(account, name))
-        alerts = _alerts(bootstrap, names, found)
-        _judge_alerts(account, alerts, done, found)
+        alerts = _alerts(seen, names, found)
+        _judge_alerts(account, alerts, seen.acknowledged, found)
         activity = {name: alert["recent_activity"] for name, alert in alerts.items()}
         turns = Turns(account, labels, activity, found)
         turns.add_all()
-        turns.play(profiles, is_settled=account.lag == 0)
-        if max(learned.values(), default=0) >= labels.end:
-            turns.judge_labels(label_profiles)
+        turns.play(seen.held.profiles, is_settled=account.lag == 0)
+        if seen.learned >= labels.end:
+            turns.judge_labels(seen.held.label_profiles)
         figures = Figures(
             account.events,
             account.decided,
@@ -137,10 +165,10 @@ def examine(
     return Opinion(found.all(), figures)
 
 
-def _whole(found: Findings, bootstrap: str, topic: str, take: Any) -> None:
+def _whole(seen: Seen, topic: str, take: Callable[[Record], None], found: Findings) -> None:
     """Read a topic that must begin with its first record."""
     begun: set[int] = set()
-    for record in topics.read(bootstrap, topic):
+    for record in seen.read(topic):
         if record.partition not in begun:
             begun.add(record.partition)
             if record.offset:
@@ -148,10 +176,10 @@ def _whole(found: Findings, bootstrap: str, topic: str, take: Any) -> None:
         take(record)
 
 
-def _letters(bootstrap: str, names: Names, account: Account, labels: LabelLog) -> dict[int, str]:
+def _letters(seen: Seen, names: Names, account: Account, labels: LabelLog) -> dict[int, str]:
     """Give the dead letters of transactions to the account; those of labels, by offset."""
     of_labels: dict[int, str] = {}
-    for record in topics.read(bootstrap, names.dead_letters):
+    for record in seen.read(names.dead_letters):
         topic = (record.header("topic") or b"").decode(errors="replace")
         reason = (record.header("reason") or b"").decode(errors="replace")
         place = _place(record)
@@ -177,10 +205,10 @@ def _decided(account: Account, name: str) -> Decided | None:
     return Decided(case.payment.time, tuple(f"{kind}:{key}" for kind, key in case.payment.entities().items()))
 
 
-def _alerts(bootstrap: str, names: Names, found: Findings) -> dict[str, dict[str, Any]]:
+def _alerts(seen: Seen, names: Names, found: Findings) -> dict[str, dict[str, Any]]:
     """By transaction its alert; further copies must be the same."""
     alerts: dict[str, dict[str, Any]] = {}
-    for record in topics.read(bootstrap, names.alerts):
+    for record in seen.read(names.alerts):
         try:
             alert = json.loads(record.value or b"")
             name = alert["transaction_id"]

@@ -1,4 +1,4 @@
-"""Plays the decided events of each entity in the order that the decisions record, and compares what was served."""
+"""Plays the decided events of each entity in the order recorded, and compares what was served and is held."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ class Spool:
     """Appends values that `marshal` can write, and gives each back by its number."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._begins = array("Q", [0])
 
     def __len__(self) -> int:
@@ -33,4 +33,4 @@ class Spool:
     def __getitem__(self, number: int) -> Any:
         begin = self._begins[number]
         self._file.seek(begin)
-        return marshal.loads(self._file.read(self._begins[number + 1] - begin))
+        return marshal.loads(self._file.read(self._begins[number + 1] - begin))  # noqa: S302 - written above
