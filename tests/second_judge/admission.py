@@ -132,7 +132,8 @@ def _read(record: Record, rules: Rules, checked: Any) -> Verdict:
     fields: dict[str, Any] = {}
     try:
         found = json.loads(value.decode(), parse_constant=_no_constant)
-        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        if b"\\u" in value:
+            json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         fields, reason = checked(found), ""
     except _InvalidError:
         reason = "invalid"
