@@ -1,23 +1,27 @@
-"""A worker with one bug planted for each promise: what the judge must find. For a test only.
+"""A worker with bugs planted in it, one for each promise and more: what the judges must find. For tests only.
 
 python tests/faults/broken_worker.py score|learn
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from models.features.compute import entities_of, features_of
 from models.scoring import snapshot
 from stream import pipeline
 from stream.adapters.kafka import models as kafka_models
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.adapters.redis.store import RedisStore
+from stream.admission import Rejected, admit_transaction
 from stream.config.settings import load
 from stream.messages import manifest_decoder
 from stream.ports import Message
@@ -92,12 +96,91 @@ def trust_anybody() -> None:
     kafka_models.opened = opened
 
 
+def admit_any_key() -> None:
+    """A record whose key is not its card_id is admitted."""
+
+    def wrong(record: Any, limits: Any) -> Any:
+        found = right(record, limits)
+        if isinstance(found, Rejected) and found.reason == "key_mismatch":
+            card = json.loads(record.value)["card_id"].encode()
+            return right(record._replace(key=card), limits)
+        return found
+
+    right = replaced(admit_transaction, wrong)
+
+
+def mistake_the_origin() -> None:
+    """The decisions of one card say that their transaction stands one offset further on."""
+
+    def wrong(**fields: Any) -> Any:
+        if fields["card_id"] == "c1":
+            partition, offset = fields["origin"]
+            fields["origin"] = (partition, offset + 1)
+        return right(**fields)
+
+    module: Any = pipeline
+    right = module.Decision
+    module.Decision = wrong
+
+
+def cut_keys() -> None:
+    """Merchants whose ids begin with the same two characters share a profile."""
+
+    def wrong(payment: Any, spec: Any) -> Any:
+        found = right(payment, spec)
+        return tuple((kind, key[:2] if kind == "merchant" else key, keep) for kind, key, keep in found)
+
+    right = replaced(entities_of, wrong)
+
+
+def round_a_feature() -> None:
+    """How far an amount is from its card's mean is told to two decimals."""
+
+    def wrong(*known: Any) -> Any:
+        found = right(*known)
+        if "card.z.30d" in found:
+            found["card.z.30d"] = round(found["card.z.30d"], 2)
+        return found
+
+    right = replaced(features_of, wrong)
+
+
+def replaced(right: Callable[..., Any], wrong: Callable[..., Any]) -> Callable[..., Any]:
+    """Put a wrong function wherever the right one is known, now or later: a bug in what is shared."""
+    for module in [each for name, each in sys.modules.items() if name.startswith(("models", "stream"))]:
+        for name, value in list(vars(module).items()):
+            if value is right:
+                setattr(module, name, wrong)
+                _planted.append((module, name, right))
+    return right
+
+
+_planted: list[tuple[Any, str, Any]] = []
+
+
+@contextmanager
+def planted(*bugs: str) -> Iterator[None]:
+    """These bugs of what is shared, in this process and for a while."""
+    try:
+        for bug in bugs:
+            BUGS[bug]()
+        yield
+    finally:
+        while _planted:
+            module, name, right = _planted.pop()
+            setattr(module, name, right)
+
+
 BUGS = {
     "forget-decisions": forget_decisions,
     "count-wrongly": count_wrongly,
     "learn-twice": learn_twice,
     "acknowledge-first": acknowledge_first,
     "trust-anybody": trust_anybody,
+    "admit-any-key": admit_any_key,
+    "mistake-the-origin": mistake_the_origin,
+    "cut-keys": cut_keys,
+    "round-a-feature": round_a_feature,
 }
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import statistics
 
 import msgspec
+from stream.verify.judge.judge import OTHER_FEATURES, OTHER_ORDER, UNTRUSTED, Promise
 
-from stream.verify.judge import OTHER_FEATURES, OTHER_ORDER, UNTRUSTED, Promise
+from tests.faults.second_opinion import disagreement, is_in_flight
 from tests.faults.site import Site
+from tests.second_judge.judging import Opinion
 
 LOST_IN_FLIGHT = {OTHER_ORDER, OTHER_FEATURES}
 """What a Redis that loses everything leaves: who read an event that had not left, read what no log holds."""
@@ -32,6 +34,7 @@ class Outcome(msgspec.Struct, frozen=True):
         lost: payments without a decision, by the run's own account.
         decided_twice_differently: payments, the same.
         promises: the verdicts of `riverwatch verify`.
+        second: what the second judge has judged, which shares no code with the first.
         ended: workers that ended by themselves, and were started again.
         broken: every sentence that says what was promised and did not hold; empty after a good run.
     """
@@ -51,11 +54,14 @@ class Outcome(msgspec.Struct, frozen=True):
     faults: dict[str, int]
     recoveries: dict[str, Recovery]
     promises: list[Promise]
+    second: str
     ended: list[str]
     broken: list[str]
 
 
-def outcome(site: Site, promises: list[Promise], *, seed: int, command: str, seconds: float) -> Outcome:
+def outcome(
+    site: Site, promises: list[Promise], second: Opinion, *, seed: int, command: str, seconds: float
+) -> Outcome:
     """The account of a run that has ended and drained."""
     missing = site.watch.missing(site.traffic.payments)
     emptied = site.tally.faults["redis emptied"]
@@ -81,6 +87,15 @@ def outcome(site: Site, promises: list[Promise], *, seed: int, command: str, sec
         for each in promises
         if each.verdict == "not judged" and not tolerated
     ]
+    broken += [
+        f"the second judge: {finding}"
+        for finding in second.findings
+        if not (tolerated and is_in_flight(finding))
+    ]
+    broken += disagreement(promises, second, tolerated)
+    events = site.length("transactions")
+    if second.figures.events != events or not second.figures.features:
+        broken.append(f"the second judge has not judged all of {events:,} events: {second.figures}")
     if missing:
         broken.append(f"{len(missing):,} payments have no decision: {missing[:10]}")
     if site.watch.differing:
@@ -91,7 +106,7 @@ def outcome(site: Site, promises: list[Promise], *, seed: int, command: str, sec
         seed=seed,
         command=command,
         seconds=seconds,
-        events=site.length("transactions"),
+        events=events,
         payments=site.traffic.payments,
         labels=site.length("labels"),
         decisions=site.watch.decided,
@@ -106,6 +121,7 @@ def outcome(site: Site, promises: list[Promise], *, seed: int, command: str, sec
             for what, found in sorted(site.tally.recoveries.items())
         },
         promises=promises,
+        second=str(second.figures),
         ended=site.tally.ended,
         broken=broken,
     )
@@ -150,6 +166,8 @@ def as_markdown(found: Outcome) -> str:
         "| promise | verdict | judged |",
         "|---|---|---|",
         *(f"| {each.number} {each.text} | {_verdict(each)} | {each.judged} |" for each in found.promises),
+        "",
+        f"The second judge: {found.second}",
     ]
     if found.ended:
         lines += ["", f"{len(found.ended)} workers ended by themselves and were started again:"]

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from stream.verify.judge.audit import Audit
 
-from stream.verify.audit import Audit
 from tests.faults.faults import Faults
 from tests.faults.report import Outcome, as_markdown, outcome
 from tests.faults.schedule import CLUSTER, EACH, EMPTY, FAILOVER, LONG, SHORT, Step, schedule
+from tests.faults.second_opinion import second_opinion
 from tests.faults.site import Kind, NotHealedError, Site
 from tests.faults.traffic import shape_of
 
@@ -77,7 +78,9 @@ def run(
         site.watch.stop()
         told("judging")
         promises = Audit(site.settings).run().promises
-        return outcome(site, promises, seed=seed, command=command, seconds=time.monotonic() - began)
+        told("judging again, by a judge that shares nothing with the first")
+        second = second_opinion(site.settings)
+        return outcome(site, promises, second, seed=seed, command=command, seconds=time.monotonic() - began)
 
 
 def main() -> int:
