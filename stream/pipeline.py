@@ -321,7 +321,7 @@ def _apart(
     return originals, copies
 
 
-def said(name: str, features: Mapping[str, float], payment: Transaction) -> str:
+def said(name: str, features: Mapping[str, float], payment: Transaction | Decision) -> str:
     """What an analyst reads for a feature of a payment."""
     field, category, _ = name.partition("=")
     if not category:

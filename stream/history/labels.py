@@ -16,8 +16,8 @@ import msgspec
 from models.features.compute import knowledge_of
 from models.features.profiles import LabelProfile, informed, no_labels
 from models.features.spec import FeatureSpec
-from stream.admission import Limits, Rejected, admit_label
-from stream.learning import NOTHING_KNOWN, SILENCE, WAITED, is_chosen, last_waited, waited
+from stream.admission import WAITED, Limits, Rejected, admit_label
+from stream.learning import NOTHING_KNOWN, SILENCE, is_chosen, last_waited, waited
 from stream.messages import Time
 from stream.records import Record
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import NamedTuple, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.metrics.decision_window import digest
+from stream.admission import DeadLetter
 from stream.learning import SILENCE
+from stream.views import read_label, read_scored_decision, transaction_id_of
 
 _NOWHERE = -1
 _ALL_BITS = 2**64 - 1
@@ -26,31 +26,6 @@ MOST_EXAMPLES = 10
 
 T = TypeVar("T", bound=np.generic)
 Headers = Sequence[tuple[str, bytes]]
-
-
-class _Event(msgspec.Struct, frozen=True):
-    transaction_id: str
-
-
-class _Decision(msgspec.Struct, frozen=True):
-    transaction_id: str
-    event_time: datetime
-    card_id: str
-    score: float
-    action: str
-    origin: tuple[int, int] = (_NOWHERE, _NOWHERE)
-
-
-class _Label(msgspec.Struct, frozen=True):
-    transaction_id: str
-    is_fraud: bool
-    known_at: datetime
-    source: str
-
-
-_event = msgspec.json.Decoder(_Event).decode
-_decision = msgspec.json.Decoder(_Decision).decode
-_label = msgspec.json.Decoder(_Label).decode
 
 
 class Completeness(NamedTuple):
@@ -121,25 +96,21 @@ class Ledger:
 
     def add_event(self, partition: int, offset: int, value: bytes | None) -> None:
         """A message of the topic of transactions, readable or not."""
-        try:
-            name = digest(_event(value or b"").transaction_id)
-        except msgspec.DecodeError:
-            name = 0  # no decision can have it: it must be among the dead letters
-        self._event_names.append(name)
+        name = transaction_id_of(value)
+        # 0: no decision can have it, so it must be among the dead letters
+        self._event_names.append(0 if name is None else digest(name))
         self._event_places.append(_place(partition, offset))
 
     def add_dead_letter(self, headers: Headers, *, events: str) -> None:
         """A dead letter; it counts where its headers say that it comes from the topic `events`."""
-        told = dict(headers)
-        partition, offset = told.get("partition", b""), told.get("offset", b"")
-        if told.get("topic") == events.encode() and partition.isdigit() and offset.isdigit():
-            self._dead.add(_place(int(partition), int(offset)))
+        letter = DeadLetter.parse(headers)
+        if letter is not None and letter.topic == events:
+            self._dead.add(_place(*letter.place))
 
     def add_decision(self, value: bytes | None) -> None:
         """A message of the topic of scores."""
-        try:
-            decision = _decision(value or b"")
-        except msgspec.DecodeError:
+        decision = read_scored_decision(value)
+        if decision is None:
             self._unreadable += 1
             return
         self._names.append(digest(decision.transaction_id))
@@ -152,11 +123,9 @@ class Ledger:
 
     def add_label(self, value: bytes | None) -> None:
         """A message of the topic of labels. Silence says what its absence says, and overrules nobody."""
-        try:
-            label = _label(value or b"")
-        except msgspec.DecodeError:
-            return  # no label, and no fault of the run: the learner has a dead letter for it
-        if label.source != SILENCE:
+        label = read_label(value)
+        # One that cannot be read is no fault of the run: the learner has a dead letter for it.
+        if label is not None and label.source != SILENCE:
             self._label_names.append(digest(label.transaction_id))
             self._known.append(label.known_at.timestamp())
             self._frauds.append(label.is_fraud)

@@ -18,8 +18,7 @@ from stream.history.logs import Logs, RebuiltModels, parse_version
 from stream.inspect.entity_view import View, profile_at, view
 from stream.messages import Action, Decision, Transaction, decision_decoder, encode, transaction_decoder
 from stream.pipeline import said
-from stream.replay.topics import made_again
-from stream.serving import first_model, served
+from stream.serving import first_model, rescored, served
 
 
 class NotDecided(Exception):  # noqa: N818 - an answer
@@ -110,7 +109,7 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
     policy = policy_of(settings)
     model: Any = learner.models[name] if name else UnsupervisedModel()
     in_use = served(decision.model_version, model, policy) if name else first_model(policy)
-    again = made_again(decision, in_use, policy)
+    again = rescored(decision, in_use, policy)
     told = _features(decision, model)
     log_odds = log_odds_of(model, decision.features, again.score)
     at = decision.event_time.timestamp()
@@ -160,7 +159,7 @@ def _features(decision: Decision, model: Any) -> list[Feature]:
 def _meaning(name: str, features: dict[str, float], decision: Decision) -> str:
     """What a feature says; that others have it and this transaction does not contributes, too."""
     if name in features:
-        return said(name, features, decision)  # type: ignore[arg-type] # it has the words that a payment has
+        return said(name, features, decision)
     return "is another here" if "=" in name else "is not known here"
 
 

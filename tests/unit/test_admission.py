@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from stream.admission import (
     MOST_KEPT,
+    WAITED,
+    DeadLetter,
     Limits,
     Rejected,
     admit_label,
@@ -315,6 +317,42 @@ def test_a_dead_letter_always_fits_where_its_original_did() -> None:
     size = len(letter.value) + len(letter.key or b"") + sum(len(n) + len(v) for n, v in letter.headers)
     assert size < usual_limit - 1000
     assert dict(letter.headers)["size"] == b"%d" % (2 * usual_limit)
+
+
+@given(
+    reason=st.text(min_size=1, max_size=40),
+    detail=st.text(max_size=80),
+    topic=st.text(min_size=1, max_size=40),
+    partition=st.integers(0, 10_000),
+    offset=st.integers(0, 2**48 - 1),
+    waited=st.none() | st.integers(0, 2**48 - 1),
+    later=st.lists(st.tuples(st.sampled_from(["topic", "partition", "offset", "reason", "x"]), st.binary())),
+)
+def test_a_dead_letter_is_read_back_whatever_others_append_to_its_headers(
+    reason: str,
+    detail: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    waited: int | None,
+    later: list[tuple[str, bytes]],
+) -> None:
+    failed = Record(topic, partition, offset, NOW_MS, b"k", b"junk")
+    headers = dead_letter(failed, Rejected(reason, detail), "dead-letters", NOW).headers
+    own = () if waited is None else ((WAITED, b"%d" % waited),)
+    last_waited = offset if waited is None else waited
+    assert DeadLetter.parse((*headers, *own, *later)) == DeadLetter(
+        reason, detail, topic, partition, offset, last_waited
+    )
+
+
+@given(st.lists(st.tuples(st.sampled_from(["topic", "partition", "offset", "reason", WAITED]), st.binary())))
+@example([("topic", b"t"), ("partition", b"0"), ("offset", b"9" * 5000)])
+@example([("topic", b"t"), ("partition", b"0"), ("offset", b"-1")])
+@example([("partition", b"0"), ("offset", b"1")])
+def test_headers_of_others_are_no_dead_letter_and_raise_nothing(headers: list[tuple[str, bytes]]) -> None:
+    found = DeadLetter.parse(headers)
+    assert found is None or (found.partition >= 0 and found.offset >= 0)
 
 
 # ---- labels
