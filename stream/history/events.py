@@ -10,34 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-import msgspec
-
 from models.features.compute import entities_of, event_of
 from models.features.profiles import Event, LabelProfile, Profile, Reading, empty, no_labels, updated
 from models.features.spec import FeatureSpec
-from stream.messages import Time, Transaction
+from stream.messages import Transaction
 from stream.records import Record
-
-NO_FEATURES = msgspec.Raw(b"null")
-
-
-class Served(msgspec.Struct, frozen=True):
-    """What a replay needs of a decision.
-
-    Attributes:
-        features: JSON, as served.
-    """
-
-    transaction_id: str
-    decided_at: Time
-    action: str
-    model_version: str
-    origin: tuple[int, int] = (-1, -1)
-    entities: dict[str, tuple[str, int, int]] = {}
-    features: msgspec.Raw = NO_FEATURES
-
-
-served_decoder = msgspec.json.Decoder(Served)
+from stream.views import ServedDecision
 
 
 class Packing(Protocol):
@@ -77,7 +55,7 @@ class Case:
     )
 
     def __init__(
-        self, record: Record, payment: Transaction, decision: Served, value: bytes, spec: FeatureSpec
+        self, record: Record, payment: Transaction, decision: ServedDecision, value: bytes, spec: FeatureSpec
     ) -> None:
         found = entities_of(payment, spec)
         self.place = (record.partition, record.offset)

@@ -14,12 +14,12 @@ import msgspec
 from stream.adapters.kafka.scan import Progress
 from stream.config.factories import policy_of
 from stream.config.settings import Settings
-from stream.history.events import NO_FEATURES
 from stream.history.logs import Logs, Places, RebuiltModels, parse_version
 from stream.messages import Decision, decision_decoder, encode
 from stream.pipeline import Scorer
 from stream.replay.store import DecisionFile
 from stream.serving import first_model, rescored, served
+from stream.views import NO_FEATURES
 
 MOST_EXAMPLES = 10
 

@@ -6,7 +6,7 @@ import statistics
 
 import msgspec
 
-from stream.verify.judge import OTHER_FEATURES, OTHER_ORDER, UNTRUSTED, Promise
+from stream.verify.promises import OTHER_FEATURES, OTHER_ORDER, UNTRUSTED, Promise
 from tests.faults.site import Site
 
 LOST_IN_FLIGHT = {OTHER_ORDER, OTHER_FEATURES}

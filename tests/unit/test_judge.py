@@ -22,7 +22,11 @@ from stream.messages import Label, Transaction, decision_decoder, encode
 from stream.pipeline import Pipeline, Topics
 from stream.policy import Policy, Thresholds
 from stream.records import Record
-from stream.verify.judge import EventJudge, Findings, LabelsSeen, Model, Seen, judge_labels, judge_models
+from stream.verify.event_judge import EventJudge
+from stream.verify.label_judge import LabelsSeen, judge_labels
+from stream.verify.model_judge import Model, judge_models
+from stream.verify.promises import Findings
+from stream.verify.seen import Seen
 
 SPEC = FeatureSpec()
 CODEC = Codec(len(SPEC.half_lives))
