@@ -7,7 +7,7 @@ of its turn waits for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
 from models.features.compute import entities_of, event_of
@@ -144,14 +144,23 @@ class ReplayedEvents:
         if ahead is not None and not ahead:
             del self._ahead[name]
 
-    def finish(self, disordered: Callable[[str, Turn, int], None]) -> None:
+    def finish(
+        self, disordered: Callable[[str, Turn, int], None], *, open_ended: Collection[str] = ()
+    ) -> set[str]:
         """Apply what never had its turn, as nearly in order as can be told.
 
         Args:
             disordered: called before each such update with the entity, the turn, and how many events the
                 profile holds.
+            open_ended: entities of which events are still to come: what waits for those is not applied.
+
+        Returns:
+            The entities at which something waits still.
         """
+        waiting = {name for name in self._ahead if name in open_ended}
         for name, ahead in self._ahead.items():
+            if name in waiting:
+                continue
             turns = [turn for found in ahead.values() for turn in found]
             for turn in sorted(turns, key=lambda turn: (turn.before, turn.case.decision.decided_at)):
                 held = self._counts.get(name, 0)
@@ -159,6 +168,7 @@ class ReplayedEvents:
                     disordered(name, turn, held)
                 self._take(name, turn)
         self._ahead.clear()
+        return waiting
 
     def updates(self, name: str) -> int:
         """How many events the profile of an entity holds."""

@@ -48,6 +48,7 @@ class ProfileJudge:
             spec, packing, labels.profile, updated=self._on_update, read=self._on_read
         )
         self._in_work: set[str] = set()
+        self._open_ended: set[str] = set()
         self._unread = 0
         self.features = self.profiles = 0
 
@@ -75,6 +76,7 @@ class ProfileJudge:
         except UNREADABLE:
             return
         names = [f"{kind}:{key}" for kind, key, _ in entities_of(payment, self._spec)]
+        self._open_ended.update(names)
         self._in_work.update(
             name for name in names if record.offset <= self._seen.fence(name, record.partition)
         )
@@ -84,7 +86,9 @@ class ProfileJudge:
         if self._seen.cut_off:
             self._judge_rest()
         else:
-            self._replay.finish(self._on_disorder)
+            # A decision may be read before one that came earlier in the order of an entity: workers emit side
+            # by side. Where that one is still to come, the gap is no fault.
+            self._in_work |= self._replay.finish(self._on_disorder, open_ended=self._open_ended)
             self._judge_profiles()
         if self._unread:
             self._findings.remark(

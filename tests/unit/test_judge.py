@@ -189,6 +189,19 @@ def test_an_event_that_is_not_acknowledged_is_to_come_and_its_profiles_are_left_
     assert judge.lag == 1
 
 
+@pytest.mark.parametrize("missing", range(0, 40, 3))
+def test_a_decision_that_is_still_to_come_leaves_a_gap_in_the_order_and_that_is_no_fault(
+    missing: int,
+) -> None:
+    world = World(1)
+    gone = world.scores.pop(missing)
+    partition, offset = decision_decoder.decode(gone.value or b"").origin
+    world.committed[partition] = offset
+    judge, findings = world.judged()
+    assert found(findings) == {}
+    assert judge.lag == 1
+
+
 def test_an_event_that_was_applied_twice_is_found() -> None:
     world = World(2)
     name = min(world.store._profiles)
