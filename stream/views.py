@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -58,10 +58,6 @@ class ServedDecision(msgspec.Struct, frozen=True):
     origin: tuple[int, int] = (-1, -1)
     entities: dict[str, tuple[str, int, int]] = {}
     features: msgspec.Raw = NO_FEATURES
-
-    def with_features(self, features: msgspec.Raw) -> Self:
-        """The decision with features from elsewhere."""
-        return msgspec.structs.replace(self, features=features)
 
 
 class LabelledDecision(msgspec.Struct, frozen=True):

@@ -12,11 +12,11 @@ from stream.adapters.clients import redis_client
 from stream.adapters.kafka.admin import check_topics
 from stream.adapters.kafka.scan import Progress
 from stream.adapters.redis.dump import RedisDump
-from stream.config.factories import feature_spec, limits_of, new_model
+from stream.config.factories import new_model
 from stream.config.settings import Settings
 from stream.decisions import split_recorded
 from stream.history.join import FirstDecisions, pack_place
-from stream.history.labels import ReplayedLabels, Stood
+from stream.history.labels import Stood
 from stream.history.topics import TopicHistory
 from stream.ports import DependencyDown
 from stream.views import NO_FEATURES, ServedDecision, features_of_json, read_served_decision, served_decision
@@ -38,12 +38,10 @@ class Logs:
     def __init__(self, settings: Settings, *, progress: Progress | None = None) -> None:
         check_topics(settings)
         self.settings = settings
-        self.spec: FeatureSpec = feature_spec(settings)
-        self.labels = ReplayedLabels(
-            self.spec, limits_of(settings), settings.genuine_rate, float(settings.decision_ttl)
-        )
         self.remarks: list[str] = []
         self.topics = TopicHistory(settings, progress)
+        self.spec = self.topics.spec
+        self.labels = self.topics.new_labels()
         self._dump: RedisDump | None = None
 
     def read_labels(self) -> None:

@@ -7,9 +7,8 @@ from datetime import datetime
 from stream.adapters.clients import make_store, redis_client
 from stream.adapters.clock import now
 from stream.adapters.kafka.scan import Progress
-from stream.config.factories import feature_spec, limits_of
+from stream.config.factories import feature_spec
 from stream.config.settings import Settings
-from stream.history.labels import ReplayedLabels
 from stream.history.topics import TopicHistory
 from stream.inspect.entity_view import View, entity_named, profile_at, view
 from stream.messages import Transaction, transaction_decoder
@@ -41,11 +40,10 @@ def as_it_was(settings: Settings, entity: str, at: datetime, *, progress: Progre
     Raises:
         TopicUnreadableError: Kafka does not answer, or a topic is missing.
     """
-    spec, moment = feature_spec(settings), at.timestamp()
+    topics = TopicHistory(settings, progress)
+    spec, labels, moment = topics.spec, topics.new_labels(), at.timestamp()
     kind, key = entity_named(entity, spec)
     keep = next((each.keep for each in spec.entities if each.kind == kind), 0)
-    labels = ReplayedLabels(spec, limits_of(settings), settings.genuine_rate, float(settings.decision_ttl))
-    topics = TopicHistory(settings, progress)
     for record in topics.records("labels"):
         if _known_by(record, at):
             labels.add(record)

@@ -12,25 +12,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from models.features.spec import FeatureSpec
 from models.scoring.snapshot import SnapshotRefused
-from stream.adapters.clients import recorded_seconds, redis_client
+from stream.adapters.clients import redis_client
 from stream.adapters.kafka.admin import check_topics, committed
 from stream.adapters.kafka.models import ModelTopic, trusted
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import Progress
-from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.due_queues import RedisDueQueue
 from stream.adapters.redis.restore import RedisRestore
 from stream.adapters.redis.store import layout_of
-from stream.config.factories import feature_spec, limits_of
 from stream.config.settings import Settings
 from stream.history.join import Place
-from stream.history.labels import ReplayedLabels
 from stream.history.topics import TopicHistory
 from stream.learning import JOURNAL_KEPT, is_chosen
 from stream.recovery.restore_events import BATCH, EventRestore
-from stream.recovery.restore_labels import LabelRestore
+from stream.recovery.restore_labels import restore_labels
 from stream.views import read_timed_decision, transaction_id_of
 
 _TRIES = 5
@@ -84,14 +80,13 @@ def rebuild(settings: Settings, *, progress: Progress | None = None, allow_gaps:
             f"the beginning of a log is gone ({', '.join(gone)}): profiles would lack it; restore "
             "a backup of Redis, or accept that with --allow-gaps"
         )
-    spec = feature_spec(settings)
     client = redis_client(settings)
-    restore = RedisRestore(client, settings.shards, settings.redis_prefix, layout_of(spec.half_lives))
+    restore = RedisRestore(client, settings.shards, settings.redis_prefix, layout_of(topics.spec.half_lives))
     queue = RedisDueQueue(client, prefix=settings.redis_prefix)
     for _ in range(_TRIES):
         restore.begin()
         before = topics.bounds("scores")
-        done = _Once(settings, spec, topics, restore, queue).run()
+        done = _Once(topics, restore, queue).run()
         # A worker that had recorded before it was stopped may have emitted since: then once more.
         if topics.bounds("scores") == before:
             break
@@ -103,22 +98,12 @@ def rebuild(settings: Settings, *, progress: Progress | None = None, allow_gaps:
 class _Once:
     """One pass over the logs into an empty store."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        spec: FeatureSpec,
-        topics: TopicHistory,
-        restore: RedisRestore,
-        queue: RedisDueQueue,
-    ) -> None:
-        self._settings = settings
-        self._spec = spec
+    def __init__(self, topics: TopicHistory, restore: RedisRestore, queue: RedisDueQueue) -> None:
+        self._settings = topics.settings
         self._topics = topics
         self._restore = restore
         self._queue = queue
-        self._limits = limits_of(settings)
-        self._labels = ReplayedLabels(spec, self._limits, settings.genuine_rate, float(settings.decision_ttl))
-        self._now = time.time()
+        self._labels = topics.new_labels()
         self._dead: set[Place] = set()
 
     def run(self) -> Rebuilt:
@@ -140,24 +125,9 @@ class _Once:
         limits = {
             partition: self._applied_to(partition, done[partition], tail, decided) for partition in done
         }
-        of_labels = LabelRestore(
-            self._restore,
-            labels,
-            Codec(len(self._spec.half_lives)),
-            learned_to=learned_to,
-            now=self._now,
-            ttl=float(settings.decision_ttl),
-        ).run(topics, self._limits)
-        events = EventRestore(
-            self._restore,
-            topics,
-            labels,
-            self._spec,
-            now=self._now,
-            ttl=recorded_seconds(settings),
-            limits=limits,
-            dead=self._dead,
-        )
+        now = time.time()
+        of_labels = restore_labels(self._restore, topics, labels, learned_to, now)
+        events = EventRestore(self._restore, topics, labels, now=now, limits=limits, dead=self._dead)
         profiles = events.run()
         remarks = tuple(f"{count:,} x {text}" for text, count in events.remarks.items())
         return Rebuilt(events.recorded, profiles, *of_labels, due, remarks)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from models.features.compute import features_of
-from models.features.spec import FeatureSpec
+from stream.adapters.clients import recorded_seconds
 from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.restore import RedisRestore
 from stream.decisions import recent_activity, recorded_bytes, recorded_of_alert
@@ -31,9 +31,7 @@ class EventRestore:
         restore: into an empty store.
         topics: of the installation.
         labels: played already.
-        spec: the features.
-        remembered: seconds since 1970 from which decisions are still kept.
-        ttl: seconds that a decision is kept, > 0.
+        now: seconds since 1970.
         limits: of each partition, the first event that is delivered again: it is not applied here.
         dead: places of the events that became dead letters.
 
@@ -47,18 +45,15 @@ class EventRestore:
         restore: RedisRestore,
         topics: TopicHistory,
         labels: ReplayedLabels,
-        spec: FeatureSpec,
         *,
         now: float,
-        ttl: float,
         limits: Mapping[int, int],
         dead: Collection[Place],
     ) -> None:
         self._restore = restore
         self._topics = topics
-        self._spec = spec
-        self._now = now
-        self._ttl = ttl
+        self._spec = spec = topics.spec
+        self._forgotten = now - recorded_seconds(topics.settings)
         self._limits = limits
         self._dead = dead
         self._replay = ReplayedEvents(
@@ -150,7 +145,7 @@ class EventRestore:
 
     def _save(self, decision: ServedDecision, raw: bytes) -> None:
         name = decision.transaction_id
-        left = int(decision.decided_at.timestamp() + self._ttl - self._now)
+        left = int(decision.decided_at.timestamp() - self._forgotten)
         if left <= 0:  # forgotten in its time
             self._counts[self._restore.shard_of(name)] += 1
             return

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.restore import RedisRestore
-from stream.admission import Limits, Rejected, admit_label
+from stream.admission import Rejected, admit_label
+from stream.config.factories import limits_of
 from stream.history.labels import ReplayedLabels, Stood
 from stream.history.topics import TopicHistory
 from stream.learning import JOURNAL_KEPT, NOTHING_KNOWN, SILENCE
@@ -23,98 +26,76 @@ class RestoredLabels(NamedTuple):
     waiting: int
 
 
-class LabelRestore:
-    """Restores what stood after the labels below an offset; the learner goes on from there.
+def restore_labels(
+    restore: RedisRestore, topics: TopicHistory, labels: ReplayedLabels, learned_to: int, now: float
+) -> RestoredLabels:
+    """Restore what stood after the labels below an offset; the learner goes on from there.
 
     Args:
         restore: into an empty store.
+        topics: of the installation.
         labels: complete, not played yet.
-        codec: as the store keeps profiles.
         learned_to: the first label that is not restored.
         now: seconds since 1970.
-        ttl: seconds that knowledge is kept, > 0.
+
+    Raises:
+        DependencyDown: Kafka or Redis does not answer.
     """
+    journal: list[tuple[str, int, str]] = []
+    first, ttl = max(learned_to - JOURNAL_KEPT, 0), float(topics.settings.decision_ttl)
 
-    def __init__(
-        self,
-        restore: RedisRestore,
-        labels: ReplayedLabels,
-        codec: Codec,
-        *,
-        learned_to: int,
-        now: float,
-        ttl: float,
-    ) -> None:
-        self._restore = restore
-        self._labels = labels
-        self._codec = codec
-        self._learned_to = learned_to
-        self._now = now
-        self._ttl = ttl
+    def stood(label: Stood) -> None:
+        if first <= label.offset < learned_to:
+            journal.append((label.name, label.offset, label.standing[0].upper()))
 
-    def run(self, topics: TopicHistory, limits: Limits) -> RestoredLabels:
-        """Restore everything.
+    known = labels.play(stood, at=learned_to)
+    restore.standings(journal)
+    left = ((name, each.stored, int(each.came + ttl - now)) for name, each in known.items())
+    restore.expiring("k", ((name, raw, seconds) for name, raw, seconds in left if seconds > 0))
+    count = 0
+    profiles = _profiles(labels, learned_to, Codec(len(topics.spec.half_lives)))
+    while batch := list(islice(profiles, BATCH)):
+        restore.profiles("l", batch)
+        count += len(batch)
+    if learned_to:
+        names = ("standings", "profiles", "passed")
+        for shard in range(restore.shards):
+            restore.fields(shard, "labels", dict.fromkeys(names, learned_to - 1))
+    room = _room(topics, labels, learned_to)
+    restore.room(
+        (name, known_at, (b"%d" % at if at == last else b"%d:%d" % (at, last)) + b" " + value)
+        for name, (known_at, at, last, value) in room.items()
+    )
+    return RestoredLabels(count, len(known), len(room))
 
-        Raises:
-            DependencyDown: Kafka or Redis does not answer.
-        """
-        known = self._play()
-        profiles = self._profiles()
-        if applied := self._learned_to:
-            names = ("standings", "profiles", "passed")
-            for shard in range(self._restore.shards):
-                self._restore.fields(shard, "labels", dict.fromkeys(names, applied - 1))
-        return RestoredLabels(profiles, known, self._room(topics, limits))
 
-    def _play(self) -> int:
-        journal: list[tuple[str, int, str]] = []
-        first = max(self._learned_to - JOURNAL_KEPT, 0)
+def _profiles(labels: ReplayedLabels, learned_to: int, codec: Codec) -> Iterator[tuple[str, bytes]]:
+    for name in labels.entities():
+        updates = labels.updates(name, until=learned_to - 1)
+        profile = labels.profile(name, updates) if updates else None
+        if profile is not None:
+            yield name, codec.packed_labels(profile)
 
-        def stood(label: Stood) -> None:
-            if first <= label.offset < self._learned_to:
-                journal.append((label.name, label.offset, label.standing[0].upper()))
 
-        known = self._labels.play(stood, at=self._learned_to)
-        self._restore.standings(journal)
-        left = ((name, each.stored, int(each.came + self._ttl - self._now)) for name, each in known.items())
-        self._restore.expiring("k", ((name, raw, seconds) for name, raw, seconds in left if seconds > 0))
-        return len(known)
-
-    def _profiles(self) -> int:
-        count = 0
-        profiles: list[tuple[str, bytes]] = []
-        for name in self._labels.entities():
-            updates = self._labels.updates(name, until=self._learned_to - 1)
-            profile = self._labels.profile(name, updates) if updates else None
-            if profile is not None:
-                profiles.append((name, self._codec.packed_labels(profile)))
-                count += 1
-            if len(profiles) == BATCH:
-                self._restore.profiles("l", profiles)
-                profiles.clear()
-        self._restore.profiles("l", profiles)
-        return count
-
-    def _room(self, topics: TopicHistory, limits: Limits) -> int:
-        """Labels whose transaction has no decision wait: of each the latest knowledge."""
-        room: dict[str, tuple[float, int, int, bytes]] = {}
-        for record in topics.records("labels"):
-            if record.offset >= self._learned_to:
-                continue
-            label = admit_label(record, limits)
-            if isinstance(label, Rejected) or not self._labels.waits(label.transaction_id, record.offset):
-                continue
-            known_at, name = _known_at(label), label.transaction_id
-            before = room.get(name)
-            if before is None or known_at >= before[0]:
-                room[name] = (known_at, record.offset, record.offset, record.value or b"")
-            else:
-                room[name] = (*before[:2], record.offset, before[3])
-        self._restore.room(
-            (name, known_at, (b"%d" % at if at == last else b"%d:%d" % (at, last)) + b" " + value)
-            for name, (known_at, at, last, value) in room.items()
-        )
-        return len(room)
+def _room(
+    topics: TopicHistory, labels: ReplayedLabels, learned_to: int
+) -> dict[str, tuple[float, int, int, bytes]]:
+    """Labels whose transaction has no decision wait: of each the latest knowledge."""
+    room: dict[str, tuple[float, int, int, bytes]] = {}
+    limits = limits_of(topics.settings)
+    for record in topics.records("labels"):
+        if record.offset >= learned_to:
+            continue
+        label = admit_label(record, limits)
+        if isinstance(label, Rejected) or not labels.waits(label.transaction_id, record.offset):
+            continue
+        known_at, name = _known_at(label), label.transaction_id
+        before = room.get(name)
+        if before is None or known_at >= before[0]:
+            room[name] = (known_at, record.offset, record.offset, record.value or b"")
+        else:
+            room[name] = (*before[:2], record.offset, before[3])
+    return room
 
 
 def _known_at(label: Label) -> float:

@@ -16,10 +16,9 @@ from stream.adapters.kafka.scan import Progress
 from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.dump import Fences, Held, RedisDump, digest_of
 from stream.admission import DeadLetter
-from stream.config.factories import feature_spec, limits_of
+from stream.config.factories import limits_of
 from stream.config.settings import Settings
 from stream.decisions import split_recorded
-from stream.history.labels import ReplayedLabels
 from stream.history.topics import TopicHistory
 from stream.records import Record
 from stream.verify.event_judge import ALWAYS, EventJudge
@@ -48,14 +47,12 @@ class Audit:
         self._settings = settings
         self._within = within
         self._topics = TopicHistory(settings, progress)
-        self._spec = feature_spec(settings)
+        self._spec = self._topics.spec
         self._limits = limits_of(settings)
         self._codec = Codec(len(self._spec.half_lives))
         self._dump = RedisDump(redis_client(settings), settings.shards, settings.redis_prefix)
         self._findings = Findings()
-        self._labels = ReplayedLabels(
-            self._spec, self._limits, settings.genuine_rate, float(settings.decision_ttl)
-        )
+        self._labels = self._topics.new_labels()
         self._models = ModelAudit(settings, self._spec, self._findings)
         self._now = time.time()
 

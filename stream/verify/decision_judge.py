@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+import msgspec
 import numpy as np
 
 from models.metrics.decision_window import digest
@@ -106,7 +107,7 @@ class DecisionJudge:
         else:  # the setting keeps them off the topic
             kept = served_decision(line)
             same = _claim(kept) == _claim(decision)
-            decision = decision.with_features(kept.features)
+            decision = msgspec.structs.replace(decision, features=kept.features)
         if not same:
             self._findings.broken(1, "is recorded in Redis otherwise than it was emitted", name)
         return decision
