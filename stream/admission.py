@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -19,6 +19,9 @@ from stream.records import Record
 MOST_KEPT: Final = 900_000  # bytes of a dead letter's value and original headers: with its own it fits
 MOST_KEY_KEPT: Final = 4096
 HEADER_FRAME: Final = 10  # bytes at most that Kafka's record format adds to a header: two lengths
+UNKNOWN_TRANSACTION: Final = "unknown_transaction"  # why a label that waited in vain is a dead letter
+WAITED: Final = "waited"  # the header of a label that is called in, or waited in vain
+_MOST_DIGITS: Final = 18  # of a partition or an offset: more are none of Kafka's
 _DIGITS: Final = re.compile(rb"\d{13,19}")
 _CARD_ID: Final = re.compile(rb'"card_id"\s*:\s*"?(\d{13,19})(?!\d)')
 
@@ -153,6 +156,54 @@ def _original_headers(record: Record) -> tuple[list[tuple[str, bytes]], int]:
         room -= needed
         kept.append((name, masked(value) or b""))
     return kept, room
+
+
+class DeadLetter(NamedTuple):
+    """What the headers of a dead letter say: the inverse of `dead_letter`.
+
+    Attributes:
+        reason: stable, for machines; empty where the letter does not say.
+        detail: what was wrong, for people.
+        topic, partition, offset: where the record that could not be processed stands.
+        last_waited: for a label that waited in vain, the last one of its transaction that did; else `offset`.
+    """
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    last_waited: int
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Partition and offset of the record."""
+        return self.partition, self.offset
+
+    @classmethod
+    def parse(cls, headers: Iterable[tuple[str, bytes]]) -> Self | None:
+        """Read the headers of a dead letter; None where they do not say which record it is about.
+
+        Kafka lets a header's name repeat. A dead letter carries its original's headers before its own, so the
+        last of a name is the one that was written with the dead letter.
+
+        >>> DeadLetter.parse([("offset", b"9"), ("topic", b"labels"), ("partition", b"0"), ("offset", b"7")])
+        DeadLetter(reason='', detail='', topic='labels', partition=0, offset=7, last_waited=7)
+        """
+        own = dict(headers)
+        partition, offset = _number(own.get("partition")), _number(own.get("offset"))
+        if "topic" not in own or partition is None or offset is None:
+            return None
+        reason, detail, topic = (own.get(each, b"").decode(errors="replace") for each in _TEXTS)
+        last_waited = _number(own.get(WAITED))
+        return cls(reason, detail, topic, partition, offset, offset if last_waited is None else last_waited)
+
+
+_TEXTS = ("reason", "detail", "topic")
+
+
+def _number(value: bytes | None) -> int | None:
+    return int(value) if value and len(value) <= _MOST_DIGITS and value.isdigit() else None
 
 
 def _decoded(record: Record, limits: Limits, decode: Callable[[bytes], T]) -> T | Rejected:

@@ -15,17 +15,10 @@ from models.features.profiles import Reading
 from models.features.recent_events import parse_note
 from stream.messages import Activity, Decision, decision_decoder, encode
 from stream.ports import EntityRef
+from stream.views import decision_head
 
-
-class _Head(msgspec.Struct, frozen=True):
-    """The few fields that sending a recorded decision needs."""
-
-    transaction_id: str
-    card_id: str
-    origin: tuple[int, int]
-
-
-_head = msgspec.json.Decoder(_Head)
+_ALERT_ID = b',"alert_id":'
+_ACTIVITY = b',"recent_activity":'
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -47,7 +40,7 @@ class Recorded(msgspec.Struct, frozen=True):
     @property
     def raw(self) -> bytes:
         """What is recorded."""
-        return b"%b\n%b" % (self.decision, self.activity) if self.activity else self.decision
+        return recorded_bytes(self.decision, self.activity)
 
     @property
     def is_alert(self) -> bool:
@@ -69,14 +62,38 @@ class Recorded(msgspec.Struct, frozen=True):
 
 def pack(decision: Decision, activity: Sequence[Activity]) -> bytes:
     """What is recorded of a decision."""
-    raw = encode(decision)
-    return raw if decision.action == "approve" else raw + b"\n" + encode(activity)
+    return recorded_bytes(encode(decision), b"" if decision.action == "approve" else encode(activity))
+
+
+def recorded_bytes(decision: bytes, activity: bytes = b"") -> bytes:
+    r"""What is recorded of a decision as JSON and, for an alert, of its recent activity.
+
+    >>> recorded_bytes(b'{"score":0.5}'), recorded_bytes(b'{"score":0.9}', b"[]")
+    (b'{"score":0.5}', b'{"score":0.9}\n[]')
+    """
+    return b"%b\n%b" % (decision, activity) if activity else decision
+
+
+def split_recorded(raw: bytes) -> tuple[bytes, bytes]:
+    r"""The decision as JSON, and the recent activity of an alert, else nothing.
+
+    >>> split_recorded(b'{"score":0.9}\n[]'), split_recorded(b'{"score":0.5}')
+    ((b'{"score":0.9}', b'[]'), (b'{"score":0.5}', b''))
+    """
+    decision, _, activity = raw.partition(b"\n")
+    return decision, activity
+
+
+def recorded_of_alert(alert: bytes) -> bytes:
+    """What was recorded of a decision that was emitted as this alert: the inverse of `Recorded.alert`."""
+    decision, _, rest = alert.rpartition(_ALERT_ID)
+    return recorded_bytes(decision + b"}", rest.partition(_ACTIVITY)[2][:-1])
 
 
 def unpack(raw: bytes) -> Recorded:
     """What was recorded."""
-    decision, _, activity = raw.partition(b"\n")
-    head = _head.decode(decision)
+    decision, activity = split_recorded(raw)
+    head = decision_head(decision)
     return Recorded(head.transaction_id, head.card_id.encode(), head.origin, decision, activity)
 
 

@@ -14,18 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-import msgspec
-
 from models.features.compute import knowledge_of
 from models.features.spec import FeatureSpec
-from stream.admission import Limits, Rejected, admit_label, dead_letter
-from stream.messages import Label, Time
+from stream.admission import WAITED, Limits, Rejected, admit_label, dead_letter
+from stream.decisions import split_recorded
+from stream.messages import Label
 from stream.ports import Clock, DecisionLog, EntityRef, LabelStore, LabelTouch, Message, Outbox
 from stream.records import Record
+from stream.views import LearnedDecision, learned_decision
 
 SILENCE = "maturity"  # the source of a label that says only that nobody reported the transaction
 NOTHING_KNOWN = 0.0  # when silence became known: before anything that anybody may report
-WAITED = "waited"  # the header of a label that is called in
 JOURNAL_KEPT = 100_000  # labels whose standing is remembered behind the published model
 
 
@@ -48,17 +47,6 @@ class LearnCounts(NamedTuple):
     superseded: int
     waiting: int
     rejected: int
-
-
-class _Served(msgspec.Struct, frozen=True):
-    """What the learner needs of a decision."""
-
-    event_time: Time
-    entities: dict[str, tuple[str, int, int]]
-    features: dict[str, float] | None = None  # a decision that came back from `scores` may lack them
-
-
-_served = msgspec.json.Decoder(_Served)
 
 
 def is_chosen(transaction_id: str, rate: float) -> bool:
@@ -274,12 +262,12 @@ class Learner:
                     admitted.append((record, label))
         return admitted, rejected
 
-    def _join(self, labels: Sequence[Label]) -> dict[str, _Served]:
+    def _join(self, labels: Sequence[Label]) -> dict[str, LearnedDecision]:
         names = list({label.transaction_id: None for label in labels})
         found = zip(names, self._decisions.decisions(names), strict=True)
-        return {name: _served.decode(raw.partition(b"\n")[0]) for name, raw in found if raw is not None}
+        return {name: learned_decision(split_recorded(raw)[0]) for name, raw in found if raw is not None}
 
-    def _touch(self, record: Record, label: Label, served: Mapping[str, _Served]) -> LabelTouch:
+    def _touch(self, record: Record, label: Label, served: Mapping[str, LearnedDecision]) -> LabelTouch:
         known = served.get(label.transaction_id)
         # Silence knows nothing: it counts where nobody reports, and overrules nobody, not even whoever
         # reported before the payment's own time (clocks differ).

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-import msgspec
-
-from stream.admission import Rejected, dead_letter
+from stream.admission import UNKNOWN_TRANSACTION, Rejected, dead_letter
 from stream.learning import SILENCE, call_in_waiting, is_chosen, waited, waited_header
-from stream.messages import Label, Time, encode
+from stream.messages import Label, encode
 from stream.ports import Clock, LabelStore, Message, Outbox
 from stream.records import Record
+from stream.views import timed_decision
 
 DUE_LIMIT = 5000  # labels emitted in one go, so that a jump in event time stays a bounded batch
 
@@ -46,14 +45,6 @@ class MaturityCounts(NamedTuple):
     matured: int
     called_in: int
     expired: int
-
-
-class _Seen(msgspec.Struct, frozen=True):
-    transaction_id: str
-    event_time: Time
-
-
-_seen = msgspec.json.Decoder(_Seen)
 
 
 class Maturity:
@@ -101,7 +92,7 @@ class Maturity:
         Raises:
             DependencyDown: try the same batch again.
         """
-        seen = [(record.partition, _seen.decode(record.value)) for record in records if record.value]
+        seen = [(record.partition, timed_decision(record.value)) for record in records if record.value]
         names = [entry.transaction_id for _, entry in seen]
         called_in = self._call_in(names) if self._calls_in else 0
         by_partition: dict[int, list[tuple[float, str]]] = {}
@@ -143,9 +134,7 @@ class Maturity:
             self._watermarks[partition] = max(time, self._watermarks.get(partition, time))
         lost = self._labels.expired(min(self._watermarks.values()) - self._label_wait, DUE_LIMIT)
         if lost:
-            why = Rejected(
-                "unknown_transaction", "no decision on this transaction came while its label waited"
-            )
+            why = Rejected(UNKNOWN_TRANSACTION, "no decision on this transaction came while its label waited")
             self._outbox.send([self._in_vain(name, entry, why) for name, entry in lost])
             self._reached("given-up")
             self._labels.leave(lost)

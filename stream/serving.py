@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from models.scoring.anomaly import UnsupervisedModel
-from stream.pipeline import MAX_REASONS
-from stream.policy import Policy, Thresholds
+from stream.messages import Decision, Reason
+from stream.pipeline import MAX_REASONS, Scorer, said
+from stream.policy import Policy, Thresholds, decide
 
 
 class Assessor(Protocol):
@@ -68,3 +71,17 @@ def served(version: str, model: Assessor, policy: Policy) -> ServedModel:
     if not getattr(model, "ready", True):
         return first_model(policy)
     return ServedModel(version, model, policy)
+
+
+def rescored(decision: Decision, model: Scorer, policy: Policy) -> Decision:
+    """The decision that a model makes of the features as served of another decision."""
+    features = decision.features or {}
+    score, contributions = model.score(features)
+    reasons = [
+        Reason(code=name, text=said(name, features, decision), contribution=value)
+        for name, value in contributions[:MAX_REASONS]
+    ]
+    action = decide(score, decision.amount_minor, decision.currency, policy, model.thresholds)
+    return msgspec.structs.replace(
+        decision, score=score, action=action, reasons=reasons, model_version=model.version
+    )

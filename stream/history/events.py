@@ -7,37 +7,15 @@ of its turn waits for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
-
-import msgspec
 
 from models.features.compute import entities_of, event_of
 from models.features.profiles import Event, LabelProfile, Profile, Reading, empty, no_labels, updated
 from models.features.spec import FeatureSpec
-from stream.messages import Time, Transaction
+from stream.messages import Transaction
 from stream.records import Record
-
-NO_FEATURES = msgspec.Raw(b"null")
-
-
-class Served(msgspec.Struct, frozen=True):
-    """What a replay needs of a decision.
-
-    Attributes:
-        features: JSON, as served.
-    """
-
-    transaction_id: str
-    decided_at: Time
-    action: str
-    model_version: str
-    origin: tuple[int, int] = (-1, -1)
-    entities: dict[str, tuple[str, int, int]] = {}
-    features: msgspec.Raw = NO_FEATURES
-
-
-served_decoder = msgspec.json.Decoder(Served)
+from stream.views import ServedDecision
 
 
 class Packing(Protocol):
@@ -77,7 +55,7 @@ class Case:
     )
 
     def __init__(
-        self, record: Record, payment: Transaction, decision: Served, value: bytes, spec: FeatureSpec
+        self, record: Record, payment: Transaction, decision: ServedDecision, value: bytes, spec: FeatureSpec
     ) -> None:
         found = entities_of(payment, spec)
         self.place = (record.partition, record.offset)
@@ -166,14 +144,23 @@ class ReplayedEvents:
         if ahead is not None and not ahead:
             del self._ahead[name]
 
-    def finish(self, disordered: Callable[[str, Turn, int], None]) -> None:
+    def finish(
+        self, disordered: Callable[[str, Turn, int], None], *, open_ended: Collection[str] = ()
+    ) -> set[str]:
         """Apply what never had its turn, as nearly in order as can be told.
 
         Args:
             disordered: called before each such update with the entity, the turn, and how many events the
                 profile holds.
+            open_ended: entities of which events are still to come: what waits for those is not applied.
+
+        Returns:
+            The entities at which something waits still.
         """
+        waiting = {name for name in self._ahead if name in open_ended}
         for name, ahead in self._ahead.items():
+            if name in waiting:
+                continue
             turns = [turn for found in ahead.values() for turn in found]
             for turn in sorted(turns, key=lambda turn: (turn.before, turn.case.decision.decided_at)):
                 held = self._counts.get(name, 0)
@@ -181,6 +168,7 @@ class ReplayedEvents:
                     disordered(name, turn, held)
                 self._take(name, turn)
         self._ahead.clear()
+        return waiting
 
     def updates(self, name: str) -> int:
         """How many events the profile of an entity holds."""

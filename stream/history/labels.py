@@ -11,15 +11,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-import msgspec
-
 from models.features.compute import knowledge_of
 from models.features.profiles import LabelProfile, informed, no_labels
 from models.features.spec import FeatureSpec
-from stream.admission import Limits, Rejected, admit_label
-from stream.learning import NOTHING_KNOWN, SILENCE, WAITED, is_chosen, last_waited, waited
-from stream.messages import Time
+from stream.admission import UNKNOWN_TRANSACTION, WAITED, DeadLetter, Limits, Rejected, admit_label
+from stream.learning import NOTHING_KNOWN, SILENCE, is_chosen, last_waited, waited
 from stream.records import Record
+from stream.views import NO_FEATURES, labelled_decision
 
 SKEW = 0.1  # seconds by which the clocks of two machines may differ
 
@@ -30,13 +28,6 @@ class _Label(NamedTuple):
     is_fraud: bool
     known_at: float
     came: float  # when the record came to Kafka, seconds
-
-
-class _Decision(msgspec.Struct, frozen=True):
-    event_time: Time
-    decided_at: Time
-    entities: dict[str, tuple[str, int, int]]
-    features: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Told(NamedTuple):
@@ -107,7 +98,6 @@ class ReplayedLabels:
         self._told: dict[str, _Told | None] = {}
         self._knowledge: dict[str, list[tuple[int, float, bool, bool]]] = {}
         self._at: dict[str, tuple[int, LabelProfile]] = {}
-        self._decode = msgspec.json.Decoder(_Decision).decode
         self.known: dict[str, Known] = {}
         self.silent: set[str] = set()
         self.rejected: set[int] = set()
@@ -151,6 +141,13 @@ class ReplayedLabels:
         """A label that waited until it became a dead letter, and the last of its transaction that waited."""
         self._left.setdefault(name, set()).update((offset, last))
 
+    def add_dead_letter(self, key: bytes | None, letter: DeadLetter) -> bool:
+        """Take in a label that waited in vain; False where the letter says that it cannot be processed."""
+        if letter.reason != UNKNOWN_TRANSACTION or key is None:
+            return False
+        self.add_in_vain(key.decode(errors="replace"), letter.offset, letter.last_waited)
+        return True
+
     def wants(self, name: str) -> bool:
         """Whether the decision of this transaction matters."""
         return name in self._told
@@ -158,7 +155,7 @@ class ReplayedLabels:
     def add_decision(self, name: str, value: bytes) -> None:
         """The decision of a labelled transaction, with its features; the first one counts."""
         if self._told.get(name, self) is None:
-            found = self._decode(value)
+            found = labelled_decision(value)
             self._told[name] = _Told(
                 found.event_time.timestamp(),
                 found.decided_at.timestamp(),
@@ -213,7 +210,7 @@ class ReplayedLabels:
                 for entity in told.entities:
                     self._knowledge.setdefault(entity, []).append(knowledge)
                 if label.is_fraud or is_chosen(label.name, self._genuine_rate):
-                    features = told.features if told.features != b"null" else b""
+                    features = told.features if told.features != bytes(NO_FEATURES) else b""
             stood(Stood(label.offset, label.name, label.is_fraud, standing, features))
         return self.known if before is None else before
 

@@ -6,24 +6,20 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import msgspec
-
 from models.features.spec import FeatureSpec
 from models.scoring.registry import why_not
 from stream.adapters.clients import redis_client
 from stream.adapters.kafka.admin import check_topics
-from stream.adapters.kafka.client import confluent
-from stream.adapters.kafka.reader import TopicReader
-from stream.adapters.kafka.scan import Progress, read_to_end
+from stream.adapters.kafka.scan import Progress
 from stream.adapters.redis.dump import RedisDump
-from stream.config.factories import feature_spec, limits_of, new_model
+from stream.config.factories import new_model
 from stream.config.settings import Settings
-from stream.history.events import NO_FEATURES, Served, served_decoder
-from stream.history.labels import ReplayedLabels, Stood
+from stream.decisions import split_recorded
+from stream.history.join import FirstDecisions, pack_place
+from stream.history.labels import Stood
+from stream.history.topics import TopicHistory
 from stream.ports import DependencyDown
-from stream.records import Record
-
-_features = msgspec.json.Decoder(dict[str, float]).decode
+from stream.views import NO_FEATURES, ServedDecision, features_of_json, read_served_decision, served_decision
 
 
 class Logs:
@@ -34,6 +30,7 @@ class Logs:
         progress: called now and then with a topic, the messages read of it and how many it seemed to hold.
 
     Attributes:
+        topics: read from the side.
         labels: after `read_labels` and all of `decisions`, ready to be played.
         remarks: what could not be told, for people.
     """
@@ -41,42 +38,25 @@ class Logs:
     def __init__(self, settings: Settings, *, progress: Progress | None = None) -> None:
         check_topics(settings)
         self.settings = settings
-        self.spec: FeatureSpec = feature_spec(settings)
-        self.labels = ReplayedLabels(
-            self.spec, limits_of(settings), settings.genuine_rate, float(settings.decision_ttl)
-        )
         self.remarks: list[str] = []
-        self._progress = progress
+        self.topics = TopicHistory(settings, progress)
+        self.spec = self.topics.spec
+        self.labels = self.topics.new_labels()
         self._dump: RedisDump | None = None
-
-    def records(self, topic: str) -> Iterator[Record]:
-        """Everything in a topic.
-
-        Raises:
-            TopicUnreadableError: Kafka does not answer, or a topic is missing.
-        """
-        for batch in self._batches(topic):
-            yield from batch
 
     def read_labels(self) -> None:
         """Take the log of labels in, and which of them waited for their transaction in vain.
 
         Raises:
-            TopicUnreadableError: as above.
+            DependencyDown: Kafka does not answer, or a topic is missing.
         """
-        with TopicReader(self.settings, self.settings.topic("labels")) as reader:
-            start = reader.bounds()[0][0]
+        start = self.topics.starts("labels")[0]
         if start:
             self.remarks.append(f"the log of labels begins at {start}: models that saw what is gone differ")
-        own = self.settings.topic("labels").encode()
-        for record in self.records("dead-letters"):
-            told = dict(record.headers)
-            offset = told.get("offset", b"")
-            in_vain = told.get("topic") == own and told.get("reason") == b"unknown_transaction"
-            if in_vain and offset.isdigit() and record.key is not None:
-                last = int(told.get("waited", offset))
-                self.labels.add_in_vain(record.key.decode(errors="replace"), int(offset), last)
-        for record in self.records("labels"):
+        for record, letter in self.topics.dead_letters():
+            if letter.topic == "labels":
+                self.labels.add_dead_letter(record.key, letter)
+        for record in self.topics.records("labels"):
             self.labels.add(record)
         try:
             dump = RedisDump(redis_client(self.settings), self.settings.shards, self.settings.redis_prefix)
@@ -86,46 +66,35 @@ class Logs:
         except DependencyDown as down:
             self.remarks.append(f"labels that wait still were not looked at: {down}")
 
-    def decisions(self) -> Iterator[tuple[Served, bytes]]:
+    def decisions(self) -> Iterator[tuple[ServedDecision, bytes]]:
         """The first decision of every event, with its features where they can be had.
 
         Raises:
-            TopicUnreadableError: as above.
+            DependencyDown: as above.
         """
-        seen: dict[int, bytearray] = {}
-        for batch in self._batches("scores"):
+        first = FirstDecisions()
+        for batch in self.topics.batches("scores"):
             found = []
             for record in batch:
-                try:
-                    decision = served_decoder.decode(record.value or b"")
-                except msgspec.DecodeError:
-                    continue
-                partition, offset = decision.origin
-                held = seen.setdefault(partition, bytearray())
-                if offset >= len(held):
-                    held.extend(bytes(offset + 1 - len(held)))
-                if offset >= 0 and not held[offset]:
-                    held[offset] = 1
+                decision = read_served_decision(record.value)
+                if decision is not None and first.add(decision.origin):
                     found.append((decision, record.value or b""))
             yield from self._with_features(found)
 
-    def _with_features(self, found: list[tuple[Served, bytes]]) -> Iterator[tuple[Served, bytes]]:
+    def _with_features(
+        self, found: list[tuple[ServedDecision, bytes]]
+    ) -> Iterator[tuple[ServedDecision, bytes]]:
         """What the setting keeps off the topic is taken from Redis."""
         bare = [decision.transaction_id for decision, _ in found if decision.features == NO_FEATURES]
         recorded = dict(zip(bare, self._dump.recorded(bare), strict=True)) if bare and self._dump else {}
         for decision, value in found:
-            raw = recorded.get(decision.transaction_id)
-            if raw is not None:
-                line = raw.partition(b"\n")[0]
-                pair = (served_decoder.decode(line), line)
-            else:
-                pair = (decision, value)
+            pair = (decision, value)
+            if (raw := recorded.get(decision.transaction_id)) is not None:
+                line, _ = split_recorded(raw)
+                pair = (served_decision(line), line)
             if self.labels.wants(decision.transaction_id):
                 self.labels.add_decision(decision.transaction_id, pair[1])
             yield pair
-
-    def _batches(self, topic: str) -> Iterator[list[Record]]:
-        return read_to_end(confluent(self.settings), self.settings.topic(topic), progress=self._progress)
 
 
 class RebuiltModels:
@@ -157,7 +126,7 @@ class RebuiltModels:
         """The next label of the log."""
         self._before(stood.offset)
         if stood.features and stood.features != bytes(NO_FEATURES):
-            features = _features(stood.features)
+            features = features_of_json(stood.features)
             for model in self.models.values():
                 model.learn_one(features, stood.is_fraud)
             self.learned += 1
@@ -194,7 +163,7 @@ class Places:
 
     def add(self, origin: tuple[int, int], place: int) -> None:
         """The decision of an event (partition and offset)."""
-        self._events.append(origin[0] << 48 | origin[1])
+        self._events.append(pack_place(origin))
         self._places.append(place)
 
     def in_order(self) -> Iterator[int]:

@@ -9,48 +9,23 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import NamedTuple, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.metrics.decision_window import digest
+from stream.admission import DeadLetter
+from stream.history.join import pack_place, unpack_place
 from stream.learning import SILENCE
+from stream.views import read_label, read_scored_decision, transaction_id_of
 
 _NOWHERE = -1
 _ALL_BITS = 2**64 - 1
-_PARTITION_SHIFT = 48  # offsets below 2**48
 MOST_EXAMPLES = 10
 
 T = TypeVar("T", bound=np.generic)
 Headers = Sequence[tuple[str, bytes]]
-
-
-class _Event(msgspec.Struct, frozen=True):
-    transaction_id: str
-
-
-class _Decision(msgspec.Struct, frozen=True):
-    transaction_id: str
-    event_time: datetime
-    card_id: str
-    score: float
-    action: str
-    origin: tuple[int, int] = (_NOWHERE, _NOWHERE)
-
-
-class _Label(msgspec.Struct, frozen=True):
-    transaction_id: str
-    is_fraud: bool
-    known_at: datetime
-    source: str
-
-
-_event = msgspec.json.Decoder(_Event).decode
-_decision = msgspec.json.Decoder(_Decision).decode
-_label = msgspec.json.Decoder(_Label).decode
 
 
 class Completeness(NamedTuple):
@@ -121,25 +96,21 @@ class Ledger:
 
     def add_event(self, partition: int, offset: int, value: bytes | None) -> None:
         """A message of the topic of transactions, readable or not."""
-        try:
-            name = digest(_event(value or b"").transaction_id)
-        except msgspec.DecodeError:
-            name = 0  # no decision can have it: it must be among the dead letters
-        self._event_names.append(name)
-        self._event_places.append(_place(partition, offset))
+        name = transaction_id_of(value)
+        # 0: no decision can have it, so it must be among the dead letters
+        self._event_names.append(0 if name is None else digest(name))
+        self._event_places.append(pack_place((partition, offset)))
 
     def add_dead_letter(self, headers: Headers, *, events: str) -> None:
         """A dead letter; it counts where its headers say that it comes from the topic `events`."""
-        told = dict(headers)
-        partition, offset = told.get("partition", b""), told.get("offset", b"")
-        if told.get("topic") == events.encode() and partition.isdigit() and offset.isdigit():
-            self._dead.add(_place(int(partition), int(offset)))
+        letter = DeadLetter.parse(headers)
+        if letter is not None and letter.topic == events:
+            self._dead.add(pack_place(letter.place))
 
     def add_decision(self, value: bytes | None) -> None:
         """A message of the topic of scores."""
-        try:
-            decision = _decision(value or b"")
-        except msgspec.DecodeError:
+        decision = read_scored_decision(value)
+        if decision is None:
             self._unreadable += 1
             return
         self._names.append(digest(decision.transaction_id))
@@ -147,16 +118,14 @@ class Ledger:
         self._cards.append(digest(decision.card_id))
         self._times.append(decision.event_time.timestamp())
         self._scores.append(decision.score)
-        self._origins.append(_place(*decision.origin))
+        self._origins.append(pack_place(decision.origin))
         self._alerted.append(decision.action != "approve")
 
     def add_label(self, value: bytes | None) -> None:
         """A message of the topic of labels. Silence says what its absence says, and overrules nobody."""
-        try:
-            label = _label(value or b"")
-        except msgspec.DecodeError:
-            return  # no label, and no fault of the run: the learner has a dead letter for it
-        if label.source != SILENCE:
+        label = read_label(value)
+        # One that cannot be read is no fault of the run: the learner has a dead letter for it.
+        if label is not None and label.source != SILENCE:
             self._label_names.append(digest(label.transaction_id))
             self._known.append(label.known_at.timestamp())
             self._frauds.append(label.is_fraud)
@@ -194,10 +163,7 @@ class Ledger:
             unexpected=sum(_in_range(int(origin), read) for origin in origins),
             both=int(np.unique(every[np.isin(every, dead_places)]).size),
             unreadable=self._unreadable,
-            examples=tuple(
-                (int(place) >> _PARTITION_SHIFT, int(place) & ((1 << _PARTITION_SHIFT) - 1))
-                for place in places[missing][:MOST_EXAMPLES]
-            ),
+            examples=tuple(unpack_place(int(place)) for place in places[missing][:MOST_EXAMPLES]),
         )
 
     def decisions(self) -> Decisions:
@@ -227,14 +193,9 @@ class Ledger:
         )
 
 
-def _place(partition: int, offset: int) -> int:
-    return (partition << _PARTITION_SHIFT) | offset if offset >= 0 else _NOWHERE
-
-
-def _in_range(place: int, read: Mapping[int, int]) -> bool:
-    if place == _NOWHERE:
-        return True
-    return place & ((1 << _PARTITION_SHIFT) - 1) < read.get(place >> _PARTITION_SHIFT, 0)
+def _in_range(number: int, read: Mapping[int, int]) -> bool:
+    partition, offset = unpack_place(number)
+    return number == _NOWHERE or offset < read.get(partition, 0)
 
 
 def _firsts(ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
-
-import msgspec
 
 from stream.adapters.clients import make_store, redis_client
 from stream.adapters.clock import now
-from stream.adapters.kafka.client import confluent
-from stream.adapters.kafka.scan import Progress, read_to_end
-from stream.config.factories import feature_spec, limits_of
+from stream.adapters.kafka.scan import Progress
+from stream.config.factories import feature_spec
 from stream.config.settings import Settings
-from stream.history.events import served_decoder
-from stream.history.labels import ReplayedLabels
+from stream.history.topics import TopicHistory
 from stream.inspect.entity_view import View, entity_named, profile_at, view
-from stream.messages import Transaction, label_decoder, transaction_decoder
+from stream.messages import Transaction, transaction_decoder
 from stream.records import Record
+from stream.views import read_label, read_served_decision
 
 
 def as_it_stands(settings: Settings, entity: str) -> View:
@@ -44,23 +40,17 @@ def as_it_was(settings: Settings, entity: str, at: datetime, *, progress: Progre
     Raises:
         TopicUnreadableError: Kafka does not answer, or a topic is missing.
     """
-    spec, moment = feature_spec(settings), at.timestamp()
+    topics = TopicHistory(settings, progress)
+    spec, labels, moment = topics.spec, topics.new_labels(), at.timestamp()
     kind, key = entity_named(entity, spec)
     keep = next((each.keep for each in spec.entities if each.kind == kind), 0)
-    labels = ReplayedLabels(spec, limits_of(settings), settings.genuine_rate, float(settings.decision_ttl))
-
-    def records(topic: str) -> Iterator[Record]:
-        for batch in read_to_end(confluent(settings), settings.topic(topic), progress=progress):
-            yield from batch
-
-    for record in records("labels"):
+    for record in topics.records("labels"):
         if _known_by(record, at):
             labels.add(record)
     turns: dict[tuple[int, int], int] = {}
-    for record in records("scores"):
-        try:
-            decision = served_decoder.decode(record.value or b"")
-        except msgspec.DecodeError:
+    for record in topics.records("scores"):
+        decision = read_served_decision(record.value)
+        if decision is None:
             continue
         touched = decision.entities.get(kind)
         if touched is not None and touched[0] == key:
@@ -70,7 +60,7 @@ def as_it_was(settings: Settings, entity: str, at: datetime, *, progress: Progre
     labels.play(lambda _: None)
     events: list[tuple[int, Transaction]] = [
         (turns[place], transaction_decoder.decode(record.value or b""))
-        for record in records("transactions")
+        for record in topics.records("transactions")
         if (place := (record.partition, record.offset)) in turns
     ]
     name = f"{kind}:{key}"
@@ -80,7 +70,5 @@ def as_it_was(settings: Settings, entity: str, at: datetime, *, progress: Progre
 
 
 def _known_by(record: Record, at: datetime) -> bool:
-    try:
-        return label_decoder.decode(record.value or b"").known_at <= at
-    except msgspec.DecodeError:
-        return False
+    label = read_label(record.value)
+    return label is not None and label.known_at <= at

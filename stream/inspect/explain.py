@@ -13,13 +13,12 @@ from models.scoring.anomaly import UnsupervisedModel
 from stream.adapters.kafka.scan import Progress
 from stream.config.factories import policy_of
 from stream.config.settings import Settings
-from stream.history.events import served_decoder
 from stream.history.logs import Logs, RebuiltModels, parse_version
 from stream.inspect.entity_view import View, profile_at, view
 from stream.messages import Action, Decision, Transaction, decision_decoder, encode, transaction_decoder
 from stream.pipeline import said
-from stream.replay.topics import made_again
-from stream.serving import first_model, served
+from stream.serving import first_model, rescored, served
+from stream.views import read_served_decision
 
 
 class NotDecided(Exception):  # noqa: N818 - an answer
@@ -110,7 +109,7 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
     policy = policy_of(settings)
     model: Any = learner.models[name] if name else UnsupervisedModel()
     in_use = served(decision.model_version, model, policy) if name else first_model(policy)
-    again = made_again(decision, in_use, policy)
+    again = rescored(decision, in_use, policy)
     told = _features(decision, model)
     log_odds = log_odds_of(model, decision.features, again.score)
     at = decision.event_time.timestamp()
@@ -172,7 +171,7 @@ def _readings(logs: Logs, decision: Decision) -> tuple[Transaction, dict[str, Re
     turns = _turns(logs, decision)
     payment: Transaction | None = None
     events: dict[str, list[tuple[int, Transaction]]] = {}
-    for record in logs.records("transactions"):
+    for record in logs.topics.records("transactions"):
         place = (record.partition, record.offset)
         if place not in turns:
             continue
@@ -201,10 +200,9 @@ def _turns(logs: Logs, decision: Decision) -> dict[tuple[int, int], list[tuple[s
     """The events that came before it at one of its entities: at which, and how many came before each."""
     wanted = {(kind, key): before for kind, (key, before, _) in decision.entities.items()}
     turns: dict[tuple[int, int], list[tuple[str, int]]] = {decision.origin: []}
-    for record in logs.records("scores"):
-        try:
-            other = served_decoder.decode(record.value or b"")
-        except msgspec.DecodeError:
+    for record in logs.topics.records("scores"):
+        other = read_served_decision(record.value)
+        if other is None:
             continue
         shared = [
             (kind, count)

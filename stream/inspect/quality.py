@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from models.metrics.ranking import (
 )
 from stream.adapters.kafka.scan import Progress, TopicUnreadableError, read_to_end
 from stream.inspect.account import Completeness, Decisions, Ledger
+from stream.records import Record
 
 DAY = 86400.0
 WEEK = timedelta(days=7)
@@ -215,20 +217,20 @@ def quality_from_topics(
     config = {**(client or {}), "bootstrap.servers": bootstrap}
     ledger = Ledger()
     read: dict[int, int] = {}
+
+    def records(topic: str) -> Iterator[Record]:
+        return chain.from_iterable(read_to_end(config, topic, progress=progress))
+
     # events first: whatever was decided of them is then found, and what came meanwhile is known to be later
-    for batch in read_to_end(config, names.transactions, progress=progress):
-        for record in batch:
-            ledger.add_event(record.partition, record.offset, record.value)
-            read[record.partition] = record.offset + 1
-    for batch in read_to_end(config, names.scores, progress=progress):
-        for record in batch:
-            ledger.add_decision(record.value)
-    for batch in read_to_end(config, names.labels, progress=progress):
-        for record in batch:
-            ledger.add_label(record.value)
-    for batch in read_to_end(config, names.dead_letters, progress=progress):
-        for record in batch:
-            ledger.add_dead_letter(record.headers, events=names.transactions)
+    for record in records(names.transactions):
+        ledger.add_event(record.partition, record.offset, record.value)
+        read[record.partition] = record.offset + 1
+    for record in records(names.scores):
+        ledger.add_decision(record.value)
+    for record in records(names.labels):
+        ledger.add_label(record.value)
+    for record in records(names.dead_letters):
+        ledger.add_dead_letter(record.headers, events=names.transactions)
     decisions = ledger.decisions()
     times = decisions.time if decisions.time.size else np.zeros(1)
     start = start or datetime.fromtimestamp(times[0] // DAY * DAY, UTC)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.features.profiles import Reading
+from stream.admission import DeadLetter
 from stream.messages import Decision
 from stream.pipeline import REDELIVERED, Arrival, Pipeline, Scorer
 from stream.ports import Message, Touch
@@ -73,6 +74,7 @@ class Outlet:
                 self._label(message)
             else:
                 self._counts.rejected += 1
-                told = dict(message.headers)
-                place = b"%b %b" % (told["topic"].removesuffix(b"s"), told["offset"])
-                self._counts.why = self._counts.why or (place + b": " + told["detail"]).decode()
+                letter = DeadLetter.parse(message.headers)
+                assert letter is not None, "the pipeline and the learner write dead letters alone"
+                place = f"{letter.topic.removesuffix('s')} {letter.offset}"
+                self._counts.why = self._counts.why or f"{place}: {letter.detail}"

@@ -17,6 +17,7 @@ import msgspec
 
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.codec import Codec
+from stream.decisions import split_recorded
 from stream.ports import LabelTouch, Standing
 
 _SIZE = 24  # bits of a decision's length: 16 MiB
@@ -174,7 +175,7 @@ class ReplayStore(MemoryStore):
             if place is not None:
                 recorded.append(self._out.read(place))
                 continue
-            self._places[name] = self._out.append(raw.partition(b"\n")[0])
+            self._places[name] = self._out.append(split_recorded(raw)[0])
             self._counts["decided"] += 1
             recorded.append(raw)
         return recorded

@@ -14,13 +14,12 @@ import msgspec
 from stream.adapters.kafka.scan import Progress
 from stream.config.factories import policy_of
 from stream.config.settings import Settings
-from stream.history.events import NO_FEATURES
 from stream.history.logs import Logs, Places, RebuiltModels, parse_version
-from stream.messages import Decision, Reason, decision_decoder, encode
-from stream.pipeline import MAX_REASONS, Scorer, said
-from stream.policy import Policy, decide
+from stream.messages import Decision, decision_decoder, encode
+from stream.pipeline import Scorer
 from stream.replay.store import DecisionFile
-from stream.serving import first_model, served
+from stream.serving import first_model, rescored, served
+from stream.views import NO_FEATURES
 
 MOST_EXAMPLES = 10
 
@@ -62,20 +61,6 @@ class Rebuilt(msgspec.Struct, kw_only=True):
     def is_exact(self) -> bool:
         """Every score that there is was rebuilt to the bit."""
         return not (self.different or self.unknown)
-
-
-def made_again(decision: Decision, model: Scorer, policy: Policy) -> Decision:
-    """A decision from its features as served."""
-    features = decision.features or {}
-    score, contributions = model.score(features)
-    reasons = [
-        Reason(code=name, text=said(name, features, decision), contribution=value)
-        for name, value in contributions[:MAX_REASONS]
-    ]
-    action = decide(score, decision.amount_minor, decision.currency, policy, model.thresholds)
-    return msgspec.structs.replace(
-        decision, score=score, action=action, reasons=reasons, model_version=model.version
-    )
 
 
 def rebuild_scores(settings: Settings, out: Path, *, progress: Progress | None = None) -> Rebuilt:
@@ -158,7 +143,7 @@ class _Rebuild:
     def _make(self, value: bytes, model: Scorer) -> None:
         found = self._found
         recorded = decision_decoder.decode(value)
-        rebuilt = made_again(recorded, model, self._policy)
+        rebuilt = rescored(recorded, model, self._policy)
         line = encode(rebuilt)
         self._out.append(line)
         found.whole += line == value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 
 import msgspec
-from stream.verify.judge.judge import OTHER_FEATURES, OTHER_ORDER, UNTRUSTED, Promise
 
+from stream.verify.promises import OTHER_FEATURES, OTHER_ORDER, UNTRUSTED, Promise
 from tests.faults.second_opinion import disagreement, is_in_flight
 from tests.faults.site import Site
 from tests.second_judge.judging import Opinion

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-from stream.verify.judge.audit import Audit
+from stream.verify.audit import Audit
 
 from tests.faults.faults import Faults
 from tests.faults.report import Outcome, as_markdown, outcome

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.verify.judge.judge import Promise
+from stream.verify.promises import Promise
 
 from stream.config.settings import Settings
 from tests.second_judge.admission import Rules

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from stream.verify.judge.audit import Audit
+from stream.verify.audit import Audit
 from tests.integration.conftest import KEY, Install, Installation
 
 from infra.process import GuardedProcess

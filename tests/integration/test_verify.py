@@ -34,7 +34,8 @@ from stream.ports import Message
 from stream.records import Record
 from stream.recovery.rebuild import LogIncomplete, rebuild
 from stream.serving import first_model
-from stream.verify.audit import Audit, Report
+from stream.verify.audit import Audit
+from stream.verify.promises import Report
 from stream.workers.learn import LearnPorts, LearnWorker
 from stream.workers.run import nothing
 from tests.support.builders import START, payment

@@ -25,11 +25,11 @@ from zlib import crc32
 import msgspec
 import pytest
 import redis
-from models.features.compute.spec import DEFAULT_SPEC
 from producers.sources.sources import open_source
 from stream.adapters.memory.store.store import MemoryStore
 from stream.replay.replay.file import FilePlan, replay_file
 
+from models.features.spec import DEFAULT_SPEC
 from models.scoring.registry import build_model
 from stream.admission import Limits
 from stream.config.settings import Duration, Settings

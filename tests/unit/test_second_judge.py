@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from models.features.compute.currencies import EXPONENTS
-from models.features.compute.profiles import Reading, empty, informed, no_labels, updated
-from models.features.compute.spec import DEFAULT_SPEC
 
 from models.features.compute import entities_of, event_of, features_of, knowledge_of
+from models.features.profiles import Reading, empty, informed, no_labels, updated
+from models.features.spec import DEFAULT_SPEC
 from stream.adapters.redis.codec import Codec
 from stream.admission import Limits, Rejected, admit_label, admit_transaction
 from stream.messages import Transaction, encode

@@ -5,27 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from stream.adapters.disk.decision_log import DiskDecisionLog
 from stream.adapters.kafka.reader import TopicReader
 from stream.config.settings import Settings
-from stream.messages import Time
 from stream.ports import DependencyDown
 from stream.records import Record
 from stream.runtime.retry_log import WaitLog
+from stream.views import timed_decision
 
 BATCH = 1000
 _PAUSE = 1.0
 PRUNE_EVERY = 86400.0  # seconds of event time
-
-
-class _Head(msgspec.Struct):
-    transaction_id: str
-    event_time: Time
-
-
-_head = msgspec.json.Decoder(_Head)
 
 
 class DiskFiller:
@@ -79,7 +69,7 @@ class DiskFiller:
         rows = []
         for record in records:
             if record.value:
-                head = _head.decode(record.value)
+                head = timed_decision(record.value)
                 rows.append((head.transaction_id, head.event_time.timestamp(), record.value))
         self._log.add(rows)
         # Only now: a label that is called in finds its decision. And before it is noted that they were read:

@@ -8,28 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
 from stream.adapters.kafka.reader import TopicReader
 from stream.config.settings import Settings
+from stream.decisions import recorded_bytes
+from stream.views import alert_activity, decision_head
 
 _SLACK_MS = 60_000  # the clocks of producers and workers may differ by so much
-
-
-class _Emitted(msgspec.Struct):
-    transaction_id: str
-    action: str
-    origin: tuple[int, int]
-
-
-class _Alerted(msgspec.Struct):
-    transaction_id: str
-    origin: tuple[int, int]
-    recent_activity: msgspec.Raw
-
-
-_emitted = msgspec.json.Decoder(_Emitted)
-_alerted = msgspec.json.Decoder(_Alerted)
 
 
 def emitted_since(settings: Settings, starts: Mapping[int, int]) -> list[tuple[int, str, bytes]]:
@@ -49,14 +33,14 @@ def emitted_since(settings: Settings, starts: Mapping[int, int]) -> list[tuple[i
     activity: dict[str, bytes] = {}
     with TopicReader(settings, settings.topic("alerts")) as reader:
         for record in reader.until_end(from_offsets=reader.since(begin)):
-            alert = _alerted.decode(record.value or b"{}")
+            alert = alert_activity(record.value or b"{}")
             if alert.origin[1] >= starts.get(alert.origin[0], alert.origin[1] + 1):
                 activity.setdefault(alert.transaction_id, bytes(alert.recent_activity))
     found: dict[str, tuple[int, str, bytes]] = {}
     with TopicReader(settings, settings.topic("scores")) as reader:
         for record in reader.until_end(from_offsets=reader.since(begin)):
             value = record.value or b"{}"
-            head = _emitted.decode(value)
+            head = decision_head(value)
             partition, offset = head.origin
             name = head.transaction_id
             if offset < starts.get(partition, offset + 1) or name in found:
@@ -64,7 +48,7 @@ def emitted_since(settings: Settings, starts: Mapping[int, int]) -> list[tuple[i
             if head.action == "approve":
                 found[name] = (partition, name, value)
             elif name in activity:  # without its alert it was not emitted whole: it will be decided again
-                found[name] = (partition, name, value + b"\n" + activity[name])
+                found[name] = (partition, name, recorded_bytes(value, activity[name]))
     return list(found.values())
 
 

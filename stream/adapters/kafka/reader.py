@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.message import record_of
+from stream.adapters.kafka.scan import batches_to_end, reading_consumer, unreadable
 from stream.config.settings import Settings
 from stream.ports import DependencyDown
 from stream.records import Record
@@ -26,16 +27,7 @@ class TopicReader:
     def __init__(self, settings: Settings, topic: str) -> None:
         self._topic = topic
         self._place = settings.kafka_bootstrap
-        self._consumer = Consumer(
-            confluent(
-                settings,
-                group_id="riverwatch-reader",  # asked for by the client; never joined, never committed
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                fetch_wait_max_ms=100,
-                enable_partition_eof=False,
-            )
-        )
+        self._consumer = reading_consumer(confluent(settings))
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -104,41 +96,23 @@ class TopicReader:
         return records
 
     def until_end(self, *, from_offsets: Mapping[int, int] | None = None) -> Iterator[Record]:
-        """Everything from the given offsets (or the first) to where the topic ends now.
+        """Everything from the given offsets (or the first) to where each partition's end is first met.
 
         Raises:
             DependencyDown: Kafka does not answer.
         """
-        bounds = self.bounds()
-        wanted = {
-            number: (max(low, (from_offsets or {}).get(number, low)), high)
-            for number, (low, high) in bounds.items()
+        starts = from_offsets or {}
+        # The client begins anew at an offset behind the end: stay within the bounds, leave out what is below.
+        at = {
+            number: min(max(low, starts.get(number, low)), high)
+            for number, (low, high) in self.bounds().items()
         }
-        at = {number: low for number, (low, high) in wanted.items() if low < high}
-        if not at:
-            return
         self.start(at)
-        silent = 0
-        while at:
-            records = self.poll(0.5)
-            silent = 0 if records else silent + 1
-            for record in records:
-                end = wanted[record.partition][1]
-                if record.partition in at and record.offset < end:
-                    at[record.partition] = record.offset + 1
-                    yield record
-            # Compaction and transactions leave offsets without a record: the position passes over them.
-            done = [number for number, offset in at.items() if offset >= wanted[number][1]]
-            if silent:
-                done += [n for n in at if n not in done and self._position(n) >= wanted[n][1]]
-            for number in done:
-                del at[number]
-            if silent > 40:  # noqa: PLR2004 - 20 seconds
-                raise DependencyDown(f"Kafka ({self._place}): {self._topic} has not answered for 20 s")
-
-    def _position(self, partition: int) -> int:
-        [place] = self._consumer.position([TopicPartition(self._topic, partition)])
-        return int(place.offset)
+        try:
+            for batch in batches_to_end(self._consumer, self._topic, set(at)):
+                yield from (record for record in batch if record.offset >= starts.get(record.partition, 0))
+        except KafkaException as error:
+            raise unreadable(self._place, self._topic, error) from error
 
 
 def follow(settings: Settings, topic: str, *, stop: Callable[[], bool]) -> Iterator[list[Record]]:

@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from stream.adapters.kafka.message import record_of
+from stream.ports import DependencyDown
 from stream.records import Record
 
 _BATCH = 2000
@@ -22,7 +23,7 @@ Spans = Mapping[int, tuple[int, int]]
 """Of partitions by number: the first offset and the one after the last."""
 
 
-class TopicUnreadableError(Exception):
+class TopicUnreadableError(DependencyDown):
     """A topic cannot be read; the message says why and what to do."""
 
 
@@ -42,14 +43,16 @@ def read_to_end(
     Raises:
         TopicUnreadableError: no such topic, or no answer.
     """
-    consumer = _consumer(client)
+    consumer = reading_consumer(client)
     try:
         partitions = _partitions(consumer, client, topic, patience)
         total = _total(consumer, topic, partitions, patience)
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-        yield from _batches(consumer, topic, set(partitions), patience, _counted(topic, total, progress))
+        yield from batches_to_end(
+            consumer, topic, set(partitions), patience, _counted(topic, total, progress)
+        )
     except KafkaException as error:
-        raise TopicUnreadableError(_silent(client, topic, str(error.args[0]))) from error
+        raise unreadable(client.get("bootstrap.servers"), topic, error) from error
     finally:
         consumer.close()
 
@@ -67,7 +70,7 @@ def bounds_of(client: Mapping[str, Any], topic: str, *, patience: float = 10.0) 
     Raises:
         TopicUnreadableError: no such topic, or no answer.
     """
-    consumer = _consumer(client)
+    consumer = reading_consumer(client)
     try:
         named = {}
         for number in _partitions(consumer, client, topic, patience):
@@ -76,12 +79,12 @@ def bounds_of(client: Mapping[str, Any], topic: str, *, patience: float = 10.0) 
         ends = {number: high for number, (low, high) in named.items() if low < high}
         last = [TopicPartition(topic, number, high - 1) for number, high in ends.items()]
         consumer.assign(last)
-        for batch in _batches(consumer, topic, set(ends), patience, lambda _: None):
+        for batch in batches_to_end(consumer, topic, set(ends), patience):
             for record in batch:
                 ends[record.partition] = max(ends[record.partition], record.offset + 1)
         found = {number: (low, ends.get(number, high)) for number, (low, high) in named.items()}
     except KafkaException as error:
-        raise TopicUnreadableError(_silent(client, topic, str(error.args[0]))) from error
+        raise unreadable(client.get("bootstrap.servers"), topic, error) from error
     else:
         return found
     finally:
@@ -116,13 +119,13 @@ def read_spans(
         ended(number)
     if not at:
         return
-    consumer = _consumer(client)
+    consumer = reading_consumer(client)
     unread = set(at)
     reader = _Reader(consumer, topic, spans, at, unread)
     try:
         consumer.assign([TopicPartition(topic, number, start) for number, start in at.items()])
         told: set[int] = set()
-        batches = _batches(consumer, topic, unread, patience, lambda _: None, lambda: reader.turn(wanted))
+        batches = batches_to_end(consumer, topic, unread, patience, turn=lambda: reader.turn(wanted))
         for batch in batches:
             yield reader.within(batch)
             fresh = at.keys() - unread - told
@@ -132,7 +135,7 @@ def read_spans(
             if fresh:
                 yield []  # whoever waited for this partition alone may go on
     except KafkaException as error:
-        raise TopicUnreadableError(_silent(client, topic, str(error.args[0]))) from error
+        raise unreadable(client.get("bootstrap.servers"), topic, error) from error
     finally:
         consumer.close()
 
@@ -186,7 +189,8 @@ class _Reader:
         return found
 
 
-def _consumer(client: Mapping[str, Any]) -> Consumer:
+def reading_consumer(client: Mapping[str, Any]) -> Consumer:
+    """A consumer that joins no group, commits nothing, and says where a partition ends."""
     return Consumer(
         {
             **client,
@@ -202,14 +206,27 @@ def _consumer(client: Mapping[str, Any]) -> Consumer:
     )
 
 
-def _batches(
+def batches_to_end(
     consumer: Consumer,
     topic: str,
     unread: set[int],
-    patience: float,
-    count: Callable[[int], None],
+    patience: float = 30.0,
+    count: Callable[[int], None] = lambda _: None,
     turn: Callable[[], None] = lambda: None,
 ) -> Iterator[list[Record]]:
+    """What comes from the assigned partitions, until the end of each was met.
+
+    Args:
+        consumer: assigned.
+        topic: its full name.
+        unread: partitions whose end was not met; they are taken out of it.
+        patience: seconds without an answer from the brokers, > 0.
+        count: called before each batch with its size.
+        turn: called before each question to the brokers.
+
+    Raises:
+        KafkaException: no answer.
+    """
     heard = time.monotonic()
     while unread:
         turn()
@@ -275,7 +292,7 @@ def _counted(topic: str, total: int, progress: Progress | None) -> Callable[[int
     return count
 
 
-def _silent(client: Mapping[str, Any], topic: str, why: str) -> str:
-    return (
-        f"Kafka at {client.get('bootstrap.servers')} did not give topic {topic} ({why}): is it running there?"
-    )
+def unreadable(place: object, topic: str, error: KafkaException) -> TopicUnreadableError:
+    """The error of a topic whose brokers (host:port) do not answer."""
+    why = str(error.args[0])
+    return TopicUnreadableError(f"Kafka at {place} did not give topic {topic} ({why}): is it running there?")

@@ -31,7 +31,7 @@ class RedisRestore:
     def __init__(self, client: Any, shards: int, prefix: str, layout: Mapping[str, object]) -> None:
         self._client = client
         self._prefix = prefix
-        self._count = shards
+        self.shards = shards
         self._shards = RedisShards(client, shards, prefix, layout)
 
     def shard_of(self, name: str) -> int:
@@ -42,13 +42,13 @@ class RedisRestore:
         """Stop the workers at their next call, and take away what is there. Owners keep their tokens."""
         self._run(
             (shard, ["HSET", self._key(shard, name), MARK, "1"])
-            for shard in range(self._count)
+            for shard in range(self.shards)
             for name in _HASHES
         )
-        kept = {self._key(shard, name) for shard in range(self._count) for name in _HASHES}
+        kept = {self._key(shard, name) for shard in range(self.shards) for name in _HASHES}
         for keys in _batches(self._everything()):
             self._delete([key for key in keys if key not in kept])
-        for shard in range(self._count):
+        for shard in range(self.shards):
             for name in _HASHES:
                 key = self._key(shard, name)
                 [fields] = self._shards.commands([(shard, ["HKEYS", key])])
@@ -63,7 +63,7 @@ class RedisRestore:
         """All is there: let the workers go on."""
         self._run(
             (shard, ["HDEL", self._key(shard, name), MARK])
-            for shard in range(self._count)
+            for shard in range(self.shards)
             for name in _HASHES
         )
 
@@ -147,7 +147,7 @@ class RedisRestore:
 
     def _delete(self, keys: list[bytes]) -> None:
         with passing(self._shards.place):
-            if self._count > 1 or any(b"{due" in key for key in keys):
+            if self.shards > 1 or any(b"{due" in key for key in keys):
                 for key in keys:  # on a cluster they live apart
                     self._client.unlink(key)
             elif keys:

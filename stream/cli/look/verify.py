@@ -16,8 +16,7 @@ from stream.cli.progress import Bar
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:
-    from stream.verify.audit import Report
-    from stream.verify.judge import Promise
+    from stream.verify.promises import Promise, Report
 
 COLOURS = {"holds": "green", "broken": "red", "not judged": "yellow"}
 
@@ -43,7 +42,8 @@ def verify(settings: Settings, start: datetime | None, end: datetime | None, as_
     Everything is computed again and compared to the bit; workers may run meanwhile. The settings must be
     those that the workers run with. Exit code 1 where a promise is broken.
     """
-    from stream.verify.audit import ALWAYS, Audit  # noqa: PLC0415 - `--help` stays instant
+    from stream.verify.audit import Audit  # noqa: PLC0415 - `--help` stays instant
+    from stream.verify.event_judge import ALWAYS  # noqa: PLC0415
 
     within = (start.timestamp() if start else ALWAYS[0], end.timestamp() if end else ALWAYS[1])
     with Bar() as bar:

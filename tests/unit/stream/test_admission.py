@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from stream.admission import (
     MOST_KEPT,
+    WAITED,
+    DeadLetter,
     Limits,
     Rejected,
     admit_label,
@@ -346,6 +348,44 @@ def test_a_dead_letter_with_large_headers_fits_where_its_original_did() -> None:
     assert letter.value == b"v" * len(letter.value or b"")
     size = len(letter.value or b"") + sum(len(name) + len(value) for name, value in letter.headers)
     assert MOST_KEPT - 100 < size < usual_limit - 1000
+
+
+@given(
+    reason=st.text(min_size=1, max_size=40),
+    detail=st.text(max_size=80),
+    topic=st.text(min_size=1, max_size=40),
+    partition=st.integers(0, 10_000),
+    offset=st.integers(0, 2**48 - 1),
+    waited=st.none() | st.integers(0, 2**48 - 1),
+    original=st.lists(
+        st.tuples(st.sampled_from(["topic", "partition", "offset", "reason", "x"]), st.binary())
+    ),
+)
+def test_a_dead_letter_is_read_back_whatever_headers_its_original_had(
+    reason: str,
+    detail: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    waited: int | None,
+    original: list[tuple[str, bytes]],
+) -> None:
+    failed = Record(topic, partition, offset, NOW_MS, b"k", b"junk", tuple(original))
+    headers = dead_letter(failed, Rejected(reason, detail), "dead-letters", NOW).headers
+    own = () if waited is None else ((WAITED, b"%d" % waited),)
+    last_waited = offset if waited is None else waited
+    assert DeadLetter.parse((*headers, *own)) == DeadLetter(
+        reason, detail, topic, partition, offset, last_waited
+    )
+
+
+@given(st.lists(st.tuples(st.sampled_from(["topic", "partition", "offset", "reason", WAITED]), st.binary())))
+@example([("topic", b"t"), ("partition", b"0"), ("offset", b"9" * 5000)])
+@example([("topic", b"t"), ("partition", b"0"), ("offset", b"-1")])
+@example([("partition", b"0"), ("offset", b"1")])
+def test_headers_of_others_are_no_dead_letter_and_raise_nothing(headers: list[tuple[str, bytes]]) -> None:
+    found = DeadLetter.parse(headers)
+    assert found is None or (found.partition >= 0 and found.offset >= 0)
 
 
 # ---- labels

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.features.profiles import Reading, empty, no_labels
 from models.features.recent_events import pack_note
-from stream.decisions import pack, recent_activity, unpack
+from stream.decisions import pack, recent_activity, recorded_of_alert, unpack
 from stream.messages import (
     Action,
     Activity,
@@ -88,6 +88,15 @@ def test_an_alert_decodes_whatever_stands_in_its_names(
     assert alert.alert_id == f"a-{transaction_id}"
     assert alert.recent_activity == activity
     assert decision_decoder.decode(entry.decision) == made
+
+
+@given(names, st.sampled_from(["review", "decline"]), st.lists(names, max_size=3))
+def test_what_was_recorded_is_read_back_from_its_alert(
+    transaction_id: str, action: Action, merchants: list[str]
+) -> None:
+    activity = [Activity(event_time=TIME, amount_minor=1, merchant_id=merchant) for merchant in merchants]
+    raw = pack(decision(action, transaction_id, {"alert_id": 1.0, "recent_activity": 2.0}), activity)
+    assert recorded_of_alert(unpack(raw).alert()) == raw
 
 
 def test_emitting_again_gives_the_same_bytes() -> None:

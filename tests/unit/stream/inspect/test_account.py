@@ -35,6 +35,16 @@ def event(name: str) -> bytes:
     return encode({"transaction_id": name, "amount_minor": "whatever"})
 
 
+@pytest.mark.parametrize("junk", [b"junk", b'{"transaction_id":"\xff"}', b'{"x":' + b"[" * 5000, None])
+def test_an_event_of_any_bytes_needs_a_dead_letter(junk: bytes | None) -> None:
+    ledger = Ledger()
+    ledger.add_event(0, 0, junk)
+    assert ledger.completeness({0: 1}).missing == 1
+    headers = [("topic", b"transactions"), ("partition", b"0"), ("offset", b"0")]
+    ledger.add_dead_letter(headers, events="transactions")
+    assert ledger.completeness({0: 1}).is_complete
+
+
 def headers(topic: str, partition: int, offset: int) -> list[tuple[str, bytes]]:
     return [
         ("reason", b"x"),

@@ -22,7 +22,11 @@ from stream.messages import Transaction, decision_decoder, encode
 from stream.pipeline import Pipeline, Topics
 from stream.policy import Policy, Thresholds
 from stream.records import Record
-from stream.verify.judge import EventJudge, Findings, LabelsSeen, Model, Seen, judge_labels, judge_models
+from stream.verify.event_judge import EventJudge
+from stream.verify.label_judge import LabelsSeen, judge_labels
+from stream.verify.model_judge import Model, judge_models
+from stream.verify.promises import Findings
+from stream.verify.seen import Seen
 from tests.support.builders import START, label, payment
 
 SPEC = FeatureSpec()
@@ -176,6 +180,19 @@ def test_an_event_that_is_not_acknowledged_is_to_come_and_its_profiles_are_left_
     partition, offset = decision_decoder.decode(gone.value or b"").origin
     if offset != len(world.events[partition]) - 1:
         pytest.skip("another partition ended last")
+    world.committed[partition] = offset
+    judge, findings = world.judged()
+    assert found(findings) == {}
+    assert judge.lag == 1
+
+
+@pytest.mark.parametrize("missing", range(0, 40, 3))
+def test_a_decision_that_is_still_to_come_leaves_a_gap_in_the_order_and_that_is_no_fault(
+    missing: int,
+) -> None:
+    world = World(1)
+    gone = world.scores.pop(missing)
+    partition, offset = decision_decoder.decode(gone.value or b"").origin
     world.committed[partition] = offset
     judge, findings = world.judged()
     assert found(findings) == {}

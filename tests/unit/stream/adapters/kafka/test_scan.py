@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from stream.adapters.kafka.scan import _marks, _Reader
+from stream.adapters.kafka.scan import _marks, _Reader, record_of
 from stream.records import Record
 
 
@@ -66,6 +66,34 @@ def test_a_gap_before_the_end_keeps_its_partition_open() -> None:
     unread.discard(0)  # the end of the partition was met in the batch
     assert given(reader, (0, 5)) == []
     assert unread == {0}
+
+
+class Fetched:
+    """A message as the client gives it."""
+
+    def partition(self) -> int:
+        return 2
+
+    def offset(self) -> int:
+        return 5
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 7
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def value(self) -> None:
+        return None
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        return [("a", b"1"), ("b", None), ("a", b"2")]
+
+
+def test_headers_keep_their_order_and_names_that_repeat() -> None:
+    message: Any = Fetched()
+    headers = (("a", b"1"), ("b", b""), ("a", b"2"))
+    assert record_of("t", message) == Record("t", 2, 5, 7, b"k", None, headers)
 
 
 class Leaderless:
