@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-from stream.verify.audit import Audit
 
+from stream.verify.audit import Audit
 from tests.faults.faults import Faults
 from tests.faults.report import Outcome, as_markdown, outcome
 from tests.faults.schedule import CLUSTER, EACH, EMPTY, FAILOVER, LONG, SHORT, Step, schedule

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from stream.verify.promises import Promise
-
 from stream.config.settings import Settings
+from stream.verify.promises import Promise
 from tests.second_judge.admission import Rules
 from tests.second_judge.findings import ORDER, Finding, is_feature
 from tests.second_judge.judging import Names, Opinion, examine

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from stream.verify.audit import Audit
 from tests.integration.conftest import KEY, Install, Installation
 
 from infra.process import GuardedProcess
 from stream.demo.show import variables
 from stream.messages import Label, Transaction, encode
+from stream.verify.audit import Audit
 from tests.faults.broken_worker import planted
 from tests.faults.second_opinion import BOTH_JUDGE, disagreement, second_opinion
 from tests.second_judge.judging import Opinion
