@@ -10,6 +10,7 @@ from infra.process import GuardedProcess
 from infra.services import LocalRedis, redis_problem
 from stream.audit import Audit
 from tests.faults.cluster import Cluster, slots_of
+from tests.faults.second_opinion import second_opinion
 from tests.faults.standby import Standby
 from tests.faults.test_crash_points import CHANGED, caught_up, traffic
 from tests.integration.conftest import Install, Installation
@@ -26,6 +27,7 @@ def holds(system: Installation) -> None:
     system.until(lambda: caught_up(system), 60, "the workers are behind")
     report = Audit(system.settings).run()
     assert {promise.verdict for promise in report.promises} == {"holds"}, report
+    assert second_opinion(system.settings).findings == []
 
 
 def say(worker: GuardedProcess, text: str) -> bool:
