@@ -20,6 +20,7 @@ import psutil
 
 from stream.verify.audit import Audit
 from tests.faults.report import outcome
+from tests.faults.second_opinion import second_opinion
 from tests.faults.site import Site, Slot
 from tests.faults.traffic import shape_of
 
@@ -73,7 +74,8 @@ def load(folder: Path, *, seed: int, seconds: float) -> Loaded:
         caught_up = time.monotonic() - began
         site.drained()
         watch.stop()
-        found = outcome(site, Audit(site.settings).run().promises, seed=seed, command="", seconds=0.0)
+        promises, second = Audit(site.settings).run().promises, second_opinion(site.settings)
+        found = outcome(site, promises, second, seed=seed, command="", seconds=0.0)
         broken = list(found.broken)
         if memory_most - memory_before > MOST_GROWN:
             broken.append(f"memory grew from {memory_before:.0f} to {memory_most:.0f} MB")

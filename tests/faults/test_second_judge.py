@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.integration.conftest import KEY, Install, Installation
 
 from infra.process import GuardedProcess
 from stream.demo.show import variables
@@ -20,6 +19,7 @@ from stream.verify.audit import Audit
 from tests.faults.broken_worker import planted
 from tests.faults.second_opinion import BOTH_JUDGE, disagreement, second_opinion
 from tests.second_judge.judging import Opinion
+from tests.support.installation import KEY, Install, Installation
 
 pytestmark = pytest.mark.guarantee
 

@@ -9,6 +9,7 @@ import pytest
 from infra.process import GuardedProcess
 from infra.services import LocalRedis, redis_problem
 from stream.verify.audit import Audit
+from tests.faults.second_opinion import second_opinion
 from tests.support.cluster import Cluster, slots_of
 from tests.support.fault_traffic import CHANGED, caught_up, traffic
 from tests.support.installation import Install, Installation
@@ -26,6 +27,7 @@ def holds(system: Installation) -> None:
     system.until(lambda: caught_up(system), 60, "the workers are behind")
     report = Audit(system.settings).run()
     assert {promise.verdict for promise in report.promises} == {"holds"}, report
+    assert second_opinion(system.settings).findings == []
 
 
 def say(worker: GuardedProcess, text: str) -> bool:

@@ -31,10 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--future-tolerance", type=float, default=3600.0, help="seconds [%(default)s]")
     parser.add_argument("--allow-card-numbers", action="store_true", help="the setting card_numbers is allow")
     chosen = parser.parse_args(arguments)
-    plain = Names()
-    names = Names(
-        *(chosen.topic_prefix + topic for topic in plain[:5]), chosen.score_group, chosen.learn_group
-    )
+    transactions, scores, alerts, labels, dead_letters = (chosen.topic_prefix + name for name in Names()[:5])
+    names = Names(transactions, scores, alerts, labels, dead_letters, chosen.score_group, chosen.learn_group)
     try:
         opinion = examine(
             chosen.bootstrap,

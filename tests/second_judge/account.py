@@ -26,8 +26,10 @@ _PLAIN = (
     "category",
     "channel",
 )
-_PAYMENT = ("event_time", "amount_minor", "currency", "card_id", "merchant_id", "device_id")
-_PAYMENT += ("country", "category", "channel", "latitude", "longitude")
+_PAYMENT = (
+    *("event_time", "amount_minor", "currency", "card_id", "merchant_id", "device_id"),
+    *("country", "category", "channel", "latitude", "longitude"),
+)
 
 
 class Joined(NamedTuple):

@@ -107,9 +107,10 @@ def seconds(text: str) -> float:
     found = _TIME.fullmatch(text)
     if found is None:
         raise _InvalidError("no time of RFC 3339")
-    *date, fraction, _, sign, hours, minutes = found.groups()
+    fraction, _, sign, hours, minutes = found.groups()[6:]
+    year, month, day, hour, minute, second = map(int, found.groups()[:6])
     try:
-        moment = datetime(*map(int, date), tzinfo=UTC)  # type: ignore[misc] # six numbers
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError as error:
         raise _InvalidError(str(error)) from error
     digits = (fraction or "").ljust(7, "0")

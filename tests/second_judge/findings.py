@@ -51,13 +51,13 @@ class Finding(NamedTuple):
     """One way in which the topics contradict what is published, and how often."""
 
     kind: str
-    count: int
+    times: int
     examples: tuple[str, ...]
 
     def __str__(self) -> str:
-        more = ", ..." if self.count > len(self.examples) else ""
-        times = "once" if self.count == 1 else f"{self.count:,} times"
-        return f"{self.kind} ({times}: {', '.join(self.examples)}{more})."
+        more = ", ..." if self.times > len(self.examples) else ""
+        often = "once" if self.times == 1 else f"{self.times:,} times"
+        return f"{self.kind} ({often}: {', '.join(self.examples)}{more})."
 
 
 class Findings:

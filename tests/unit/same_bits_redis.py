@@ -8,7 +8,8 @@ from functools import partial
 from random import Random
 from typing import Any, Final
 
-from models.features.profiles import Event, Knowledge, weights
+from models.features.decay import weights
+from models.features.profiles import Event, Knowledge
 from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, LabelsBehind, LabelTouch, StaleOwner, StoreBehind, Touch
 from tests.unit.same_bits_digest import Digest, plain

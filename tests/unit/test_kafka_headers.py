@@ -13,8 +13,8 @@ from faust.types import TP
 from stream.adapters.kafka import reader, scan
 from stream.config.settings import Settings
 from stream.records import Record
-from stream.runtime.app import Batch
-from stream.runtime.consumer import Run
+from stream.runtime.batch_stream import Batch
+from stream.runtime.positions import Run
 
 WRITTEN: list[tuple[str, str | bytes | None]] = [
     ("trace", b"1"),

@@ -25,12 +25,11 @@ from zlib import crc32
 import msgspec
 import pytest
 import redis
-from producers.sources.sources import open_source
-from stream.adapters.memory.store.store import MemoryStore
-from stream.replay.replay.file import FilePlan, replay_file
 
 from models.features.spec import DEFAULT_SPEC
 from models.scoring.registry import build_model
+from producers.sources.open_source import open_source
+from stream.adapters.memory.store import MemoryStore
 from stream.admission import Limits
 from stream.config.settings import Duration, Settings
 from stream.experiment.choose import choose_models
@@ -41,6 +40,7 @@ from stream.messages import label_decoder, transaction_decoder
 from stream.pipeline import Pipeline, Topics
 from stream.policy import Policy
 from stream.records import Record
+from stream.replay.file import FilePlan, replay_file
 from stream.serving import served
 from tests.unit.same_bits_digest import Digest, digest_of, plain
 from tests.unit.same_bits_payments import START, arrivals, write_csv

@@ -51,7 +51,17 @@ class Logs:
     def decide(self, offset: int, *, alert: bool = False) -> None:
         fields = admission.transaction(self.logs[NAMES.transactions][offset], RULES).fields
         payment = arithmetic.Payment(
-            *(fields["event_time"], fields["amount_minor"], "EUR", "c1", fields["merchant_id"], *[None] * 6)
+            fields["event_time"],
+            fields["amount_minor"],
+            "EUR",
+            "c1",
+            fields["merchant_id"],
+            device=None,
+            country=None,
+            category=None,
+            channel=None,
+            latitude=None,
+            longitude=None,
         )
         told, entities, activity = features.of_payment(payment), {}, []
         for kind, key in payment.entities().items():

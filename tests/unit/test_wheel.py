@@ -14,12 +14,12 @@ from zipfile import ZipFile
 
 import pytest
 
-from models import compiled
+from infra import compiled_modules as compiled
 
 BUILD = "import sys; from infra import build_backend; print(build_backend.build_wheel(sys.argv[1]))"
 ANSWER = """
 import sys
-from models import compiled, features, profiles
+from infra import compiled_modules as compiled, features, profiles
 from stream.cli import riverwatch
 print([compiled.use(), compiled.in_use(), features.__file__, profiles.__file__, compiled.is_installed()])
 """

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from stream.adapters.kafka.scan import _marks, _Reader, record_of
+from stream.adapters.kafka.message import record_of
+from stream.adapters.kafka.scan import _marks, _Reader
 from stream.records import Record
 
 
