@@ -1,11 +1,11 @@
-"""What exactness costs: a score worker with and without fence, journal and record, in one run.
+"""What exactness costs: a score worker with and without applied offset, journal and record, in one run.
 
     python -m benchmarks.bench_guarantee [--events N] [--rounds N]
 
 Both are the hand-written loop of `hand_loop` over the same backlog in turn: the same core, the same profiles
 in one call a batch, every decision out and flushed. Without the guarantee nothing is looked up and nothing is
-recorded, and the script keeps no token, no fence and no journal: what is delivered again is counted and
-decided again. CPU is that of the worker's process, and of Redis.
+recorded, and the script keeps no fencing token, no applied offset and no journal: what is delivered again is
+counted and decided again. CPU is that of the worker's process, and of Redis.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COMMANDS = {
 # What the script does for the guarantee, and what is left of it without.
 _GUARANTEE = (
     ("local stored = call('HMGET', KEYS[1], unpack(fields))", "local stored = {}"),
-    ("if fence[p] < tonumber(ARGV[at + 2]) then return {2, ARGV[at], fences[p]} end", ""),
+    ("if applied_offset[p] < tonumber(ARGV[at + 2]) then return {2, ARGV[at], applied_offsets[p]} end", ""),
     ("if #changes > 0 then call('HSET', KEYS[1], unpack(changes)) end", ""),
     ("ipairs(call('HKEYS', KEYS[1 + p]))", "ipairs({})"),
     ("if #parts[p] > 0 then call('HSET', KEYS[1 + p], ARGV[6 * p + 1], chunks[p]) end", ""),
@@ -71,9 +71,9 @@ def without_guarantee() -> None:
         return [None] * len(names)
 
     def record(
-        _self: Any, decisions: Sequence[tuple[int, str, bytes]], *, tokens: Mapping[int, int]
+        _self: Any, decisions: Sequence[tuple[int, str, bytes]], *, fencing_tokens: Mapping[int, int]
     ) -> list[bytes]:
-        return [decision for *_, decision in decisions] if tokens else []
+        return [decision for *_, decision in decisions] if fencing_tokens else []
 
     shards._script = script  # noqa: SLF001 - the same
     store.lookup, store.record = lookup, record

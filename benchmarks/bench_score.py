@@ -27,7 +27,7 @@ from infra.process import GuardedProcess
 from infra.services import LocalRedis, open_kafka
 from producers.publish.followers import KafkaFollowers
 from producers.publish.pace import Follower, Rate, Unpaced
-from producers.publish.publish import PUBLISHING, Topics, publish
+from producers.publish.publish import PUBLISHING, PublishTopics, publish
 from producers.simulator.simulate import DEFAULT, simulate
 from stream.adapters.kafka.admin import create_topics
 from stream.adapters.kafka.client import confluent
@@ -122,7 +122,7 @@ class Bench:
             events,
             producer=Producer({**confluent(settings), **PUBLISHING, "linger.ms": 0 if rate else 5}),
             pace=Rate(rate) if rate else Unpaced(),
-            topics=Topics(settings.topic("transactions"), settings.topic("labels")),
+            topics=PublishTopics(settings.topic("transactions"), settings.topic("labels")),
         )
 
     def _await(self, settings: Settings, worker: GuardedProcess) -> None:

@@ -24,11 +24,11 @@ from rich.table import Table
 
 from infra.services import LocalRedis
 from models.features.decay import weights
-from models.features.profiles import Event, Knowledge
+from models.features.profiles import Event, LabelDelta
 from stream.adapters.disk.decision_log import DiskDecisionLog
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
-from stream.ports import EntityRef, LabelTouch, Touch
+from stream.ports import EntityRef, EventUpdate, LabelUpdate
 
 HALF_LIVES = (3600.0, 86_400.0, 604_800.0)
 BATCH = 200
@@ -43,55 +43,55 @@ class Cost(NamedTuple):
     redis: float
 
 
-def stream(events: int, entities: int, seed: int = 1) -> list[Touch]:
+def stream(events: int, entities: int, seed: int = 1) -> list[EventUpdate]:
     """Events of one partition, each touching the first so many of KINDS."""
     chance = random.Random(seed)
     now = 1.7e9
-    touches = []
+    updates = []
     for offset in range(events):
         now += chance.random() * 3.0
         amount = chance.lognormvariate(3.0, 1.0)
         event = Event(now, amount, math.log1p(amount), weights(now, HALF_LIVES), chance.randbytes(12))
         refs = tuple(
-            EntityRef(kind, f"{kind}-{min(int(chance.expovariate(4.0 / many)), many)}", keep)
-            for kind, many, keep in KINDS[:entities]
+            EntityRef(kind, f"{kind}-{min(int(chance.expovariate(4.0 / many)), many)}", max_recent)
+            for kind, many, max_recent in KINDS[:entities]
         )
-        touches.append(Touch(0, offset, event, refs))
-    return touches
+        updates.append(EventUpdate(0, offset, event, refs))
+    return updates
 
 
-def batches(touches: list[Touch]) -> Iterator[tuple[list[Touch], int]]:
+def batches(updates: list[EventUpdate]) -> Iterator[tuple[list[EventUpdate], int]]:
     """The stream in batches, each with the offset up to which decisions are recorded."""
-    for start in range(0, len(touches), BATCH):
-        yield touches[start : start + BATCH], start - 1
+    for start in range(0, len(updates), BATCH):
+        yield updates[start : start + BATCH], start - 1
 
 
-def apply_all(store: MemoryStore | RedisStore, touches: list[Touch]) -> None:
+def apply_all(store: MemoryStore | RedisStore, updates: list[EventUpdate]) -> None:
     """The profiles of the whole stream."""
-    tokens = store.claim([0])
-    for batch, recorded in batches(touches):
-        store.apply(batch, ends={0: batch[-1].offset}, recorded={0: recorded}, tokens=tokens)
+    fencing_tokens = store.claim([0])
+    for batch, recorded in batches(updates):
+        store.apply(batch, ends={0: batch[-1].offset}, recorded={0: recorded}, fencing_tokens=fencing_tokens)
 
 
-def record_all(store: RedisStore, touches: list[Touch]) -> None:
+def record_all(store: RedisStore, updates: list[EventUpdate]) -> None:
     """Look up and record a decision for each event."""
-    tokens = store.claim([0])
-    for batch, _ in batches(touches):
-        ids = [f"transaction-{touch.offset:08}" for touch in batch]
+    fencing_tokens = store.claim([0])
+    for batch, _ in batches(updates):
+        ids = [f"transaction-{update.offset:08}" for update in batch]
         store.lookup(ids)
-        store.record([(0, key, DECISION) for key in ids], tokens=tokens)
+        store.record([(0, key, DECISION) for key in ids], fencing_tokens=fencing_tokens)
 
 
-def learn_all(store: RedisStore, touches: list[Touch]) -> None:
+def learn_all(store: RedisStore, updates: list[EventUpdate]) -> None:
     """A label for each event."""
-    for batch, recorded in batches(touches):
+    for batch, recorded in batches(updates):
         labels = [
-            LabelTouch(
+            LabelUpdate(
                 offset,
                 f"transaction-{offset:08}",
                 offset % 10 == 0,
                 event.time,
-                Knowledge(event.time, event.weights, offset % 10 == 0, corrects=False),
+                LabelDelta(event.time, event.weights, offset % 10 == 0, corrects=False),
                 entities,
                 b"",
             )
@@ -126,9 +126,9 @@ def bench_stores(url: str | None, events: int, rounds: int) -> Table:
         )
 
     for entities in (2, 5):
-        touches = stream(events, entities)
+        updates = stream(events, entities)
         memory = [
-            measured(lambda: apply_all(MemoryStore(HALF_LIVES), touches), events)  # noqa: B023 - runs at once
+            measured(lambda: apply_all(MemoryStore(HALF_LIVES), updates), events)  # noqa: B023 - runs at once
             for _ in range(rounds)
         ]
         row("memory", "apply", entities, memory)
@@ -144,7 +144,7 @@ def bench_stores(url: str | None, events: int, rounds: int) -> Table:
                 )
                 for step, work in zip(costs, (apply_all, record_all, learn_all), strict=True):
                     costs[step].append(
-                        measured(lambda: work(store, touches), events, client)  # noqa: B023 - runs at once
+                        measured(lambda: work(store, updates), events, client)  # noqa: B023 - runs at once
                     )
             for step, each in costs.items():
                 row(f"Redis / {shards}", step, entities, each)

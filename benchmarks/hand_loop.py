@@ -19,7 +19,7 @@ from stream.adapters.kafka.models import ModelFollower
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.config.factories import feature_spec, limits_of, policy_of
 from stream.config.settings import load
-from stream.pipeline import Pipeline, Topics
+from stream.pipeline import DecisionTopics, Pipeline
 from stream.records import Record
 from stream.workers.score import ModelInUse
 
@@ -41,7 +41,7 @@ def main() -> int:
         clock=now,
         spec=spec,
         policy=policy,
-        topics=Topics(*map(settings.topic, ("scores", "alerts", "dead-letters"))),
+        topics=DecisionTopics(*map(settings.topic, ("scores", "alerts", "dead-letters"))),
         limits=limits_of(settings),
     )
     consumer = Consumer(
@@ -56,8 +56,8 @@ def main() -> int:
     topic = settings.topic("transactions")
     consumer.subscribe(
         [topic],
-        on_assign=lambda _, places: pipeline.own(place.partition for place in places),
-        on_revoke=lambda _, places: pipeline.disown(place.partition for place in places),
+        on_assign=lambda _, places: pipeline.on_assigned(place.partition for place in places),
+        on_revoke=lambda _, places: pipeline.on_revoked(place.partition for place in places),
     )
     while not ended.is_set():
         # One record as soon as it is there, then what is queued: `consume(500)` alone would wait to fill.

@@ -19,8 +19,8 @@ from stream.records import Record
 MOST_KEPT: Final = 900_000  # bytes of a dead letter's value and original headers: with its own it fits
 MOST_KEY_KEPT: Final = 4096
 HEADER_FRAME: Final = 10  # bytes at most that Kafka's record format adds to a header: two lengths
-UNKNOWN_TRANSACTION: Final = "unknown_transaction"  # why a label that waited in vain is a dead letter
-WAITED: Final = "waited"  # the header of a label that is called in, or waited in vain
+UNKNOWN_TRANSACTION: Final = "unknown_transaction"  # why a label that expired is a dead letter
+WAITED: Final = "waited"  # the header of a label that is requeued, or expired
 _MOST_DIGITS: Final = 18  # of a partition or an offset: more are none of Kafka's
 _DIGITS: Final = re.compile(rb"\d{13,19}")
 _CARD_ID: Final = re.compile(rb'"card_id"\s*:\s*"?(\d{13,19})(?!\d)')
@@ -127,11 +127,11 @@ def dead_letter(
     key = masked(record.key) if hide else record.key
     value = masked(record.value) if hide else record.value
     size = len(value or b"")
-    original, room = _original_headers(record)
+    original, pending = _original_headers(record)
     return Message(
         topic,
         key and key[:MOST_KEY_KEPT],
-        value and value[:room],
+        value and value[:pending],
         (
             *original,
             ("reason", why.reason.encode()),
@@ -140,22 +140,22 @@ def dead_letter(
             ("partition", b"%d" % record.partition),
             ("offset", b"%d" % record.offset),
             ("failed_at", now.isoformat().encode()),
-            *((("size", b"%d" % size),) if size > room else ()),
+            *((("size", b"%d" % size),) if size > pending else ()),
         ),
     )
 
 
 def _original_headers(record: Record) -> tuple[list[tuple[str, bytes]], int]:
     """The headers that fit into a dead letter, and how many bytes they leave for its value."""
-    room = MOST_KEPT
+    pending = MOST_KEPT
     kept = []
     for name, value in record.headers:
         needed = len(name.encode()) + len(value) + HEADER_FRAME
-        if needed > room:
+        if needed > pending:
             break
-        room -= needed
+        pending -= needed
         kept.append((name, masked(value) or b""))
-    return kept, room
+    return kept, pending
 
 
 class DeadLetter(NamedTuple):
@@ -165,7 +165,7 @@ class DeadLetter(NamedTuple):
         reason: stable, for machines; empty where the letter does not say.
         detail: what was wrong, for people.
         topic, partition, offset: where the record that could not be processed stands.
-        last_waited: for a label that waited in vain, the last one of its transaction that did; else `offset`.
+        last_waited: for a label that expired, the last one of its transaction that did; else `offset`.
     """
 
     reason: str

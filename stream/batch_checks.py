@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from stream.ports import LabelTouch, Touch
+from stream.ports import EventUpdate, LabelUpdate
 
 OTHER_ENTITIES = (
     "the event at offset {offset} was applied with other entities than it has now: "
@@ -16,7 +16,7 @@ _PLACE = re.compile(rb"(\d+)(?::\d+)? ")
 
 
 def also_waited(entry: bytes, offset: int) -> bytes:
-    """The entry of a waiting label when an older knowledge waits too: it says where the last one stood.
+    """The entry of a pending label when an older knowledge waits too: it says where the last one stood.
 
     >>> also_waited(b'42 {"is_fraud":true}', 57), also_waited(b'42:57 {}', 60)
     (b'42:57 {"is_fraud":true}', b'42:60 {}')
@@ -24,20 +24,23 @@ def also_waited(entry: bytes, offset: int) -> bytes:
     return _PLACE.sub(rb"\g<1>:%d " % offset, entry, count=1) if _PLACE.match(entry) else entry
 
 
-def check_touches(touches: Sequence[Touch], ends: Mapping[int, int], tokens: Mapping[int, int]) -> None:
-    """Refuse a batch that a fence could not make exact.
+def check_updates(
+    updates: Sequence[EventUpdate], ends: Mapping[int, int], fencing_tokens: Mapping[int, int]
+) -> None:
+    """Refuse a batch that an applied offset could not make exact.
 
     Raises:
-        ValueError: a partition without end or token, offsets that do not rise within their partition, or one
-            beyond its partition's end (the fence would not cover it, and it would be applied twice).
+        ValueError: a partition without end or fencing token, offsets that do not rise within their partition,
+            or one beyond its partition's end (the applied offset would not cover it, and it would be applied
+            twice).
     """
     for partition in ends:
-        if partition not in tokens:
-            raise ValueError(f"partition {partition} has no token: claim it first")
+        if partition not in fencing_tokens:
+            raise ValueError(f"partition {partition} has no fencing token: claim it first")
     before: dict[int, int] = {}
-    for touch in touches:
-        partition = touch[0]
-        offset = touch[1]
+    for update in updates:
+        partition = update[0]
+        offset = update[1]
         if partition not in ends:
             raise ValueError(f"partition {partition} has an event at offset {offset} and no end")
         if not before.get(partition, -1) < offset <= ends[partition]:
@@ -48,7 +51,7 @@ def check_touches(touches: Sequence[Touch], ends: Mapping[int, int], tokens: Map
         before[partition] = offset
 
 
-def check_labels(labels: Sequence[LabelTouch]) -> None:
+def check_labels(labels: Sequence[LabelUpdate]) -> None:
     """Refuse labels whose offsets do not rise.
 
     Raises:

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from models.features.profiles import Reading
-from models.features.recent_events import parse_note
+from models.features.profiles import ProfileSnapshot
+from models.features.recent_events import parse_recent_event
 from stream.messages import Activity, Decision, decision_decoder, encode
 from stream.ports import EntityRef
 from stream.views import decision_head
@@ -97,18 +97,18 @@ def unpack(raw: bytes) -> Recorded:
     return Recorded(head.transaction_id, head.card_id.encode(), head.origin, decision, activity)
 
 
-def recent_activity(entities: Sequence[EntityRef], readings: Sequence[Reading]) -> list[Activity]:
+def recent_activity(entities: Sequence[EntityRef], snapshots: Sequence[ProfileSnapshot]) -> list[Activity]:
     """The card's last events before this one, the latest first."""
-    for entity, reading in zip(entities, readings, strict=True):
+    for entity, snapshot in zip(entities, snapshots, strict=True):
         if entity.kind == "card":
-            notes = map(parse_note, reading.profile.recent)
+            recent_events = map(parse_recent_event, snapshot.profile.recent)
             return [
                 Activity(
-                    event_time=datetime.fromtimestamp(note.time, UTC),
-                    amount_minor=note.amount_minor,
-                    merchant_id=note.merchant_id,
-                    country=note.country or None,
+                    event_time=datetime.fromtimestamp(recent_event.time, UTC),
+                    amount_minor=recent_event.amount_minor,
+                    merchant_id=recent_event.merchant_id,
+                    country=recent_event.country or None,
                 )
-                for note in notes
+                for recent_event in recent_events
             ]
     return []

@@ -1,6 +1,6 @@
 """Labels become learned examples: in the order of their log, each at most once, the latest knowledge first.
 
-    labels -> admit -> join the decision -> standing -> learn -> (snapshot, publish, acknowledge)
+    labels -> admit -> join the decision -> status -> learn -> (snapshot, publish, acknowledge)
 
 The model is a function of the log of labels and of the decisions, and of nothing else: two learners that read
 the same log hold the same bits. So a model is named by the offset it has learned up to, and a learner that
@@ -14,18 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from models.features.compute import knowledge_of
+from models.features.compute import label_delta_of
 from models.features.spec import FeatureSpec
 from stream.admission import WAITED, Limits, Rejected, admit_label, dead_letter
 from stream.decisions import split_recorded
 from stream.messages import Label
-from stream.ports import Clock, DecisionLog, EntityRef, LabelStore, LabelTouch, Message, Outbox
+from stream.ports import Clock, DecisionLog, EntityRef, LabelStore, LabelUpdate, Message, Outbox
 from stream.records import Record
 from stream.views import LearnedDecision, learned_decision
 
-SILENCE = "maturity"  # the source of a label that says only that nobody reported the transaction
-NOTHING_KNOWN = 0.0  # when silence became known: before anything that anybody may report
-JOURNAL_KEPT = 100_000  # labels whose standing is remembered behind the published model
+ASSUMED_GENUINE = "maturity"  # the source of a label that is assumed: nobody reported the transaction
+NOTHING_KNOWN = 0.0  # when an assumed label became known: before anything that anybody may report
+JOURNAL_KEPT = 100_000  # labels whose status is remembered behind the published model
 
 
 class Learnable(Protocol):
@@ -43,13 +43,13 @@ class LearnCounts(NamedTuple):
     learned: int
     frauds: int
     corrections: int
-    repeated: int
+    duplicates: int
     superseded: int
-    waiting: int
+    pending: int
     rejected: int
 
 
-def is_chosen(transaction_id: str, rate: float) -> bool:
+def is_sampled(transaction_id: str, rate: float) -> bool:
     """Whether a genuine transaction is among the share that is learned; always the same answer.
 
     Args:
@@ -63,8 +63,8 @@ def is_chosen(transaction_id: str, rate: float) -> bool:
     return int.from_bytes(digest, "big") < rate * 2.0**64
 
 
-def waiting_entry(record: Record) -> bytes:
-    """What the waiting room keeps of a label: where it stood, and its bytes."""
+def pending_entry(record: Record) -> bytes:
+    """What is kept of a pending label: where it stood, and its bytes."""
     return b"%d %b" % (record.offset, record.value or b"")
 
 
@@ -88,7 +88,7 @@ def last_waited(entry: bytes) -> int:
 
 
 def waited_header(entry: bytes) -> tuple[str, bytes]:
-    """What a label that leaves the waiting room says: up to which offset its transaction's labels waited.
+    """What a label that leaves the pending labels says: up to which offset its transaction's labels waited.
 
     So the log alone tells which labels found no decision.
 
@@ -98,34 +98,34 @@ def waited_header(entry: bytes) -> tuple[str, bytes]:
     return WAITED, b"%d" % last_waited(entry)
 
 
-def call_in(
+def requeue(
     outbox: Outbox,
     labels: LabelStore,
     topic: str,
     entries: Sequence[tuple[str, bytes]],
     reached: Callable[[str], None] = lambda _point: None,
 ) -> None:
-    """Put waiting labels (transaction_id, entry) into the log again, then let them leave the waiting room."""
+    """Put pending labels (transaction_id, entry) into the log again, then remove them from the pending."""
     outbox.send(
         [Message(topic, name.encode(), waited(entry)[1], (waited_header(entry),)) for name, entry in entries]
     )
     reached("called-in")
-    labels.leave(entries)
+    labels.remove_pending(entries)
 
 
-def call_in_waiting(
+def requeue_pending(
     outbox: Outbox,
     labels: LabelStore,
     topic: str,
     names: Sequence[str],
     reached: Callable[[str], None] = lambda _point: None,
 ) -> int:
-    """Call in what waits for these transactions, whose decisions can be found now; says how many."""
-    found = zip(names, labels.waiting(names), strict=True)
-    waiting = [(name, entry) for name, entry in found if entry is not None]
-    if waiting:
-        call_in(outbox, labels, topic, waiting, reached)
-    return len(waiting)
+    """Requeue what is pending for these transactions, whose decisions can be found now; says how many."""
+    found = zip(names, labels.pending(names), strict=True)
+    pending = [(name, entry) for name, entry in found if entry is not None]
+    if pending:
+        requeue(outbox, labels, topic, pending, reached)
+    return len(pending)
 
 
 class Learner:
@@ -151,7 +151,7 @@ class Learner:
         outbox: Outbox,
         clock: Clock,
         spec: FeatureSpec,
-        genuine_rate: float,
+        negative_sampling_rate: float,
         labels_topic: str,
         dead_letters: str,
         limits: Limits,
@@ -167,7 +167,7 @@ class Learner:
         self._outbox = outbox
         self._clock = clock
         self._spec = spec
-        self._genuine_rate = genuine_rate
+        self._negative_sampling_rate = negative_sampling_rate
         self._labels_topic = labels_topic
         self._dead_letters = dead_letters
         self._limits = limits
@@ -189,27 +189,27 @@ class Learner:
         records = [record for record in records if record.offset >= self.next_offset]
         admitted, rejected = self._admit(records)
         served = self._join([label for _, label in admitted])
-        touches = [self._touch(record, label, served) for record, label in admitted]
-        # Not trimmed to the published model itself: where that one is refused (or a learner of yesterday
+        updates = [self._update_of(record, label, served) for record, label in admitted]
+        # Not trimmed to the published model itself: where that one is refused (or a stale learner
         # publishes an older one over it), an older model learns the labels between them as they stood.
         learned_below = max(self.published_offset - JOURNAL_KEPT, 0)
         before = self.next_offset - 1
-        standings = self._labels.apply_labels(touches, learned=learned_below, passed=before)
+        statuses = self._labels.apply_labels(updates, learned=learned_below, passed=before)
         if records:
-            self._labels.pass_labels(records[-1].offset, passed=before)
+            self._labels.advance_labels(records[-1].offset, passed=before)
         self._reached("labels-applied")
-        early = [touch for touch, standing in zip(touches, standings, strict=True) if standing == "waiting"]
+        early = [update for update, status in zip(updates, statuses, strict=True) if status == "pending"]
         self._outbox.send(rejected)
-        self._call_in(early)
+        self._requeue(early)
 
         # From here on nothing can fail half-way: the model takes the whole batch, or none of it.
         learned = frauds = 0
-        for touch, standing in zip(touches, standings, strict=True):
-            if standing in ("new", "correction") and (known := served.get(touch.transaction_id)):
-                frauds += touch.is_fraud
-                wanted = touch.is_fraud or is_chosen(touch.transaction_id, self._genuine_rate)
+        for update, status in zip(updates, statuses, strict=True):
+            if status in ("new", "correction") and (known := served.get(update.transaction_id)):
+                frauds += update.is_fraud
+                wanted = update.is_fraud or is_sampled(update.transaction_id, self._negative_sampling_rate)
                 if wanted and known.features is not None:
-                    self.model.learn_one(known.features, touch.is_fraud)
+                    self.model.learn_one(known.features, update.is_fraud)
                     learned += 1
         self.learned += learned
         if admitted:
@@ -222,10 +222,10 @@ class Learner:
             labels=len(records),
             learned=learned,
             frauds=frauds,
-            corrections=standings.count("correction"),
-            repeated=standings.count("repeat"),
-            superseded=standings.count("superseded"),
-            waiting=len(early),
+            corrections=statuses.count("correction"),
+            duplicates=statuses.count("duplicate"),
+            superseded=statuses.count("superseded"),
+            pending=len(early),
             rejected=len(rejected),
         )
 
@@ -240,12 +240,12 @@ class Learner:
         """
         admitted, _ = self._admit(records)
         served = self._join([label for _, label in admitted])
-        touches = [self._touch(record, label, served) for record, label in admitted]
+        updates = [self._update_of(record, label, served) for record, label in admitted]
         before = records[0].offset - 1
         learned_below = max(self.published_offset - JOURNAL_KEPT, 0)
-        standings = self._labels.apply_labels(touches, learned=learned_below, passed=before)
-        self._labels.pass_labels(records[-1].offset, passed=before)
-        self._call_in([t for t, standing in zip(touches, standings, strict=True) if standing == "waiting"])
+        statuses = self._labels.apply_labels(updates, learned=learned_below, passed=before)
+        self._labels.advance_labels(records[-1].offset, passed=before)
+        self._requeue([t for t, status in zip(updates, statuses, strict=True) if status == "pending"])
 
     def published(self) -> None:
         """A snapshot of the model as it is now was published and flushed."""
@@ -267,39 +267,40 @@ class Learner:
         found = zip(names, self._decisions.decisions(names), strict=True)
         return {name: learned_decision(split_recorded(raw)[0]) for name, raw in found if raw is not None}
 
-    def _touch(self, record: Record, label: Label, served: Mapping[str, LearnedDecision]) -> LabelTouch:
+    def _update_of(self, record: Record, label: Label, served: Mapping[str, LearnedDecision]) -> LabelUpdate:
         known = served.get(label.transaction_id)
-        # Silence knows nothing: it counts where nobody reports, and overrules nobody, not even whoever
-        # reported before the payment's own time (clocks differ).
-        known_at = NOTHING_KNOWN if label.source == SILENCE else label.known_at.timestamp()
+        # An assumed label knows nothing: it counts where nobody reports, and overrules nobody, not even
+        # whoever reported before the payment's own time (clocks differ).
+        known_at = NOTHING_KNOWN if label.source == ASSUMED_GENUINE else label.known_at.timestamp()
         if known is None:
-            return LabelTouch(
-                record.offset, label.transaction_id, label.is_fraud, known_at, None, (), waiting_entry(record)
+            return LabelUpdate(
+                record.offset, label.transaction_id, label.is_fraud, known_at, None, (), pending_entry(record)
             )
         happened = known.event_time.timestamp()
-        return LabelTouch(
+        return LabelUpdate(
             record.offset,
             label.transaction_id,
             label.is_fraud,
             known_at,
-            knowledge_of(happened, label.is_fraud, self._spec),
+            label_delta_of(happened, label.is_fraud, self._spec),
             tuple(EntityRef(kind, key, 0) for kind, (key, _, _) in known.entities.items()),
-            waiting_entry(record),
+            pending_entry(record),
         )
 
-    def _call_in(self, early: Sequence[LabelTouch]) -> None:
-        """Put labels whose decision came between the look-up and the waiting room into the log again.
+    def _requeue(self, early: Sequence[LabelUpdate]) -> None:
+        """Put labels whose decision came between the look-up and the pending labels into the log again.
 
-        Later decisions find their label in the waiting room (see `maturity`); between the two none is missed.
+        Later decisions find their label among the pending labels (see `maturity`); between the two none is
+        missed.
         """
         if not early:
             return
-        found = self._decisions.decisions([touch.transaction_id for touch in early])
-        back = [touch for touch, raw in zip(early, found, strict=True) if raw is not None]
+        found = self._decisions.decisions([update.transaction_id for update in early])
+        back = [update for update, raw in zip(early, found, strict=True) if raw is not None]
         if back:
-            # A newer knowledge of the transaction that waits already is called in first, for it leaves too.
-            names = list(dict.fromkeys(touch.transaction_id for touch in back))
-            room = zip(names, self._labels.waiting(names), strict=True)
-            entries = [(name, entry) for name, entry in room if entry is not None]
-            entries += [own for touch in back if (own := (touch.transaction_id, touch.raw)) not in entries]
-            call_in(self._outbox, self._labels, self._labels_topic, entries, self._reached)
+            # A newer knowledge of the transaction that waits already is requeued first, for it leaves too.
+            names = list(dict.fromkeys(update.transaction_id for update in back))
+            pending = zip(names, self._labels.pending(names), strict=True)
+            entries = [(name, entry) for name, entry in pending if entry is not None]
+            entries += [own for update in back if (own := (update.transaction_id, update.raw)) not in entries]
+            requeue(self._outbox, self._labels, self._labels_topic, entries, self._reached)

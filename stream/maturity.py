@@ -1,4 +1,4 @@
-"""Silence is a label too: what nobody reports by the horizon counts as genuine; early labels are called in.
+"""What nobody reports by the horizon is assumed genuine, and that is a label too; early labels are requeued.
 
 The maturity agent reads every decision. For the hash-chosen share it remembers when each falls due, in event
 time and by partition, and writes the label `genuine, source: maturity` once the partition's decisions have
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from stream.admission import UNKNOWN_TRANSACTION, Rejected, dead_letter
-from stream.learning import SILENCE, call_in_waiting, is_chosen, waited, waited_header
+from stream.learning import ASSUMED_GENUINE, is_sampled, requeue_pending, waited, waited_header
 from stream.messages import Label, encode
 from stream.ports import Clock, LabelStore, Message, Outbox
 from stream.records import Record
@@ -43,7 +43,7 @@ class MaturityCounts(NamedTuple):
 
     decisions: int
     matured: int
-    called_in: int
+    requeued: int
     expired: int
 
 
@@ -51,11 +51,11 @@ class Maturity:
     """Follows `scores` in batches.
 
     Args:
-        horizon: seconds of event time after which silence means genuine, > 0.
+        horizon: seconds of event time after which a transaction is assumed genuine, > 0.
         label_wait: seconds of event time that a label may wait for its decision, > 0.
-        genuine_rate: the share of transactions that is learned as genuine.
-        calls_in: whether a decision that is seen here can be found by the learner; else whoever makes it so
-            calls its label in.
+        negative_sampling_rate: the share of transactions that is learned as genuine.
+        requeues: whether a decision that is seen here can be found by the learner; else whoever makes it so
+            requeues its label.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Maturity:
         clock: Clock,
         horizon: float,
         label_wait: float,
-        genuine_rate: float,
+        negative_sampling_rate: float,
         labels_topic: str,
         dead_letters: str,
-        calls_in: bool = True,
+        requeues: bool = True,
         reached: Callable[[str], None] = lambda _point: None,
     ) -> None:
         self._queue = queue
@@ -79,55 +79,58 @@ class Maturity:
         self._clock = clock
         self._horizon = horizon
         self._label_wait = label_wait
-        self._genuine_rate = genuine_rate
+        self._negative_sampling_rate = negative_sampling_rate
         self._labels_topic = labels_topic
         self._dead_letters = dead_letters
         self._reached = reached
-        self._calls_in = calls_in
+        self._requeues = requeues
         self._watermarks: dict[int, float] = {}
 
     def process(self, records: Sequence[Record]) -> MaturityCounts:
-        """Follow a batch of decisions. Every step may be repeated: a label that comes twice is a repeat.
+        """Follow a batch of decisions. Every step may be repeated: a label that comes twice is a duplicate.
 
         Raises:
             DependencyDown: try the same batch again.
         """
         seen = [(record.partition, timed_decision(record.value)) for record in records if record.value]
         names = [entry.transaction_id for _, entry in seen]
-        called_in = self._call_in(names) if self._calls_in else 0
+        requeued = self._requeue(names) if self._requeues else 0
         by_partition: dict[int, list[tuple[float, str]]] = {}
         watermarks: dict[int, float] = {}
         for partition, entry in seen:
             time = entry.event_time.timestamp()
             watermarks[partition] = max(time, watermarks.get(partition, time))
-            if is_chosen(entry.transaction_id, self._genuine_rate):
+            if is_sampled(entry.transaction_id, self._negative_sampling_rate):
                 by_partition.setdefault(partition, []).append((time + self._horizon, entry.transaction_id))
         for partition, due in by_partition.items():
             self._queue.add(partition, due)
         self._reached("queued")
         matured = sum(self._mature(partition, until) for partition, until in watermarks.items())
-        return MaturityCounts(len(seen), matured, called_in, self._expire(watermarks))
+        return MaturityCounts(len(seen), matured, requeued, self._expire(watermarks))
 
     def _mature(self, partition: int, until: float) -> int:
         count = 0
         while due := self._queue.due(partition, until, DUE_LIMIT):
-            self._outbox.send([self._silence(time, name) for time, name in due])
+            self._outbox.send([self._assumed_genuine(time, name) for time, name in due])
             self._reached("matured")
             self._queue.done(partition, [name for _, name in due])
             count += len(due)
         return count
 
-    def _silence(self, due: float, name: str) -> Message:
+    def _assumed_genuine(self, due: float, name: str) -> Message:
         label = Label(
-            transaction_id=name, is_fraud=False, known_at=datetime.fromtimestamp(due, UTC), source=SILENCE
+            transaction_id=name,
+            is_fraud=False,
+            known_at=datetime.fromtimestamp(due, UTC),
+            source=ASSUMED_GENUINE,
         )
         return Message(self._labels_topic, name.encode(), encode(label))
 
-    def _call_in(self, names: Sequence[str]) -> int:
-        return call_in_waiting(self._outbox, self._labels, self._labels_topic, names, self._reached)
+    def _requeue(self, names: Sequence[str]) -> int:
+        return requeue_pending(self._outbox, self._labels, self._labels_topic, names, self._reached)
 
     def _expire(self, watermarks: Mapping[int, float]) -> int:
-        """Labels that waited in vain become dead letters: by the slowest partition's event time."""
+        """Labels pending for too long become dead letters: by the slowest partition's event time."""
         if not watermarks:
             return 0
         for partition, time in watermarks.items():
@@ -135,12 +138,12 @@ class Maturity:
         lost = self._labels.expired(min(self._watermarks.values()) - self._label_wait, DUE_LIMIT)
         if lost:
             why = Rejected(UNKNOWN_TRANSACTION, "no decision on this transaction came while its label waited")
-            self._outbox.send([self._in_vain(name, entry, why) for name, entry in lost])
+            self._outbox.send([self._expired_letter(name, entry, why) for name, entry in lost])
             self._reached("given-up")
-            self._labels.leave(lost)
+            self._labels.remove_pending(lost)
         return len(lost)
 
-    def _in_vain(self, name: str, entry: bytes, why: Rejected) -> Message:
+    def _expired_letter(self, name: str, entry: bytes, why: Rejected) -> Message:
         offset, value = waited(entry)
         record = Record(self._labels_topic, 0, offset, 0, name.encode(), value)
         letter = dead_letter(record, why, self._dead_letters, self._clock())

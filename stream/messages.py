@@ -126,7 +126,7 @@ class Alert(Decision, frozen=True, kw_only=True):
     """A decision that needs action. Topic `alerts`, key `card_id`.
 
     Attributes:
-        alert_id: the same for every copy of the alert (`a-` and the transaction's id).
+        alert_id: the same for every duplicate of the alert (`a-` and the transaction's id).
         recent_activity: the card's last events before this one, the latest first.
     """
 

@@ -13,10 +13,26 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.features.currencies import major_units
-from models.metrics.delayed_quality import Known, MaturedQuality, MaturedSettings, Measures, Scored
-from models.metrics.drift import DELTA, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Manner, Watch, fraud_loss
+from models.metrics.delayed_quality import (
+    DelayedQuality,
+    DelayedQualitySettings,
+    QualityMeasures,
+    ReportedLabel,
+    Scored,
+)
+from models.metrics.drift import (
+    DELTA,
+    ERROR,
+    FRAUD_LOSS,
+    INPUT,
+    SCORE,
+    DriftFound,
+    DriftWatch,
+    Manner,
+    fraud_loss,
+)
 from models.metrics.quantiles import Durations
-from stream.learning import SILENCE
+from stream.learning import ASSUMED_GENUINE
 from stream.messages import Decision, DriftSignal, Label
 
 DAY = 86400.0
@@ -40,7 +56,7 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
         quiet: event time after a drift signal without a further one of that name, seconds, >= 0.
     """
 
-    quality: MaturedSettings
+    quality: DelayedQualitySettings
     interval: float = DAY
     inputs: tuple[str, ...] = ("amount_log",)
     delta: float = DELTA
@@ -53,7 +69,7 @@ class _Interval:
     def __init__(self, since: float, clock: datetime | None) -> None:
         self.since = since
         self.clock = clock
-        self.decisions = self.alerts = self.labels = self.dead_letters = self.repeated = 0
+        self.decisions = self.alerts = self.labels = self.dead_letters = self.duplicates = 0
         self.latency = Durations()
         self.lag = Durations()
 
@@ -88,7 +104,7 @@ class Monitor:
 
     def __init__(self, settings: MonitorSettings) -> None:
         self.settings = settings
-        self.quality = MaturedQuality(settings.quality)
+        self.quality = DelayedQuality(settings.quality)
         self._inputs = [(_input(name), self._watch(f"input.{name}", INPUT)) for name in settings.inputs]
         self._score = self._watch("score", SCORE)
         self._error = self._watch("error", ERROR)
@@ -132,9 +148,9 @@ class Monitor:
         """Take labels in; the signals that follow from them."""
         self._interval.labels += len(labels)
         known = [
-            Known(label.transaction_id, label.is_fraud, label.known_at.timestamp())
+            ReportedLabel(label.transaction_id, label.is_fraud, label.known_at.timestamp())
             for label in labels
-            if label.source != SILENCE  # it says what the horizon says, and overrules nobody
+            if label.source != ASSUMED_GENUINE  # it says what the horizon says, and overrules nobody
         ]
         signals: list[DriftSignal] = []
         for outcome in self.quality.label(known):
@@ -156,8 +172,8 @@ class Monitor:
             self._report(self.quality.now, now, signals)
         return signals
 
-    def _watch(self, signal: str, manner: Manner) -> Watch:
-        return Watch(signal, manner, delta=self.settings.delta, quiet=self.settings.quiet)
+    def _watch(self, signal: str, manner: Manner) -> DriftWatch:
+        return DriftWatch(signal, manner, delta=self.settings.delta, quiet=self.settings.quiet)
 
     def _count(self, scored: Scored, decided: float, arrived: float) -> None:
         interval = self._interval
@@ -240,7 +256,7 @@ class Monitor:
                 )
                 self._before[segment, name] = value
         self._interval = _Interval(event_time, now)
-        self._interval.repeated = self.quality.repeated
+        self._interval.duplicates = self.quality.duplicates
 
     def _rates(self, event_time: float, now: datetime) -> list[tuple[str, float]]:
         interval = self._interval
@@ -253,7 +269,7 @@ class Monitor:
             ("alert_rate", interval.alerts / interval.decisions if interval.decisions else math.nan),
             ("labels", float(interval.labels)),
             ("dead_letters", float(interval.dead_letters)),
-            ("duplicates", float(self.quality.repeated - interval.repeated)),
+            ("duplicates", float(self.quality.duplicates - interval.duplicates)),
             ("monitor_lag.p50", interval.lag.quantile(0.5)),
             ("monitor_lag.p99", interval.lag.quantile(0.99)),
         ]
@@ -264,7 +280,7 @@ class Monitor:
             ]
         return measured
 
-    def _of_all(self, measures: Measures) -> list[tuple[str, float]]:
+    def _of_all(self, measures: QualityMeasures) -> list[tuple[str, float]]:
         return [
             *_of_part(measures),
             (f"card_precision@{self.settings.quality.k}", measures.card_precision),
@@ -274,7 +290,7 @@ class Monitor:
         ]
 
 
-def _of_part(measures: Measures) -> list[tuple[str, float]]:
+def _of_part(measures: QualityMeasures) -> list[tuple[str, float]]:
     return [
         ("average_precision", measures.average_precision),
         ("alert_precision", measures.precision),

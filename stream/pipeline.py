@@ -3,9 +3,9 @@
     records -> admit -> look up -> read and update profiles -> score -> record -> emit -> (acknowledge)
 
 The order is the guarantee. Every step may be the last before a crash; the next run starts again at the last
-acknowledged offset, finds what is done by the fence (profiles) and by the transaction's id (decisions), and
-does the rest. Nothing here talks to Kafka or Redis: the ports do, and the same page runs in a worker, in a
-replay and in a test.
+acknowledged offset, finds what is done by the applied offset (profiles) and by the transaction's id
+(decisions), and does the rest. Nothing here talks to Kafka or Redis: the ports do, and the same page runs in
+a worker, in a replay and in a test.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import NamedTuple, Protocol
 
 from models.features.compute import entities_of, event_of, features_of
 from models.features.payment import Categories
-from models.features.profiles import Reading
-from models.features.reasons import reason_text
+from models.features.profiles import ProfileSnapshot
+from models.features.reasons import feature_reason
 from models.features.spec import FeatureSpec
 from stream.admission import Limits, Rejected, admit_transaction, dead_letter
 from stream.decisions import Recorded, pack, recent_activity, unpack
 from stream.messages import Decision, Reason, Transaction
 from stream.policy import Policy, Thresholds, decide
-from stream.ports import Clock, EntityRef, FeatureStore, Message, Outbox, Touch
+from stream.ports import Clock, EntityRef, EventUpdate, FeatureStore, Message, Outbox
 from stream.records import Record
 
 MAX_REASONS = 5
@@ -48,7 +48,7 @@ class Scorer(Protocol):
         ...
 
 
-class Topics(NamedTuple):
+class DecisionTopics(NamedTuple):
     """Where a decision goes."""
 
     scores: str
@@ -56,12 +56,12 @@ class Topics(NamedTuple):
     dead_letters: str
 
 
-class Counts(NamedTuple):
-    """What became of a batch: `events = decided + repeated + rejected + forgotten`."""
+class BatchCounts(NamedTuple):
+    """What became of a batch: `events = decided + duplicates + rejected + forgotten`."""
 
     events: int
     decided: int
-    repeated: int
+    duplicates: int
     rejected: int
     forgotten: int
     alerts: int
@@ -78,7 +78,7 @@ class Pipeline:
     """Scores batches. One instance a worker; `process` is called by one thread at a time.
 
     Args:
-        store: profiles under the fence, and recorded decisions.
+        store: profiles under the applied offset, and recorded decisions.
         outbox: durable once `send` returns.
         model: the model to use now, asked once a batch.
         clock: stamps `decided_at`; nothing depends on it.
@@ -94,7 +94,7 @@ class Pipeline:
         clock: Clock,
         spec: FeatureSpec,
         policy: Policy,
-        topics: Topics,
+        topics: DecisionTopics,
         limits: Limits,
         features_in_scores: bool = True,
         reached: Callable[[str], None] = lambda _point: None,
@@ -109,13 +109,13 @@ class Pipeline:
         self._limits = limits
         self._features_in_scores = features_in_scores
         self._reached = reached
-        self._tokens: dict[int, int] = {}
+        self._fencing_tokens: dict[int, int] = {}
         self._recorded: dict[int, int] = {}
 
-    def own(self, partitions: Iterable[int]) -> None:
+    def on_assigned(self, partitions: Iterable[int]) -> None:
         """Become the owner of partitions that were assigned. To be called before their first batch."""
         owned = list(partitions)
-        self._tokens.update(self._store.claim(owned))
+        self._fencing_tokens.update(self._store.claim(owned))
         # What this worker had recorded under an earlier assignment says nothing of this one: after going
         # back it would have the journal trimmed of events that are still to be decided.
         for partition in owned:
@@ -128,22 +128,22 @@ class Pipeline:
             StaleOwner, DependencyDown: as `process`.
         """
         if decisions:
-            self._store.record(decisions, tokens=self._tokens)
+            self._store.record(decisions, fencing_tokens=self._fencing_tokens)
 
-    def begin_at(self, starts: Mapping[int, int]) -> None:
+    def set_start_offsets(self, starts: Mapping[int, int]) -> None:
         """Say where owned partitions are read from; whatever lies below must have been acknowledged.
 
         So a store that loses its last moments before the first batch is noticed there, and not only later.
         """
         self._recorded.update({partition: start - 1 for partition, start in starts.items()})
 
-    def disown(self, partitions: Iterable[int]) -> None:
+    def on_revoked(self, partitions: Iterable[int]) -> None:
         """Forget partitions that went to another worker."""
         for partition in partitions:
-            self._tokens.pop(partition, None)
+            self._fencing_tokens.pop(partition, None)
             self._recorded.pop(partition, None)
 
-    def process(self, records: Sequence[Record]) -> Counts:
+    def process(self, records: Sequence[Record]) -> BatchCounts:
         """Decide every event of a batch, durably. When this returns, the batch may be acknowledged.
 
         Args:
@@ -165,16 +165,16 @@ class Pipeline:
         # 2. Read the profiles, then update them: an event does not vouch for itself. A second event of a
         #    transaction touches nothing; the same event again is known by its place, and only fills what a
         #    store that lost its last moments lacks.
-        originals, copies = _apart(arrivals, entries)
+        originals, duplicates = _apart(arrivals, entries)
         ends = {record.partition: record.offset for record in records}
-        touches = [self._touch(arrival) for arrival in originals]
-        readings = self._store.apply(
-            touches,
+        updates = [self._update_of(arrival) for arrival in originals]
+        snapshots = self._store.apply(
+            updates,
             ends=ends,
             recorded=self._recorded,
-            tokens=self._tokens,
+            fencing_tokens=self._fencing_tokens,
             rejected=_offsets(record for record, _ in rejected),
-            copies=_offsets(copy.record for copy in copies),
+            duplicates=_offsets(arrival.record for arrival in duplicates),
         )
         self._reached("profiles-applied")
 
@@ -182,20 +182,20 @@ class Pipeline:
         model = self._model()
         proposals: list[tuple[int, str, bytes]] = []
         forgotten: list[str] = []
-        for arrival, touch, reading in zip(originals, touches, readings, strict=True):
+        for arrival, update, snapshot in zip(originals, updates, snapshots, strict=True):
             earlier = entries.get(arrival.transaction.transaction_id)
             if earlier is not None:  # once more: the store may have lost it since it was looked up
-                proposals.append((touch.partition, earlier.transaction_id, earlier.raw))
-            elif reading is None:  # its journal is trimmed: it was recorded, by a worker that is gone
+                proposals.append((update.partition, earlier.transaction_id, earlier.raw))
+            elif snapshot is None:  # its journal is trimmed: it was recorded, by a worker that is gone
                 forgotten.append(arrival.transaction.transaction_id)
             else:
-                decision = self._decide(arrival, touch, reading, model, now)
-                activity = recent_activity(touch.entities, reading) if decision.action != "approve" else []
-                proposals.append((touch.partition, decision.transaction_id, pack(decision, activity)))
+                decision = self._decide(arrival, update, snapshot, model, now)
+                activity = recent_activity(update.entities, snapshot) if decision.action != "approve" else []
+                proposals.append((update.partition, decision.transaction_id, pack(decision, activity)))
         self._reached("scored")
 
         # 4. Record: the first writer wins, and what is emitted is what is recorded.
-        winners = self._store.record(proposals, tokens=self._tokens) if proposals else []
+        winners = self._store.record(proposals, fencing_tokens=self._fencing_tokens) if proposals else []
         found = {entry.transaction_id: entry for entry in map(unpack, winners)}
         decided = {name: entry for name, entry in found.items() if name not in entries}
         if forgotten:
@@ -211,10 +211,10 @@ class Pipeline:
         lost = (
             sum(a.transaction.transaction_id not in decided | entries for a in arrivals) if forgotten else 0
         )
-        return Counts(
+        return BatchCounts(
             events=len(records),
             decided=len(decided),
-            repeated=len(arrivals) - len(decided) - lost,
+            duplicates=len(arrivals) - len(decided) - lost,
             rejected=len(rejected),
             forgotten=lost,
             alerts=sum(entry.is_alert for entry in decided.values()),
@@ -240,9 +240,9 @@ class Pipeline:
                     arrivals.append(Arrival(record, transaction))
         return arrivals, rejected
 
-    def _touch(self, arrival: Arrival) -> Touch:
+    def _update_of(self, arrival: Arrival) -> EventUpdate:
         payment, record = arrival.transaction, arrival.record
-        return Touch(
+        return EventUpdate(
             record.partition,
             record.offset,
             event_of(payment, self._spec),
@@ -250,11 +250,16 @@ class Pipeline:
         )
 
     def _decide(
-        self, arrival: Arrival, touch: Touch, reading: tuple[Reading, ...], model: Scorer, now: datetime
+        self,
+        arrival: Arrival,
+        update: EventUpdate,
+        snapshot: tuple[ProfileSnapshot, ...],
+        model: Scorer,
+        now: datetime,
     ) -> Decision:
         payment = arrival.transaction
-        kinds = tuple(entity.kind for entity in touch.entities)
-        features = features_of(payment, touch.event, kinds, reading, self._spec)
+        kinds = tuple(entity.kind for entity in update.entities)
+        features = features_of(payment, update.event, kinds, snapshot, self._spec)
         score, contributions = model.score(features)
         return Decision(
             transaction_id=payment.transaction_id,
@@ -269,16 +274,16 @@ class Pipeline:
             score=score,
             action=decide(score, payment.amount_minor, payment.currency, self._policy, model.thresholds),
             reasons=[
-                Reason(code=name, text=said(name, features, payment), contribution=value)
+                Reason(code=name, text=reason_text(name, features, payment), contribution=value)
                 for name, value in contributions[:MAX_REASONS]
             ],
             model_version=model.version,
             decided_at=now,
             features=features,
-            origin=(touch.partition, touch.offset),
+            origin=(update.partition, update.offset),
             entities={
                 entity.kind: (entity.key, known.profile.updates, known.labels.updates)
-                for entity, known in zip(touch.entities, reading, strict=True)
+                for entity, known in zip(update.entities, snapshot, strict=True)
             },
         )
 
@@ -311,22 +316,22 @@ def _apart(
 ) -> tuple[list[Arrival], list[Arrival]]:
     """The event of each transaction that is, or will be, decided; and those that bring it again."""
     originals: list[Arrival] = []
-    copies: list[Arrival] = []
+    duplicates: list[Arrival] = []
     seen: set[str] = set()
     for arrival in arrivals:
         name, record = arrival.transaction.transaction_id, arrival.record
         entry = entries.get(name)
         first = name not in seen if entry is None else entry.origin == (record.partition, record.offset)
         seen.add(name)
-        (originals if first else copies).append(arrival)
-    return originals, copies
+        (originals if first else duplicates).append(arrival)
+    return originals, duplicates
 
 
-def said(name: str, features: Mapping[str, float], payment: Categories) -> str:
+def reason_text(name: str, features: Mapping[str, float], payment: Categories) -> str:
     """What an analyst reads for a feature of a payment, or of the payment that a decision is about."""
     field, category, _ = name.partition("=")
     if not category:
-        return reason_text(name, features)
+        return feature_reason(name, features)
     # A categorical feature is one of many buckets; the payment knows the word. That it is in none of those of
     # usual payments can be a reason of its own.
     is_in = name in features

@@ -7,7 +7,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
-from models.features.profiles import Event, Knowledge, Reading
+from models.features.profiles import Event, LabelDelta, ProfileSnapshot
 
 NONE: Mapping[int, Sequence[int]] = MappingProxyType({})
 
@@ -16,7 +16,7 @@ class DependencyDown(Exception):  # noqa: N818 - the state of a dependency, and 
     """Kafka or Redis does not answer: pause, say so, acknowledge nothing, try again."""
 
 
-class StaleOwner(Exception):  # noqa: N818 - a worker of yesterday: it must leave its batch alone
+class StaleOwner(Exception):  # noqa: N818 - a stale owner (a zombie): it must leave its batch alone
     """Another worker has claimed the partition since: nothing was changed, nothing may be acknowledged."""
 
 
@@ -55,16 +55,16 @@ class EntityRef(NamedTuple):
     Attributes:
         kind: `card`, `merchant`, ...
         key: of that entity, such as a card_id.
-        keep: how many notes its profile keeps.
+        max_recent: how many recent events its profile keeps.
     """
 
     kind: str
     key: str
-    keep: int
+    max_recent: int
 
 
-class Touch(NamedTuple):
-    """One event at its place in the log, with every entity it touches."""
+class EventUpdate(NamedTuple):
+    """One event at its place in the log, with every entity it updates."""
 
     partition: int
     offset: int
@@ -73,14 +73,14 @@ class Touch(NamedTuple):
 
 
 class FeatureStore(Protocol):
-    """Profiles under a fence, and recorded decisions.
+    """Profiles under an applied offset, and recorded decisions.
 
     Entities and transactions are spread over logical shards by a hash of their key. Each shard holds, for
-    each partition, the applied offset (the fence), the owner's token and a journal of what was read.
+    each partition, the applied offset, the owner's fencing token and a journal of what was read.
     """
 
     def claim(self, partitions: Iterable[int]) -> Mapping[int, int]:
-        """Become the owner of partitions: a token for each, higher than any before it."""
+        """Become the owner of partitions: a fencing token for each, higher than any before it."""
         ...
 
     def progress(self, partitions: Iterable[int]) -> Mapping[int, int]:
@@ -93,39 +93,39 @@ class FeatureStore(Protocol):
 
     def apply(
         self,
-        touches: Sequence[Touch],
+        updates: Sequence[EventUpdate],
         *,
         ends: Mapping[int, int],
         recorded: Mapping[int, int],
-        tokens: Mapping[int, int],
+        fencing_tokens: Mapping[int, int],
         rejected: Mapping[int, Sequence[int]] = NONE,
-        copies: Mapping[int, Sequence[int]] = NONE,
-    ) -> list[tuple[Reading, ...] | None]:
-        """Read, then update, the profiles of a batch; one call a shard, each exact by its own fence.
+        duplicates: Mapping[int, Sequence[int]] = NONE,
+    ) -> list[tuple[ProfileSnapshot, ...] | None]:
+        """Read, then update, the profiles of a batch; one call a shard, each exact by its own applied offset.
 
         Args:
-            touches: in offset order within each partition.
+            updates: in offset order within each partition.
             ends: of each partition in the batch, the last offset in it (also of events that touch nothing);
-                the fence moves there in every shard.
+                the applied offset moves there in every shard.
             recorded: of each partition, the offset up to which decisions are recorded and flushed: the
                 journal is trimmed to it.
-            tokens: of each partition, the owner's, from `claim`.
+            fencing_tokens: of each partition, the owner's, from `claim`.
             rejected: of each partition, the offsets that became dead letters; only counted, each once.
-            copies: of each partition, the offsets that brought a decided transaction again; the same.
+            duplicates: of each partition, the offsets that brought a decided transaction again; the same.
 
         Returns:
             For each touch what was known of its entities before it, in their order: always the same, whoever
             calls, however often. None where it is no longer in the journal: then its decision is recorded.
 
         Raises:
-            StaleOwner: a token is not the newest; nothing was changed.
+            StaleOwner: a fencing token is not the newest; nothing was changed.
             StoreBehind: a shard has applied less than `recorded`; nothing was changed in it.
             DependencyDown: no answer; parts may have been applied, and calling again is right.
         """
         ...
 
     def record(
-        self, decisions: Sequence[tuple[int, str, bytes]], *, tokens: Mapping[int, int]
+        self, decisions: Sequence[tuple[int, str, bytes]], *, fencing_tokens: Mapping[int, int]
     ) -> list[bytes]:
         """Record (partition, transaction_id, decision); the first writer wins and what is recorded returns.
 
@@ -135,14 +135,14 @@ class FeatureStore(Protocol):
         ...
 
     def counts(self) -> dict[str, int]:
-        """Over all partitions and all time: `decided` (transactions), `rejected` and `copies` (events)."""
+        """How many were `decided` (transactions), `rejected` and `duplicates` (events), over all time."""
         ...
 
 
-Standing = Literal["new", "correction", "repeat", "superseded", "waiting"]
+LabelStatus = Literal["new", "correction", "duplicate", "superseded", "pending"]
 
 
-class LabelTouch(NamedTuple):
+class LabelUpdate(NamedTuple):
     """One label at its place in the log.
 
     Attributes:
@@ -150,40 +150,43 @@ class LabelTouch(NamedTuple):
         transaction_id: of the transaction it speaks of.
         is_fraud: what it says.
         known_at: since when, seconds since 1970.
-        knowledge: what it adds to entities (the store sets `corrects`); None while the decision is unknown.
+        delta: what it adds to entities (the store sets `corrects`); None while the decision is unknown.
         entities: of its transaction.
-        raw: the label as it came, for the waiting room.
+        raw: the label as it came, to be kept while it is pending.
     """
 
     offset: int
     transaction_id: str
     is_fraud: bool
     known_at: float
-    knowledge: Knowledge | None
+    delta: LabelDelta | None
     entities: tuple[EntityRef, ...]
     raw: bytes
 
 
 class LabelStore(Protocol):
-    """What is known of transactions and, by it, of entities; the learner's alone, under its own fence.
+    """What is known of transactions and, by it, of entities; the learner's alone, under an applied offset.
 
     Of each transaction the latest knowledge is kept. A label is
       `new`: the first of its transaction;
       `correction`: newer than what was known, and says the opposite;
-      `repeat`: says what is known already;
+      `duplicate`: says what is known already;
       `superseded`: older than what is known, and says the opposite;
-      `waiting`: its decision is not known yet; of a transaction's waiting labels the latest knowledge is kept
-        in the waiting room, and where its bytes begin with an offset, that of the last that waited is added.
+      `pending`: its decision is not known yet; of a transaction's pending labels the latest knowledge is kept
+        among the pending labels, and where its bytes begin with an offset, that of the last that waited is
+        added.
     `new` and `correction` update the label profiles of the entities.
     """
 
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> list[Standing]:
-        """The standing of each label, in offset order; the same for an offset, however often it is asked.
+    def apply_labels(
+        self, labels: Sequence[LabelUpdate], *, learned: int, passed: int = -1
+    ) -> list[LabelStatus]:
+        """The status of each label, in offset order; the same for an offset, however often it is asked.
 
         Args:
             labels: offsets rising.
             learned: the offset below which the published model has learned: the journal is trimmed to it.
-            passed: the offset up to which the store was given all labels, by `pass_labels`.
+            passed: the offset up to which the store was given all labels, by `advance_labels`.
 
         Raises:
             DependencyDown: calling again is right.
@@ -191,27 +194,27 @@ class LabelStore(Protocol):
         """
         ...
 
-    def pass_labels(self, offset: int, *, passed: int) -> None:
-        """Note that all labels up to an offset were given, those that have no touch included.
+    def advance_labels(self, offset: int, *, passed: int) -> None:
+        """Note that all labels up to an offset were given, those that change nothing included.
 
         Raises:
             DependencyDown, LabelsBehind: as above.
         """
         ...
 
-    def waiting(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
-        """The waiting label of each transaction, if there is one."""
+    def pending(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
+        """The pending label of each transaction, if there is one."""
         ...
 
-    def leave(self, entries: Sequence[tuple[str, bytes]]) -> None:
-        """Let labels (transaction_id, as `waiting` or `expired` gave it) leave the waiting room.
+    def remove_pending(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """Let labels (transaction_id, as `pending` or `expired` gave it) leave the pending labels.
 
         They are in the log again, or expired. One that changed since it was read, stays.
         """
         ...
 
     def expired(self, before: float, limit: int) -> list[tuple[str, bytes]]:
-        """Waiting labels known before a time (seconds), the oldest first: (transaction_id, label)."""
+        """Pending labels known before a time (seconds), the oldest first: (transaction_id, label)."""
         ...
 
 

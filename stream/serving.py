@@ -9,7 +9,7 @@ import msgspec
 
 from models.scoring.anomaly import UnsupervisedModel
 from stream.messages import Decision, Reason
-from stream.pipeline import MAX_REASONS, Scorer, said
+from stream.pipeline import MAX_REASONS, Scorer, reason_text
 from stream.policy import Policy, Thresholds, decide
 
 
@@ -78,7 +78,7 @@ def rescored(decision: Decision, model: Scorer, policy: Policy) -> Decision:
     features = decision.features or {}
     score, contributions = model.score(features)
     reasons = [
-        Reason(code=name, text=said(name, features, decision), contribution=value)
+        Reason(code=name, text=reason_text(name, features, decision), contribution=value)
         for name, value in contributions[:MAX_REASONS]
     ]
     action = decide(score, decision.amount_minor, decision.currency, policy, model.thresholds)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from models.features.compute import Features, entities_of, event_of, features_of, knowledge_of
-from models.features.profiles import Reading, empty, informed, no_labels, updated
+from models.features.compute import Features, entities_of, event_of, features_of, label_delta_of
+from models.features.profiles import ProfileSnapshot, apply_event, apply_label, empty, no_labels
 from models.features.spec import EntitySpec, FeatureSpec, SpecError
 
 EVENTS = 40  # of the example: enough for every statistic to be known
@@ -96,17 +96,21 @@ def example(number: int) -> Example:
     )
 
 
-def readings_of(spec: FeatureSpec, events: int = EVENTS) -> tuple[tuple[str, ...], tuple[Reading, ...]]:
+def snapshots_of(
+    spec: FeatureSpec, events: int = EVENTS
+) -> tuple[tuple[str, ...], tuple[ProfileSnapshot, ...]]:
     """Kinds of entities, and what is known of each after the example's payments."""
     half_lives = len(spec.half_lives)
     entities = entities_of(example(0), spec)
-    known = {kind: Reading(empty(half_lives), no_labels(half_lives)) for kind, _, _ in entities}
+    known = {kind: ProfileSnapshot(empty(half_lives), no_labels(half_lives)) for kind, _, _ in entities}
     for number in range(events):
         event = event_of(example(number), spec)
-        told = knowledge_of(event.time, number % 4 == 0 or number > events - 3, spec)
+        delta = label_delta_of(event.time, number % 4 == 0 or number > events - 3, spec)
         known = {
-            kind: Reading(updated(known[kind].profile, event, keep), informed(known[kind].labels, told))
-            for kind, _, keep in entities
+            kind: ProfileSnapshot(
+                apply_event(known[kind].profile, event, max_recent), apply_label(known[kind].labels, delta)
+            )
+            for kind, _, max_recent in entities
         }
     return tuple(known), tuple(known.values())
 
@@ -114,7 +118,7 @@ def readings_of(spec: FeatureSpec, events: int = EVENTS) -> tuple[tuple[str, ...
 def example_features(spec: FeatureSpec) -> Features:
     """Every feature of a spec, for the example."""
     payment = example(EVENTS)
-    return features_of(payment, event_of(payment, spec), *readings_of(spec), spec)
+    return features_of(payment, event_of(payment, spec), *snapshots_of(spec), spec)
 
 
 def features_listed(spec: FeatureSpec) -> list[Listed]:

@@ -15,35 +15,42 @@ from models.features.payment import Payment
 from models.features.places import KindPlaces, LabelPlaces, RecentPlaces, plan_of
 from models.features.profiles import (
     COUNT,
+    DIGESTS,
     FRAUDS,
     GENUINES,
     LABEL_WIDTH,
     LOGS,
-    MARKS,
     MIN_COUNT,
     OUTLIERS,
     SQUARES,
     WIDTH,
+    EntityState,
     Event,
-    Events,
-    Knowledge,
-    Known,
-    Labels,
-    Reading,
+    EventState,
+    LabelDelta,
+    LabelState,
+    ProfileSnapshot,
     mean_and_deviation,
 )
-from models.features.recent_events import DEVICE, MERCHANT, Note, digest_at, pack_note, parse_note
+from models.features.recent_events import (
+    DEVICE,
+    MERCHANT,
+    RecentEvent,
+    digest_at,
+    pack_recent_event,
+    parse_recent_event,
+)
 from models.features.spec import DAY, HOUR, FeatureSpec
 from models.features.vector import Row
 
 __all__ = [
-    "Note",
     "Payment",
+    "RecentEvent",
     "entities_of",
     "event_of",
     "features_of",
-    "knowledge_of",
-    "parse_note",
+    "label_delta_of",
+    "parse_recent_event",
     "row_of",
 ]
 
@@ -57,16 +64,16 @@ FAINT: Final = 1e-9  # a decayed count below this says nothing
 def entities_of(payment: Payment, spec: FeatureSpec) -> tuple[tuple[str, str, int], ...]:
     """The entities a payment touches, as (kind, key, keep); one whose field is missing is left out."""
     found = []
-    for kind, fields, keep in plan_of(spec).entities:
+    for kind, fields, max_recent in plan_of(spec).entities:
         if len(fields) == 1:
             key = getattr(payment, fields[0])
             if key:
-                found.append((kind, key, keep))
+                found.append((kind, key, max_recent))
         else:
             parts = [getattr(payment, field) for field in fields]
             if all(parts):
                 # The lengths keep ("a", "b|c") and ("a|b", "c") apart.
-                found.append((kind, "|".join(f"{len(part)}:{part}" for part in parts), keep))
+                found.append((kind, "|".join(f"{len(part)}:{part}" for part in parts), max_recent))
     return tuple(found)
 
 
@@ -79,32 +86,32 @@ def event_of(payment: Payment, spec: FeatureSpec) -> Event:
     """What a payment adds to each of its entities."""
     time = payment.event_time.timestamp()
     amount = amount_of(payment)
-    note = pack_note(payment, time)
-    return Event(time, amount, math.log1p(amount), weights(time, spec.half_lives), note)
+    recent_event = pack_recent_event(payment, time)
+    return Event(time, amount, math.log1p(amount), weights(time, spec.half_lives), recent_event)
 
 
-def knowledge_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -> Knowledge:
+def label_delta_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -> LabelDelta:
     """What a label adds to each entity of its transaction; the store sets `corrects`."""
     weighed = weights(event_time_seconds, spec.half_lives)
-    return Knowledge(event_time_seconds, weighed, is_fraud, corrects=False)
+    return LabelDelta(event_time_seconds, weighed, is_fraud, corrects=False)
 
 
 def features_of(
     payment: Payment,
     event: Event,
     kinds: tuple[str, ...],
-    readings: tuple[Reading | Known, ...],
+    snapshots: tuple[ProfileSnapshot | EntityState, ...],
     spec: FeatureSpec,
 ) -> Features:
     """The features of a payment by name, in a fixed order; else as `row_of`."""
-    return row_of(payment, event, kinds, readings, spec).named()
+    return row_of(payment, event, kinds, snapshots, spec).named()
 
 
 def row_of(
     payment: Payment,
     event: Event,
     kinds: tuple[str, ...],
-    readings: tuple[Reading | Known, ...],
+    snapshots: tuple[ProfileSnapshot | EntityState, ...],
     spec: FeatureSpec,
 ) -> Row:
     """The features of a payment, given what was known of its entities before it.
@@ -113,7 +120,7 @@ def row_of(
         payment: what happened.
         event: the same as `event_of` gives it.
         kinds: of the entities read, as `entities_of` gave them.
-        readings: of each, in the same order.
+        snapshots: of each, in the same order.
         spec: what to compute.
 
     Returns:
@@ -129,19 +136,19 @@ def row_of(
     values[2] = (time // DAY + 3.0) % 7.0  # 1 January 1970 was a Thursday
     place: i64 = 0
     for name in kinds:
-        reading = readings[place]
+        snapshot = snapshots[place]
         place += 1
-        known = reading if isinstance(reading, Known) else Known(reading)
+        known = snapshot if isinstance(snapshot, EntityState) else EntityState(snapshot)
         kind, events, labels = plan.kinds[name], known.events, known.labels
         if events.updates:
             _events(values, kind, events, event, now, plan.span)
             if kind.recent is not None and events.recent:
                 _recent(values, kind.recent, known, payment, event)
-        told = kind.labels
-        if told is not None and labels.updates:
-            values[told.run] = float(labels.run)
+        wanted = kind.labels
+        if wanted is not None and labels.updates:
+            values[wanted.run] = float(labels.run)
             if labels.last_fraud:
-                _frauds(values, told, labels, now, time)
+                _frauds(values, wanted, labels, now, time)
     place = len(layout.names)
     for field in (payment.country, payment.category, payment.channel):
         if field:
@@ -150,7 +157,7 @@ def row_of(
     return Row(layout, values)
 
 
-def _events(x: vec[float], kind: KindPlaces, known: Events, event: Event, now: _Now, span: float) -> None:
+def _events(x: vec[float], kind: KindPlaces, known: EventState, event: Event, now: _Now, span: float) -> None:
     """Of an entity that had events before."""
     sums = known.sums
     begin: i64
@@ -197,76 +204,78 @@ def _since(time: float, moment: float) -> float:
     return time - moment if time > moment else 0.0
 
 
-def _frauds(x: vec[float], told: LabelPlaces, labels: Labels, now: _Now, time: float) -> None:
+def _frauds(x: vec[float], wanted: LabelPlaces, labels: LabelState, now: _Now, time: float) -> None:
     """Of an entity of which a fraud was confirmed once."""
-    x[told.recent] = math.fsum(labels.history)
-    x[told.since_first] = _since(time, labels.first_fraud)
-    x[told.since_last] = _since(time, labels.last_fraud)
+    x[wanted.recent] = math.fsum(labels.history)
+    x[wanted.since_first] = _since(time, labels.first_fraud)
+    x[wanted.since_last] = _since(time, labels.last_fraud)
     if labels.run:
         # What began between these two moments: outside of a run the one would tell only how labels come.
-        x[told.run_age] = _since(time, labels.run_since)
+        x[wanted.run_age] = _since(time, labels.run_since)
         if labels.last_genuine:
-            x[told.since_genuine] = _since(time, labels.last_genuine)
-    if told.frauds is None or told.rate is None:
+            x[wanted.since_genuine] = _since(time, labels.last_genuine)
+    if wanted.frauds is None or wanted.rate is None:
         return
     sums = labels.sums
-    half_life, place = told.frauds
+    half_life, place = wanted.frauds
     begin: i64 = half_life * LABEL_WIDTH
     recent = sums[begin + FRAUDS] * now.decay(half_life, sums[begin])
     x[place] = recent
-    half_life, place = told.rate
+    half_life, place = wanted.rate
     begin = half_life * LABEL_WIDTH
     decay = now.decay(half_life, sums[begin])
     lasting = sums[begin + FRAUDS] * decay
     x[place] = lasting / (lasting + sums[begin + GENUINES] * decay + 1.0)
-    if told.age is not None and recent > FAINT and lasting > FAINT:
+    if wanted.age is not None and recent > FAINT and lasting > FAINT:
         # The shorter a memory, the less it holds of old frauds: the ratio of two tells their mean age.
-        halving, place = told.age
+        halving, place = wanted.age
         x[place] = max(math.log2(lasting / recent) * halving, 0.0)
 
 
-def _recent(x: vec[float], told: RecentPlaces, known: Known, payment: Payment, event: Event) -> None:
-    """What the notes of an entity's last events give; there is at least one."""
-    marks = known.marks
-    if told.visits is not None:
-        merchants, devices = told.visits
-        x[merchants] = float(_count(marks, 0, digest_at(event.note, MERCHANT)))
-        device = digest_at(event.note, DEVICE)
-        if device and _count(marks, 1, 0) < len(marks) // MARKS:  # 0: the device is not known
-            x[devices] = float(_count(marks, 1, device))
-    if told.cards is not None:
-        x[told.cards] = float(_different(marks, 2))
-    if told.travel is not None and (payment.country is not None or payment.latitude is not None):
-        _travel(x, told.travel, known.events.recent[0], payment, event.time)
+def _recent(x: vec[float], wanted: RecentPlaces, known: EntityState, payment: Payment, event: Event) -> None:
+    """What an entity's last events give; there is at least one."""
+    digests = known.digests
+    if wanted.visits is not None:
+        merchants, devices = wanted.visits
+        x[merchants] = float(_count(digests, 0, digest_at(event.recent_event, MERCHANT)))
+        device = digest_at(event.recent_event, DEVICE)
+        if device and _count(digests, 1, 0) < len(digests) // DIGESTS:  # 0: the device is not known
+            x[devices] = float(_count(digests, 1, device))
+    if wanted.cards is not None:
+        x[wanted.cards] = float(_different(digests, 2))
+    if wanted.travel is not None and (payment.country is not None or payment.latitude is not None):
+        _travel(x, wanted.travel, known.events.recent[0], payment, event.time)
 
 
-def _count(marks: vec[i64], place: i64, wanted: i64) -> i64:
-    """How many notes have a digest at a place (of MARKS)."""
+def _count(digests: vec[i64], place: i64, wanted: i64) -> i64:
+    """How many recent events have a digest at a place (of DIGESTS)."""
     found: i64 = 0
-    while place < len(marks):
-        if marks[place] == wanted:
+    while place < len(digests):
+        if digests[place] == wanted:
             found += 1
-        place += MARKS
+        place += DIGESTS
     return found
 
 
-def _different(marks: vec[i64], place: i64) -> i64:
-    """How many different digests notes have at a place (of MARKS)."""
+def _different(digests: vec[i64], place: i64) -> i64:
+    """How many different digests recent events have at a place (of DIGESTS)."""
     found: i64 = 0
     begin = place
-    while place < len(marks):
+    while place < len(digests):
         earlier = begin
-        while marks[earlier] != marks[place]:
-            earlier += MARKS
+        while digests[earlier] != digests[place]:
+            earlier += DIGESTS
         if earlier == place:
             found += 1
-        place += MARKS
+        place += DIGESTS
     return found
 
 
-def _travel(x: vec[float], told: tuple[int, int, int], note: bytes, payment: Payment, time: float) -> None:
-    last = parse_note(note)
-    change, far, speed = told
+def _travel(
+    x: vec[float], wanted: tuple[int, int, int], recent_event: bytes, payment: Payment, time: float
+) -> None:
+    last = parse_recent_event(recent_event)
+    change, far, speed = wanted
     if payment.country and last.country:
         x[change] = 0.0 if payment.country == last.country else 1.0
     if payment.latitude is None or payment.longitude is None or math.isnan(last.latitude):

@@ -38,7 +38,7 @@ class LabelPlaces:
 
 @dataclass
 class RecentPlaces:
-    """Where the features that notes of the last events give stand; None is what is not wanted."""
+    """Where the features that the last events give stand; None is what is not wanted."""
 
     visits: tuple[int, int] | None  # of the merchant, of the device
     cards: int | None
@@ -128,7 +128,7 @@ def plan_of(spec: FeatureSpec) -> Plan:
     names = ["amount", "hour", "weekday"]
     kinds = {entity.kind: _kind(entity, spec, names) for entity in spec.entities}
     return Plan(
-        tuple((entity.kind, entity.fields, entity.keep) for entity in spec.entities),
+        tuple((entity.kind, entity.fields, entity.max_recent) for entity in spec.entities),
         kinds,
         Layout(tuple(names), CATEGORICAL, spec.categories),
         spec.half_lives[-1] / spec.half_lives[0],

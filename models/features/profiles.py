@@ -33,28 +33,28 @@ OUTLIERS: Final = 5
 LABEL_WIDTH: Final = 3  # and for labels: exponent, and behind it
 FRAUDS: Final = 1
 GENUINES: Final = 2
-MARKS: Final = 3  # digests kept of a note
+DIGESTS: Final = 3  # digests kept of a recent event
 HISTORY: Final = 5  # labels remembered one by one
 FRAUD: Final[tuple[float, ...]] = (1.0,)  # a label as it is remembered
 GENUINE: Final[tuple[float, ...]] = (0.0,)
 
 
 class Event(NamedTuple):
-    """What an event adds to every entity it touches.
+    """What an event adds to every entity it updates.
 
     Attributes:
         time: event time, seconds since 1970.
         amount: major units, > 0.
         log_amount: ln(1 + amount).
         weights: of `time`, one for each half-life.
-        note: at most 255 bytes that the last-events list keeps; the store never looks inside.
+        recent_event: at most 255 bytes that the last-events list keeps; the store never looks inside.
     """
 
     time: float
     amount: float
     log_amount: float
     weights: tuple[Weight, ...]
-    note: bytes
+    recent_event: bytes
 
 
 class Profile(NamedTuple):
@@ -65,7 +65,7 @@ class Profile(NamedTuple):
         first, last: event times of the earliest and the latest event, seconds.
         sums: WIDTH numbers for each half-life: exponent; then, in units of 2**exponent, the decayed
             count, sum of amounts, sum and sum of squares of the clipped log-amounts, count of outliers.
-        recent: the notes of the last events, the latest first.
+        recent: the last events, packed, the latest first.
     """
 
     updates: int
@@ -96,7 +96,7 @@ def clipped(value: float, low: float, high: float) -> float:
     return max(value, low)
 
 
-class Events:
+class EventState:
     """What is known of an entity from its events, as `Profile`, to be changed in place."""
 
     __slots__ = ("first", "last", "recent", "sums", "updates")
@@ -108,9 +108,9 @@ class Events:
         self.recent = list(profile.recent)
         self.sums = vec[float](profile.sums)
 
-    def add(self, event: Event, keep: int) -> None:
-        """Take an event in, as `updated` does."""
-        time, amount, log_amount, event_weights, note = event
+    def add(self, event: Event, max_recent: int) -> None:
+        """Take an event in, as `apply_event` does."""
+        time, amount, log_amount, event_weights, recent_event = event
         is_first = self.updates == 0
         sums = self.sums
         place: i64 = 0
@@ -128,8 +128,8 @@ class Events:
             self.last = time
         elif time < self.first:
             self.first = time
-        self.recent.insert(0, note)
-        while len(self.recent) > keep:
+        self.recent.insert(0, recent_event)
+        while len(self.recent) > max_recent:
             self.recent.pop()
         self.updates += 1
 
@@ -171,20 +171,20 @@ def _add_event(
     sums[begin + SQUARES] += weighted * value
 
 
-def updated(profile: Profile, event: Event, keep: int) -> Profile:
+def apply_event(profile: Profile, event: Event, max_recent: int) -> Profile:
     """The profile after an event.
 
     Args:
         profile: before it.
         event: late ones (before `profile.last`) weigh what their own time gives them.
-        keep: how many notes are kept, >= 0.
+        max_recent: how many recent events are kept, >= 0.
     """
-    known = Events(profile)
-    known.add(event, keep)
+    known = EventState(profile)
+    known.add(event, max_recent)
     return known.profile()
 
 
-class Knowledge(NamedTuple):
+class LabelDelta(NamedTuple):
     """What a label adds to every entity of its transaction.
 
     Attributes:
@@ -231,7 +231,7 @@ def no_labels(half_lives: int) -> LabelProfile:
     return LabelProfile(0, 0, 0, 0.0, 0.0, 0.0, (), 0, 0.0, (0.0,) * (LABEL_WIDTH * half_lives))
 
 
-class Labels:
+class LabelState:
     """What is known of an entity from confirmed labels, as `LabelProfile`, to be changed in place."""
 
     __slots__ = (
@@ -259,9 +259,9 @@ class Labels:
         self.run_since = profile.run_since
         self.sums = vec[float](profile.sums)
 
-    def add(self, knowledge: Knowledge) -> None:
-        """Take a label in, as `informed` does."""
-        time, label_weights, is_fraud, corrects = knowledge
+    def add(self, delta: LabelDelta) -> None:
+        """Take a label in, as `apply_label` does."""
+        time, label_weights, is_fraud, corrects = delta
         is_first = self.updates == 0
         sums = self.sums
         place: i64 = 0
@@ -316,44 +316,46 @@ def _add_label(
         sums[before] = max(sums[before] - weight, 0.0)
 
 
-def informed(profile: LabelProfile, knowledge: Knowledge) -> LabelProfile:
+def apply_label(profile: LabelProfile, delta: LabelDelta) -> LabelProfile:
     """The label profile after a label. First and last times keep what was once believed of them."""
-    known = Labels(profile)
-    known.add(knowledge)
+    known = LabelState(profile)
+    known.add(delta)
     return known.profile()
 
 
-class Reading(NamedTuple):
+class ProfileSnapshot(NamedTuple):
     """What was known of one entity when an event came: before it, and by confirmed labels."""
 
     profile: Profile
     labels: LabelProfile
 
 
-class Known:
-    """The same as a reading, to be changed in place.
+class EntityState:
+    """The same as a snapshot, to be changed in place.
 
     Attributes:
-        marks: digests of merchant, device and card of each note of the last events, in their order; they lie
-            side by side, the notes anywhere.
+        digests: digests of merchant, device and card of each of the last events, in their order; they lie
+            side by side, the events anywhere.
     """
 
-    __slots__ = ("events", "labels", "marks")
+    __slots__ = ("digests", "events", "labels")
 
-    def __init__(self, reading: Reading) -> None:
-        self.events = Events(reading.profile)
-        self.labels = Labels(reading.labels)
-        self.marks = vec[i64]()
-        for note in self.events.recent:
-            self.marks = extend(self.marks, _marks(note))
+    def __init__(self, snapshot: ProfileSnapshot) -> None:
+        self.events = EventState(snapshot.profile)
+        self.labels = LabelState(snapshot.labels)
+        self.digests = vec[i64]()
+        for recent_event in self.events.recent:
+            self.digests = extend(self.digests, _digests(recent_event))
 
-    def add(self, event: Event, keep: int) -> None:
-        """Take an event in, as `updated` does."""
-        self.events.add(event, keep)
-        notes: i64 = len(self.events.recent)
-        if notes:
-            self.marks = extend(_marks(event.note), self.marks[: MARKS * (notes - 1)])
+    def add(self, event: Event, max_recent: int) -> None:
+        """Take an event in, as `apply_event` does."""
+        self.events.add(event, max_recent)
+        recent_events: i64 = len(self.events.recent)
+        if recent_events:
+            self.digests = extend(_digests(event.recent_event), self.digests[: DIGESTS * (recent_events - 1)])
 
 
-def _marks(note: bytes) -> vec[i64]:
-    return vec[i64]([digest_at(note, MERCHANT), digest_at(note, DEVICE), digest_at(note, CARD)])
+def _digests(recent_event: bytes) -> vec[i64]:
+    return vec[i64](
+        [digest_at(recent_event, MERCHANT), digest_at(recent_event, DEVICE), digest_at(recent_event, CARD)]
+    )

@@ -105,10 +105,10 @@ def _parts(name: str) -> tuple[str, str, str]:
     return entity, statistic, period
 
 
-def reason_text(name: str, x: Mapping[str, float]) -> str:
+def feature_reason(name: str, x: Mapping[str, float]) -> str:
     """What an analyst reads for a feature.
 
-    >>> reason_text("card.z.30d", {"card.z.30d": 4.23})
+    >>> feature_reason("card.z.30d", {"card.z.30d": 4.23})
     "Amount is 4.2 deviations above this card's norm"
     """
     if "=" in name:

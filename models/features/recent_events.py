@@ -1,4 +1,4 @@
-"""Notes: what a profile remembers of one event, packed so that features can be read without unpacking all.
+"""What a profile remembers of each recent event, packed so that features are read without unpacking all.
 
 Layout: 36 bytes (time, amount in minor units, latitude, longitude; digests of card, device, merchant), then
 merchant, a zero byte, country. The store never looks inside.
@@ -25,7 +25,7 @@ MERCHANT_BYTES: Final = 96
 COUNTRY_BYTES: Final = 32
 
 
-class Note(NamedTuple):
+class RecentEvent(NamedTuple):
     """One earlier event.
 
     Attributes:
@@ -49,13 +49,18 @@ def digest(text: str | None) -> int:
     return zlib.crc32(text.encode()) or 1 if text else 0
 
 
-def digest_at(note: bytes, place: i64) -> i64:
-    """The digest that a note has at `CARD`, `DEVICE` or `MERCHANT`."""
-    return note[place] | note[place + 1] << 8 | note[place + 2] << 16 | note[place + 3] << 24
+def digest_at(recent_event: bytes, place: i64) -> i64:
+    """The digest that a packed event has at `CARD`, `DEVICE` or `MERCHANT`."""
+    return (
+        recent_event[place]
+        | recent_event[place + 1] << 8
+        | recent_event[place + 2] << 16
+        | recent_event[place + 3] << 24
+    )
 
 
-def pack_note(payment: Payment, time: float) -> bytes:
-    """A note of at most 165 bytes of a payment at a time (seconds)."""
+def pack_recent_event(payment: Payment, time: float) -> bytes:
+    """At most 165 bytes of a payment at a time (seconds)."""
     latitude, longitude = payment.latitude, payment.longitude
     if latitude is None or longitude is None:
         latitude = longitude = math.nan
@@ -73,9 +78,9 @@ def pack_note(payment: Payment, time: float) -> bytes:
     return head + name + b"\0" + (country.encode()[:COUNTRY_BYTES] if country else b"")
 
 
-def parse_note(note: bytes) -> Note:
-    """The event behind a note."""
-    time, amount_minor, latitude, longitude, _, _, _ = _HEAD.unpack_from(note)
-    merchant, _, country = note[HEAD:].partition(b"\0")
+def parse_recent_event(recent_event: bytes) -> RecentEvent:
+    """The event that was packed."""
+    time, amount_minor, latitude, longitude, _, _, _ = _HEAD.unpack_from(recent_event)
+    merchant, _, country = recent_event[HEAD:].partition(b"\0")
     names = merchant.decode(errors="ignore"), country.decode(errors="ignore")
-    return Note(time, amount_minor, *names, latitude, longitude)
+    return RecentEvent(time, amount_minor, *names, latitude, longitude)

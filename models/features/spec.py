@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,7 +25,7 @@ class EntitySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         kind: its name in stores, features and reasons.
         fields: of the payment; several make a pair (`card_id`, `merchant_id`).
-        keep: notes of its last events kept, 0 to 50.
+        max_recent: how many of its last events are kept, 0 to 50.
         statistics: what becomes features of it:
             `norm`: the amount against the entity's own mean and deviation, its earlier outliers;
             `activity`: counts, age, time since the last event;
@@ -38,7 +38,7 @@ class EntitySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kind: str
     fields: tuple[str, ...]
-    keep: int = 0
+    max_recent: int = 0
     statistics: tuple[Statistic, ...] = ("norm", "activity", "tempo", "labels")
 
 
@@ -87,7 +87,7 @@ class FeatureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache
 
 
 KEY_FIELDS = ("card_id", "merchant_id", "device_id", "ip", "country", "category", "channel", "currency")
-MAX_KEEP = 50
+MAX_RECENT = 50
 MIN_BINS = 2
 MAX_BINS = 62
 CROSSED = (2, 3)
@@ -123,11 +123,29 @@ def _entity_faults(entities: tuple[EntitySpec, ...]) -> Iterator[tuple[str, str]
             yield f"{key}.fields", f"unknown {unknown}; known are {KEY_FIELDS}"
         if not entity.kind or not entity.fields:
             yield key, "needs a kind and at least one field"
-        if not 0 <= entity.keep <= MAX_KEEP:
-            yield f"{key}.keep", f"0 to {MAX_KEEP}, got {entity.keep}"
+        if not 0 <= entity.max_recent <= MAX_RECENT:
+            yield f"{key}.max_recent", f"0 to {MAX_RECENT}, got {entity.max_recent}"
 
 
 DEFAULT_SPEC = FeatureSpec()
+
+
+RENAMED = {"keep": "max_recent"}
+
+
+def _refuse_old_keys(raw: dict[str, Any]) -> None:
+    """Refuse a key of an entity that has another name now.
+
+    Raises:
+        SpecError: names both.
+    """
+    entities = raw.get("entities")
+    for entity in entities if isinstance(entities, list) else []:
+        for old, new in RENAMED.items():
+            if isinstance(entity, dict) and old in entity:
+                raise SpecError(
+                    f"entities.{entity.get('kind', '')}.{old}: the key is named {new} now: rename it"
+                )
 
 
 def load_spec(path: Path) -> FeatureSpec:
@@ -137,7 +155,9 @@ def load_spec(path: Path) -> FeatureSpec:
         SpecError: the file is no TOML, or a key is unknown or has a wrong value; names file and key.
     """
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), FeatureSpec)
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        _refuse_old_keys(raw)
+        return msgspec.convert(raw, FeatureSpec)
     except (msgspec.ValidationError, tomllib.TOMLDecodeError, SpecError) as error:
         raise SpecError(f"{path}: {error}") from error
 

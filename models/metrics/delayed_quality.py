@@ -1,8 +1,9 @@
 """Quality on matured labels, while the stream goes on.
 
 A decision is matured when the horizon has passed since its event: by then its label is known, or nobody
-reported it and silence counts as genuine. Quality is measured over all decisions behind the horizon and never
-over those whose label happens to be there: frauds are reported and silence is not, so they would be too many.
+reported it and it is assumed genuine. Quality is measured over all decisions behind the horizon and never
+over those whose label happens to be there: frauds are reported and genuine payments are not, so they would be
+too many.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from models.metrics.ranking import (
 )
 
 
-class Known(NamedTuple):
+class ReportedLabel(NamedTuple):
     """What became known of a transaction.
 
     Attributes:
@@ -60,7 +61,7 @@ class Outcome(NamedTuple):
     is_fraud: bool
 
 
-class Measures(NamedTuple):
+class QualityMeasures(NamedTuple):
     """Quality of a set of matured decisions; NaN where nothing can be measured.
 
     Attributes:
@@ -88,11 +89,11 @@ class Quality(NamedTuple):
     """
 
     days: int
-    overall: Measures
-    segments: dict[str, Measures]
+    overall: QualityMeasures
+    segments: dict[str, QualityMeasures]
 
 
-class MaturedSettings(msgspec.Struct, frozen=True, kw_only=True):
+class DelayedQualitySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What is measured over what.
 
     Attributes:
@@ -118,28 +119,28 @@ class MaturedSettings(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 100_000
 
 
-class MaturedQuality:
+class DelayedQuality:
     """Decisions and labels in, in any order and more than once; quality out.
 
     Memory: see `models.metrics.decision_window` for a decision, kept for horizon and window; at most
     `capacity` of them (220 MB) and `waiting` labels (30 MB).
 
     Attributes:
-        repeated: decisions that came again.
+        duplicates: decisions that came again.
         too_old: decisions behind the window when they came.
         dropped: decisions given up because there were more than `capacity`.
         unmatched: labels given up because their decision did not come.
     """
 
-    def __init__(self, settings: MaturedSettings) -> None:
+    def __init__(self, settings: DelayedQualitySettings) -> None:
         self.settings = settings
-        self.repeated = self.too_old = self.dropped = self.unmatched = 0
+        self.duplicates = self.too_old = self.dropped = self.unmatched = 0
         self.now = -math.inf  # the latest event time seen, seconds
         self._days: dict[int, EventDay] = {}
         self._size = 0
         self._floor = -(2**31)  # no day before it is kept any more
         self._codes = tuple(Codes() for _ in settings.segment_names)
-        self._waiting: OrderedDict[int, Known] = OrderedDict()
+        self._waiting: OrderedDict[int, ReportedLabel] = OrderedDict()
 
     def __len__(self) -> int:
         return self._size
@@ -159,7 +160,7 @@ class MaturedQuality:
         key = digest(decision.transaction_id)
         codes = [codes.of(value) for codes, value in zip(self._codes, decision.segments, strict=True)]
         if not day.add(key, decision, digest(decision.card_id), codes):
-            self.repeated += 1
+            self.duplicates += 1
             return False
         self._size += 1
         self.now = max(self.now, decision.event_time)
@@ -171,7 +172,7 @@ class MaturedQuality:
         """Event time has come so far, with or without a decision (seconds)."""
         self.now = max(self.now, event_time)
 
-    def label(self, labels: Sequence[Known]) -> list[Outcome]:
+    def label(self, labels: Sequence[ReportedLabel]) -> list[Outcome]:
         """Take labels in.
 
         Returns:
@@ -247,7 +248,7 @@ class MaturedQuality:
             drop_detected=self.settings.drop_known_cards,
         )
 
-    def _segments(self, table: Columns) -> dict[str, Measures]:
+    def _segments(self, table: Columns) -> dict[str, QualityMeasures]:
         result = {}
         for name, codes, column in zip(self.settings.segment_names, self._codes, table.codes, strict=True):
             frauds = np.bincount(column[table.flags & FRAUD > 0], minlength=OTHER + 1)
@@ -287,7 +288,7 @@ class MaturedQuality:
         self.dropped += gone
         return True
 
-    def _wait(self, key: int, label: Known) -> None:
+    def _wait(self, key: int, label: ReportedLabel) -> None:
         held = self._waiting.get(key)
         if held is not None and held.known_at > label.known_at:
             return
@@ -298,7 +299,7 @@ class MaturedQuality:
             self.unmatched += 1
 
     @staticmethod
-    def _learn(day: EventDay, row: int, label: Known) -> bool:
+    def _learn(day: EventDay, row: int, label: ReportedLabel) -> bool:
         """Whether the label is news: the first of its decision, or now the opposite."""
         if label.known_at < day.known_at[row]:
             return False
@@ -320,10 +321,10 @@ def _only(table: Columns, rows: NDArray[np.bool_]) -> Columns:
     return Columns(table.card[rows], table.score[rows], table.known_at[rows], table.flags[rows], ())
 
 
-def _measures(table: Columns, card_precision: float) -> Measures:
+def _measures(table: Columns, card_precision: float) -> QualityMeasures:
     fraud, alerted = table.flags & FRAUD > 0, table.flags & ALERTED > 0
     alerts = alert_quality(fraud, alerted)
-    return Measures(
+    return QualityMeasures(
         decisions=int(fraud.size),
         frauds=int(np.count_nonzero(fraud)),
         alerts=int(np.count_nonzero(alerted)),
@@ -336,4 +337,12 @@ def _measures(table: Columns, card_precision: float) -> Measures:
     )
 
 
-__all__ = ["Known", "MaturedQuality", "MaturedSettings", "Measures", "Outcome", "Quality", "Scored"]
+__all__ = [
+    "DelayedQuality",
+    "DelayedQualitySettings",
+    "Outcome",
+    "Quality",
+    "QualityMeasures",
+    "ReportedLabel",
+    "Scored",
+]

@@ -116,7 +116,7 @@ class _Splits(NamedTuple):
     whole: float
 
 
-class Watch:
+class DriftWatch:
     """One signal under a detector.
 
     What came after a change is what the next one is measured against, so one slow change can be found several

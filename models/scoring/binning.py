@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from models.features.vector import Example, is_category, named
 from models.scoring.sparse_linear import CELL_BLOCK, Counter
-from models.scoring.split_search import MIN_SIDE, best_cut, likelihood, losses_of
+from models.scoring.split_search import MIN_SIDE, best_split, likelihood, losses_of
 from models.scoring.sums import added
 
 ROWS = 256  # examples remembered of each class, to place cells by
@@ -347,16 +347,16 @@ def _bins(cells: _Cells, bins: int, spread: float) -> list[float]:
     frauds = [0.0, *accumulate(cells.frauds)]
     totals = [a + b for a, b in zip(frauds, [0.0, *accumulate(cells.genuine)], strict=True)]
     borders = [0, len(cells.frauds)]
-    cuts = [best_cut(borders[0], borders[1], frauds, totals, spread)]
-    while len(cuts) < bins:
-        at = max(range(len(cuts)), key=lambda index: cuts[index].gain)
-        cut = cuts[at]
-        if cut.gain <= MIN_GAIN:
+    splits = [best_split(borders[0], borders[1], frauds, totals, spread)]
+    while len(splits) < bins:
+        at = max(range(len(splits)), key=lambda index: splits[index].gain)
+        split = splits[at]
+        if split.gain <= MIN_GAIN:
             break
         low, high = borders[at], borders[at + 1]
-        borders.insert(at + 1, cut.at)
-        cuts[at : at + 1] = [
-            best_cut(low, cut.at, frauds, totals, spread),
-            best_cut(cut.at, high, frauds, totals, spread),
+        borders.insert(at + 1, split.at)
+        splits[at : at + 1] = [
+            best_split(low, split.at, frauds, totals, spread),
+            best_split(split.at, high, frauds, totals, spread),
         ]
     return [cells.edges[border - 1] for border in borders[1:-1]]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from river import base
 
-from models.scoring.calibration import GENUINE_RATE, Calibration, sigmoid
+from models.scoring.calibration import NEGATIVE_SAMPLING_RATE, Calibration, sigmoid
 
 FIRST_FIT = 400  # examples
 GROWTH = 1.15  # of the examples, from one training to the next
@@ -43,14 +43,14 @@ class BatchBoosting(base.Classifier):
     """Histogram gradient boosting of scikit-learn, retrained as examples grow.
 
     Args:
-        genuine_rate: share of the genuine transactions that are learned.
+        negative_sampling_rate: share of the genuine transactions that are learned.
         seed: of the training.
 
     Raises:
         MissingDependencyError: scikit-learn is not installed.
     """
 
-    def __init__(self, genuine_rate: float = GENUINE_RATE, seed: int = 1) -> None:
+    def __init__(self, negative_sampling_rate: float = NEGATIVE_SAMPLING_RATE, seed: int = 1) -> None:
         try:
             from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415 - an optional dependency
         except ImportError as error:
@@ -58,9 +58,9 @@ class BatchBoosting(base.Classifier):
                 "model batch-boosting needs scikit-learn: pip install scikit-learn"
             ) from error
         self._make: Any = HistGradientBoostingClassifier
-        self.genuine_rate = genuine_rate
+        self.negative_sampling_rate = negative_sampling_rate
         self.seed = seed
-        self.calibration = Calibration(genuine_rate)
+        self.calibration = Calibration(negative_sampling_rate)
         self.learned = 0
         self.frauds = 0
         self._columns: dict[str, int] = {}

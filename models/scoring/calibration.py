@@ -10,7 +10,7 @@ import math
 
 from models.scoring.sums import added
 
-GENUINE_RATE = 0.2  # share of the genuine examples that is learned, unless another is asked for
+NEGATIVE_SAMPLING_RATE = 0.2  # share of the genuine examples that is learned, unless another is asked for
 STEP = 0.1  # log-odds, width of a cell
 CELLS = 400  # centred on 0: raw scores beyond +-20 are in the outer cells
 HALF_LIFE = 20_000.0  # examples; as many as were learned while these are fewer, but
@@ -41,13 +41,13 @@ class Calibration:
     """Platt scaling and quantiles of scores from a sample of all frauds and some genuine examples.
 
     Args:
-        genuine_rate: share of the genuine examples that are learned, > 0, at most 1.
+        negative_sampling_rate: share of the genuine examples that are learned, > 0, at most 1.
     """
 
-    def __init__(self, genuine_rate: float) -> None:
-        self.genuine_weight = 1.0 / genuine_rate
+    def __init__(self, negative_sampling_rate: float) -> None:
+        self.genuine_weight = 1.0 / negative_sampling_rate
         self.slope = 1.0
-        self.shift = math.log(genuine_rate)
+        self.shift = math.log(negative_sampling_rate)
         self._frauds = [0.0] * CELLS
         self._genuine = [0.0] * CELLS
         self._weight = 1.0

@@ -1,4 +1,4 @@
-"""Several models as one: their opinions pooled, each weighted by how well it has done lately.
+"""Several models as one: a pool of their opinions, each weighted by how well it has done lately.
 
 A linear pool with the fixed-share update of Herbster and Warmuth, "Tracking the best expert", Machine
 Learning 32, 1998: a model's weight shrinks exponentially with its log-loss, and a little of all weight is
@@ -13,7 +13,7 @@ from typing import Any
 
 from river import base
 
-from models.scoring.calibration import GENUINE_RATE, Calibration, sigmoid
+from models.scoring.calibration import NEGATIVE_SAMPLING_RATE, Calibration, sigmoid
 from models.scoring.sums import added
 
 SHARE = 0.002  # of the weight, shared out at each example
@@ -21,19 +21,21 @@ RATE = 0.5  # of learning: 1 would be Bayes' rule, less does not believe a singl
 TINY = 1e-6
 
 
-class Pool(base.Classifier):
+class Ensemble(base.Classifier):
     """A weighted mean of calibrated models.
 
     Args:
         members: by name; each with `learn_one(x, y)` and `score_one(x)`.
-        genuine_rate: share of the genuine transactions that are learned.
+        negative_sampling_rate: share of the genuine transactions that are learned.
     """
 
-    def __init__(self, members: dict[str, Any], genuine_rate: float = GENUINE_RATE) -> None:
+    def __init__(
+        self, members: dict[str, Any], negative_sampling_rate: float = NEGATIVE_SAMPLING_RATE
+    ) -> None:
         self.members = members
-        self.genuine_rate = genuine_rate
+        self.negative_sampling_rate = negative_sampling_rate
         self.weights = dict.fromkeys(members, 1.0 / len(members))
-        self.calibration = Calibration(genuine_rate)
+        self.calibration = Calibration(negative_sampling_rate)
         self.calibration.shift = 0.0
         self.learned = 0
         self.frauds = 0

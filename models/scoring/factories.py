@@ -10,15 +10,15 @@ from river import anomaly, compose, forest, linear_model, optim, preprocessing, 
 from models.features.spec import FeatureSpec
 from models.scoring.anomaly import UnsupervisedModel
 from models.scoring.boosting import BatchBoosting
-from models.scoring.ensemble import Pool
+from models.scoring.ensemble import Ensemble
 from models.scoring.fraud_model import FraudModel
-from models.scoring.river_adapter import Filled, Squashed, WrappedModel
+from models.scoring.river_adapter import Filled, RiverAdapter, Squashed
 
 
-class Recipe(NamedTuple):
+class ModelOptions(NamedTuple):
     """What a model is made with."""
 
-    genuine_rate: float
+    negative_sampling_rate: float
     seed: int
     spec: FeatureSpec
 
@@ -30,44 +30,46 @@ class Unlearning(UnsupervisedModel):
         """Nothing."""
 
 
-def _default(recipe: Recipe) -> FraudModel:
-    spec = recipe.spec
-    return FraudModel(recipe.genuine_rate, spec.bins, spec.coarse_bins, spec.crosses, seed=recipe.seed)
+def _default(options: ModelOptions) -> FraudModel:
+    spec = options.spec
+    return FraudModel(
+        options.negative_sampling_rate, spec.bins, spec.coarse_bins, spec.crosses, seed=options.seed
+    )
 
 
-def _wrapped(inner: Any, recipe: Recipe) -> WrappedModel:
-    return WrappedModel(inner, recipe.genuine_rate)
+def _adapted(inner: Any, options: ModelOptions) -> RiverAdapter:
+    return RiverAdapter(inner, options.negative_sampling_rate)
 
 
-def _pipeline(recipe: Recipe) -> WrappedModel:
+def _pipeline(options: ModelOptions) -> RiverAdapter:
     inner = compose.Pipeline(
         Filled(), preprocessing.StandardScaler(), linear_model.LogisticRegression(optim.AdaGrad(0.05))
     )
-    return _wrapped(inner, recipe)
+    return _adapted(inner, options)
 
 
-def _forest(recipe: Recipe) -> WrappedModel:
+def _forest(options: ModelOptions) -> RiverAdapter:
     inner = forest.ARFClassifier(
-        n_models=10, max_features="sqrt", lambda_value=1, grace_period=100, seed=recipe.seed
+        n_models=10, max_features="sqrt", lambda_value=1, grace_period=100, seed=options.seed
     )
-    return _wrapped(inner, recipe)
+    return _adapted(inner, options)
 
 
-def _tree(recipe: Recipe) -> WrappedModel:
-    return _wrapped(tree.HoeffdingTreeClassifier(grace_period=100, delta=1e-5), recipe)
+def _tree(options: ModelOptions) -> RiverAdapter:
+    return _adapted(tree.HoeffdingTreeClassifier(grace_period=100, delta=1e-5), options)
 
 
-def _half_space(recipe: Recipe) -> WrappedModel:
-    trees = anomaly.HalfSpaceTrees(n_trees=25, height=8, window_size=500, seed=recipe.seed)
-    return _wrapped(compose.Pipeline(Filled(), preprocessing.StandardScaler(), Squashed(), trees), recipe)
+def _half_space(options: ModelOptions) -> RiverAdapter:
+    trees = anomaly.HalfSpaceTrees(n_trees=25, height=8, window_size=500, seed=options.seed)
+    return _adapted(compose.Pipeline(Filled(), preprocessing.StandardScaler(), Squashed(), trees), options)
 
 
-def _ensemble(recipe: Recipe) -> Pool:
-    members = {"default": _default(recipe), "hoeffding-tree": _tree(recipe), "anomaly": Unlearning()}
-    return Pool(members, recipe.genuine_rate)
+def _ensemble(options: ModelOptions) -> Ensemble:
+    members = {"default": _default(options), "hoeffding-tree": _tree(options), "anomaly": Unlearning()}
+    return Ensemble(members, options.negative_sampling_rate)
 
 
-RECIPES: dict[str, Callable[[Recipe], Any]] = {
+FACTORIES: dict[str, Callable[[ModelOptions], Any]] = {
     "default": _default,
     "logistic": _default,
     "river-pipeline": _pipeline,
@@ -76,5 +78,5 @@ RECIPES: dict[str, Callable[[Recipe], Any]] = {
     "half-space-trees": _half_space,
     "anomaly": lambda _: Unlearning(),
     "ensemble": _ensemble,
-    "batch-boosting": lambda recipe: BatchBoosting(recipe.genuine_rate, recipe.seed),
+    "batch-boosting": lambda options: BatchBoosting(options.negative_sampling_rate, options.seed),
 }

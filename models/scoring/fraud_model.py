@@ -10,16 +10,16 @@ from typing import Any
 
 from river import base
 
-from models.features.reasons import reason_text
+from models.features.reasons import feature_reason
 from models.features.spec import MAX_BINS, MIN_BINS
 from models.features.vector import Example, Row, categories_of, named
 from models.scoring.anomaly import REASONS, UnsupervisedModel, strongest
 from models.scoring.binning import Binner, Growth
-from models.scoring.calibration import GENUINE_RATE, Calibration, sigmoid
+from models.scoring.calibration import NEGATIVE_SAMPLING_RATE, Calibration, sigmoid
 from models.scoring.sparse_linear import BIAS, SHIFT, Edges, Linear
 from models.scoring.sums import added
 
-__all__ = ["FraudModel", "reason_text"]
+__all__ = ["FraudModel", "feature_reason"]
 
 LEARNING_RATE = 0.3
 # Steps are AdaGrad's, but that they fall with the sum of squared slopes to this power, not to a half: what is
@@ -45,11 +45,11 @@ _EXAMPLES = (dict, Row)
 class FraudModel(base.Classifier):
     """A calibrated probability of fraud from features as served.
 
-    Learn every fraud, and of the genuine those that a hash of the transaction chooses at `genuine_rate`: the
-    prior is corrected.
+    Learn every fraud, and of the genuine those that a hash of the transaction chooses at
+    `negative_sampling_rate`: the prior is corrected.
 
     Args:
-        genuine_rate: share of the genuine transactions that are learned, > 0, at most 1.
+        negative_sampling_rate: share of the genuine transactions that are learned, > 0, at most 1.
         bins: most bins of a numeric feature, 2 to 62.
         coarse: the same for a feature in a cross.
         crosses: two or three features each, whose bins are also seen together.
@@ -62,18 +62,18 @@ class FraudModel(base.Classifier):
 
     def __init__(
         self,
-        genuine_rate: float = GENUINE_RATE,
+        negative_sampling_rate: float = NEGATIVE_SAMPLING_RATE,
         bins: int = 20,
         coarse: int = 8,
         crosses: tuple[tuple[str, ...], ...] | None = None,
         learning_rate: float = LEARNING_RATE,
         seed: int = 1,
     ) -> None:
-        if not 0.0 < genuine_rate <= 1.0:
-            raise ValueError(f"genuine_rate: above 0 and at most 1, got {genuine_rate}")
+        if not 0.0 < negative_sampling_rate <= 1.0:
+            raise ValueError(f"negative_sampling_rate: above 0 and at most 1, got {negative_sampling_rate}")
         if not MIN_BINS <= min(bins, coarse) <= max(bins, coarse) <= MAX_BINS:
             raise ValueError(f"bins, coarse: {MIN_BINS} to {MAX_BINS}, got {bins}, {coarse}")
-        self.genuine_rate = genuine_rate
+        self.negative_sampling_rate = negative_sampling_rate
         self.bins = bins
         self.crosses = crosses
         self.learning_rate = learning_rate
@@ -82,7 +82,7 @@ class FraudModel(base.Classifier):
         self.coarse = coarse
         self._crosses = crosses or ()
         self.binner = Binner(bins, coarse, frozenset[str]().union(*self._crosses), seed)
-        self.calibration = Calibration(genuine_rate)
+        self.calibration = Calibration(negative_sampling_rate)
         self._tables: dict[Any, Edges] = {}
         self._linear = self._made({}, {})
         self._norms: dict[str, float] = {}

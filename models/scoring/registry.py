@@ -9,14 +9,14 @@ import difflib
 from typing import Any, NamedTuple
 
 from models.features.spec import DEFAULT_SPEC, FeatureSpec
-from models.scoring.calibration import GENUINE_RATE
+from models.scoring.calibration import NEGATIVE_SAMPLING_RATE
 
 
 class UnknownModelError(ValueError):
     """There is no model of that name."""
 
 
-class Known(NamedTuple):
+class ModelEntry(NamedTuple):
     """A model that there is.
 
     Attributes:
@@ -28,16 +28,16 @@ class Known(NamedTuple):
     is_served: bool = True
 
 
-MODELS: dict[str, Known] = {
-    "default": Known("sparse logistic regression on learned bins and crosses, calibrated"),
-    "logistic": Known("another name of the default"),
-    "river-pipeline": Known("River's StandardScaler and LogisticRegression on the same features"),
-    "adaptive-forest": Known("River's adaptive random forest, 10 trees"),
-    "hoeffding-tree": Known("River's Hoeffding tree"),
-    "half-space-trees": Known("River's half-space trees: no labels but for the calibration"),
-    "anomaly": Known("what serves before the first label: rules on each entity's norm"),
-    "ensemble": Known("default, Hoeffding tree and anomaly score, weighted online"),
-    "batch-boosting": Known(
+MODELS: dict[str, ModelEntry] = {
+    "default": ModelEntry("sparse logistic regression on learned bins and crosses, calibrated"),
+    "logistic": ModelEntry("another name of the default"),
+    "river-pipeline": ModelEntry("River's StandardScaler and LogisticRegression on the same features"),
+    "adaptive-forest": ModelEntry("River's adaptive random forest, 10 trees"),
+    "hoeffding-tree": ModelEntry("River's Hoeffding tree"),
+    "half-space-trees": ModelEntry("River's half-space trees: no labels but for the calibration"),
+    "anomaly": ModelEntry("what serves before the first label: rules on each entity's norm"),
+    "ensemble": ModelEntry("default, Hoeffding tree and anomaly score, weighted online"),
+    "batch-boosting": ModelEntry(
         "gradient boosting (scikit-learn), retrained as the history grows; for comparison", is_served=False
     ),
 }
@@ -68,7 +68,7 @@ def why_not(name: str, *, to_serve: bool = False) -> str:
 def build_model(
     name: str = "default",
     *,
-    genuine_rate: float = GENUINE_RATE,
+    negative_sampling_rate: float = NEGATIVE_SAMPLING_RATE,
     seed: int = 1,
     spec: FeatureSpec = DEFAULT_SPEC,
 ) -> Any:
@@ -76,24 +76,24 @@ def build_model(
 
     Args:
         name: one of `MODELS`, or `module:function` of the user's own (`models.scoring.custom`).
-        genuine_rate: share of the genuine transactions that is learned, > 0, at most 1.
+        negative_sampling_rate: share of the genuine transactions that is learned, > 0, at most 1.
         seed: of a model that draws.
         spec: of the features.
 
     Raises:
         UnknownModelError: there is none of that name.
-        OwnModelError: the function is not there, or gives no model.
+        CustomModelError: the function is not there, or gives no model.
         MissingDependencyError: it needs a package that is not installed.
     """
     if why := why_not(name):
         raise UnknownModelError(f"model {name!r}: {why}")
     if ":" in name:
-        from models.scoring.custom import own_model  # noqa: PLC0415 - as below
+        from models.scoring.custom import custom_model  # noqa: PLC0415 - as below
 
-        return own_model(name, genuine_rate=genuine_rate)
+        return custom_model(name, negative_sampling_rate=negative_sampling_rate)
     from models.scoring.factories import (  # noqa: PLC0415 - River's models take a second to import
-        RECIPES,
-        Recipe,
+        FACTORIES,
+        ModelOptions,
     )
 
-    return RECIPES[name](Recipe(genuine_rate, seed, spec))
+    return FACTORIES[name](ModelOptions(negative_sampling_rate, seed, spec))

@@ -15,7 +15,7 @@ from typing import Any
 from river import base
 
 from models.scoring.anomaly import strongest
-from models.scoring.calibration import GENUINE_RATE, Calibration, sigmoid
+from models.scoring.calibration import NEGATIVE_SAMPLING_RATE, Calibration, sigmoid
 
 TINY = 1e-6  # a tree that has seen no fraud in a leaf is not sure for ever
 USUAL = 64  # genuine examples that say what is usual
@@ -23,19 +23,19 @@ REFRESH = 256  # genuine examples between looks at them
 Features = Mapping[Any, Any]
 
 
-class WrappedModel(base.Classifier):
+class RiverAdapter(base.Classifier):
     """A River classifier, or a River anomaly detector, as a calibrated fraud model.
 
     Args:
         inner: `predict_proba_one` and `learn_one(x, y)` of a classifier, or `score_one` (0 to 1) and
             `learn_one(x)` of a detector. A pipeline of either is one of them.
-        genuine_rate: share of the genuine transactions that are learned, > 0, at most 1.
+        negative_sampling_rate: share of the genuine transactions that are learned, > 0, at most 1.
     """
 
-    def __init__(self, inner: Any, genuine_rate: float = GENUINE_RATE) -> None:
+    def __init__(self, inner: Any, negative_sampling_rate: float = NEGATIVE_SAMPLING_RATE) -> None:
         self.inner = inner
-        self.genuine_rate = genuine_rate
-        self.calibration = Calibration(genuine_rate)
+        self.negative_sampling_rate = negative_sampling_rate
+        self.calibration = Calibration(negative_sampling_rate)
         self.learned = 0
         self.frauds = 0
         self._genuine: deque[Features] = deque(maxlen=USUAL)
@@ -54,7 +54,7 @@ class WrappedModel(base.Classifier):
             p = float(self.inner.score_one(x))
         else:
             proba = self.inner.predict_proba_one(x)
-            p = float(proba.get(True, proba.get(1, 0.0))) if proba else self.genuine_rate * 0.1
+            p = float(proba.get(True, proba.get(1, 0.0))) if proba else self.negative_sampling_rate * 0.1
         p = min(max(p, TINY), 1.0 - TINY)
         return math.log(p / (1.0 - p))
 

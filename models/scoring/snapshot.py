@@ -1,7 +1,7 @@
 """A model as signed bytes: nothing is built from them before their signature has been verified.
 
 River models hold objects in Rust and functions of their own, so they are stored by pickle, and pickle runs
-what it is told to. Two fences stand before it: an HMAC-SHA256 over all bytes, checked first, and an unpickler
+what it is told to. Two checks stand before it: an HMAC-SHA256 over all bytes, checked first, and an unpickler
 that knows a short list of classes by their exact names and builds nothing else.
 
     magic 8 | format 2 | HMAC-SHA256 32 | length of the header 4 | header, JSON | model, pickle, deflated

@@ -12,7 +12,7 @@ MIN_SIDE: Final = 8.0  # examples on each side of an edge
 NOWHERE: Final = -1
 
 
-class Cut(NamedTuple):
+class Split(NamedTuple):
     """An edge between cells, and what it gains; none where nothing does."""
 
     gain: float
@@ -37,7 +37,7 @@ def losses_of(frauds: list[float], genuine: list[float]) -> list[float]:
     return [_loss(frauds, genuine, at) for at in range(len(frauds) - 1)]
 
 
-def best_cut(low: int, high: int, frauds: list[float], totals: list[float], spread: float) -> Cut:
+def best_split(low: int, high: int, frauds: list[float], totals: list[float], spread: float) -> Split:
     """The best edge between two: by log-likelihood of the labels, and a little by even size.
 
     Args:
@@ -68,4 +68,4 @@ def best_cut(low: int, high: int, frauds: list[float], totals: list[float], spre
         gain += spread * even * totals[last]
         if gain > best_gain:
             best_gain, best_at = gain, at
-    return Cut(best_gain, best_at)
+    return Split(best_gain, best_at)

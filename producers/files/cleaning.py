@@ -62,21 +62,21 @@ class Cleaning:
 
     def lines(self) -> list[str]:
         """For people: a line for each thing that happened."""
-        told = [f"{self.rows:,} rows read: {self.transactions:,} transactions, {self.labels:,} labels"]
+        lines = [f"{self.rows:,} rows read: {self.transactions:,} transactions, {self.labels:,} labels"]
         if self.outside:
-            told.append(f"{self.outside:,} rows outside the time limits")
+            lines.append(f"{self.outside:,} rows outside the time limits")
         for what, reasons in (("rows discarded", self.discarded), ("left out", self.left_out)):
-            told += [
+            lines += [
                 f"{found.count:,} {what}: {reason} (first in row {found.first_row:,})"
                 for reason, found in sorted(reasons.items(), key=lambda each: -each[1].count)
             ]
-        told += [f"{count:,} empty values filled: {name}" for name, count in sorted(self.filled.items())]
-        told += [f"{count:,} values clipped: {name}" for name, count in sorted(self.clipped.items())]
-        told += [f"hashed: {name}" for name in self.hashed]
+        lines += [f"{count:,} empty values filled: {name}" for name, count in sorted(self.filled.items())]
+        lines += [f"{count:,} values clipped: {name}" for name, count in sorted(self.clipped.items())]
+        lines += [f"hashed: {name}" for name in self.hashed]
         if self.out_of_order.count:
             sorted_rows = self.out_of_order.count - self.late
-            told.append(
+            lines.append(
                 f"{self.out_of_order.count:,} rows out of order by up to {self.furthest} (first row "
                 f"{self.out_of_order.first_row:,}): {sorted_rows:,} sorted, {self.late:,} published late"
             )
-        return told
+        return lines

@@ -39,7 +39,7 @@ class Attribute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     type: Literal["auto", "text"] = "auto"
 
 
-class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LabelMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How labels are made of `is_fraud`.
 
     Attributes:
@@ -120,7 +120,7 @@ class FileMapping(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, str]
     attributes: dict[str, Attribute] = {}
     defaults: dict[str, float | str] = {}
-    labels: Labels = Labels()
+    labels: LabelMapping = LabelMapping()
     times: Times = Times()
     clean: Clean = Clean()
     csv: Csv = Csv()
@@ -132,7 +132,7 @@ _TABLES: Final[dict[str, tuple[str, ...] | None]] = {
     "columns": COLUMNS,
     "attributes": None,
     "defaults": (*FIELDS, "amount"),
-    "labels": Labels.__struct_fields__,
+    "labels": LabelMapping.__struct_fields__,
     "times": Times.__struct_fields__,
     "clean": Clean.__struct_fields__,
     "csv": Csv.__struct_fields__,

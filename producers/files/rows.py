@@ -14,7 +14,7 @@ from models.features.currencies import EXPONENTS, minor_units
 from producers.files.card_numbers import are_card_numbers, looks_like_card_number
 from producers.files.cleaning import Cleaning
 from producers.files.mapping import REQUIRED, FileMapping
-from producers.files.tables import Batch, DatasetError
+from producers.files.tables import DatasetError, RowBatch
 from producers.files.values import Reader, Unreadable, holds, reader
 from stream.messages import EARLIEST, LATEST, MAX_AMOUNT_MINOR, Label, Transaction
 
@@ -81,7 +81,7 @@ class RowReader:
         self._factors: dict[Any, int] = {}
         self._sampled: set[str] = set()
 
-    def rows(self, batch: Batch) -> Iterator[Row]:
+    def rows(self, batch: RowBatch) -> Iterator[Row]:
         """The rows that remain."""
         self._cleaning.rows += len(batch.numbers)
         columns = {field: self._read(field, batch) for field in self._wanted}
@@ -119,7 +119,7 @@ class RowReader:
         except Unreadable as error:
             raise DatasetError(f"{self._mapping.name}: [clean] fill: `{field}` {error}") from None
 
-    def _read(self, field: str, batch: Batch) -> list[Any]:
+    def _read(self, field: str, batch: RowBatch) -> list[Any]:
         read, raw = self._readers[field], batch.columns[self._wanted[field]]
         known = self._known[field]
         try:

@@ -23,7 +23,7 @@ class DatasetError(ValueError):
     """A file cannot be read; the message is one line that names it."""
 
 
-class Batch(NamedTuple):
+class RowBatch(NamedTuple):
     """Some rows; `numbers` holds the number of each (1 is the first after the header)."""
 
     numbers: Sequence[int]
@@ -50,7 +50,7 @@ def column_names(path: Path, form: Csv) -> list[str]:
         raise DatasetError(f"{path}: cannot be read: {_line(error)}") from None
 
 
-def read_batches(path: Path, columns: Sequence[str], *, form: Csv, discard: Discard) -> Iterator[Batch]:
+def read_batches(path: Path, columns: Sequence[str], *, form: Csv, discard: Discard) -> Iterator[RowBatch]:
     """The rows of some columns. Rows that cannot be read go to `discard`.
 
     Raises:
@@ -71,12 +71,12 @@ def _line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
+def _parquet(path: Path, columns: Sequence[str]) -> Iterator[RowBatch]:
     first = 1
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(columns))):
             names = batch.schema.names
-            yield Batch(
+            yield RowBatch(
                 range(first, first + batch.num_rows),
                 {name: _values(column) for name, column in zip(names, batch.columns, strict=True)},
             )
@@ -109,7 +109,7 @@ def _open_csv(path: Path, form: Csv) -> Any:
     return opened(path, "rt", encoding=encoding, errors="replace", newline="")
 
 
-def _csv(path: Path, columns: Sequence[str], form: Csv, discard: Discard) -> Iterator[Batch]:
+def _csv(path: Path, columns: Sequence[str], form: Csv, discard: Discard) -> Iterator[RowBatch]:
     with _open_csv(path, form) as lines:
         rows = csv.reader(lines, delimiter=form.delimiter)
         header = next(rows)
@@ -130,7 +130,9 @@ def _csv(path: Path, columns: Sequence[str], form: Csv, discard: Discard) -> Ite
             numbers.append(number)
             kept.append(row)
             if len(kept) == BATCH_ROWS:
-                yield Batch(numbers, {name: [row[place] for row in kept] for name, place in places.items()})
+                yield RowBatch(
+                    numbers, {name: [row[place] for row in kept] for name, place in places.items()}
+                )
                 numbers, kept = [], []
         if kept:
-            yield Batch(numbers, {name: [row[place] for row in kept] for name, place in places.items()})
+            yield RowBatch(numbers, {name: [row[place] for row in kept] for name, place in places.items()})

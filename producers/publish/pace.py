@@ -100,7 +100,7 @@ class Sink(Protocol):
         ...
 
 
-class Waiting(NamedTuple):
+class PaceClock(NamedTuple):
     """The clock, as an argument: seconds that only rise, and how to wait for some."""
 
     now: Callable[[], float]
@@ -115,7 +115,7 @@ def time_of(item: Item) -> datetime:
     return item.event_time if isinstance(item, Transaction) else item.known_at
 
 
-def at_rate(items: Iterable[Item], pace: Rate, *, sink: Sink, waiting: Waiting) -> None:
+def at_rate(items: Iterable[Item], pace: Rate, *, sink: Sink, waiting: PaceClock) -> None:
     """Send items evenly; after a delay the next ones catch up."""
     start = waiting.now()
     for number, item in enumerate(items):
@@ -123,7 +123,7 @@ def at_rate(items: Iterable[Item], pace: Rate, *, sink: Sink, waiting: Waiting) 
         sink.send(item)
 
 
-def at_speed(items: Iterable[Item], pace: SpeedUp, *, sink: Sink, waiting: Waiting) -> None:
+def at_speed(items: Iterable[Item], pace: SpeedUp, *, sink: Sink, waiting: PaceClock) -> None:
     """Send each item when its time has come, counted from the first one's."""
     start, first = waiting.now(), None
     for item in items:
@@ -139,7 +139,7 @@ def in_step(
     *,
     sink: Sink,
     followers: Followers,
-    waiting: Waiting,
+    waiting: PaceClock,
     tell: Tell,
 ) -> None:
     """Send items no faster than the consumers follow (see `Follow`), and return when they have done all."""
@@ -149,7 +149,7 @@ def in_step(
     steps.finish()
 
 
-def _until(time: float, waiting: Waiting) -> None:
+def _until(time: float, waiting: PaceClock) -> None:
     left = time - waiting.now()
     if left >= _SHORTEST_SLEEP:
         waiting.sleep(left)
@@ -175,7 +175,9 @@ class _Steps:
     The labels of a chunk are held until all its transactions are decided.
     """
 
-    def __init__(self, pace: Follow, sink: Sink, followers: Followers, waiting: Waiting, tell: Tell) -> None:
+    def __init__(
+        self, pace: Follow, sink: Sink, followers: Followers, waiting: PaceClock, tell: Tell
+    ) -> None:
         self._pace = pace
         self._half = pace.step.total_seconds() / 2
         self._sink = sink
@@ -201,7 +203,7 @@ class _Steps:
         self._complete()
         while self._open:
             self._settle()
-        # And what the consumers themselves wrote since: labels of silence, for one.
+        # And what the consumers themselves wrote since: assumed-genuine labels, for one.
         for follower in (*self._pace.deciders, *self._pace.learners):
             self._await(follower, self._followers.ends(follower.topic))
 

@@ -16,10 +16,10 @@ from producers.publish.pace import (
     Followers,
     Item,
     Pace,
+    PaceClock,
     Rate,
     SpeedUp,
     Tell,
-    Waiting,
     at_rate,
     at_speed,
     in_step,
@@ -45,14 +45,14 @@ _ROUND_TRIP: Final = 10.0
 _STALL: Final = 5.0
 
 
-class Topics(NamedTuple):
+class PublishTopics(NamedTuple):
     """Full names."""
 
     transactions: str = "transactions"
     labels: str = "labels"
 
 
-class Published(NamedTuple):
+class PublishProgress(NamedTuple):
     """What has gone out.
 
     Attributes:
@@ -68,8 +68,8 @@ class Published(NamedTuple):
     event_time: datetime | None
 
 
-_TOPICS: Final = Topics()
-Progress: TypeAlias = Callable[[Published], None]
+_TOPICS: Final = PublishTopics()
+Progress: TypeAlias = Callable[[PublishProgress], None]
 
 
 def publish(
@@ -77,12 +77,12 @@ def publish(
     *,
     producer: Producer,
     pace: Pace,
-    topics: Topics = _TOPICS,
+    topics: PublishTopics = _TOPICS,
     progress: Progress | None = None,
     followers: Followers | None = None,
     tell: Tell = print,
-    waiting: Waiting | None = None,
-) -> Published:
+    waiting: PaceClock | None = None,
+) -> PublishProgress:
     """Publish all items at a pace; returns when every one is durable.
 
     Args:
@@ -99,7 +99,7 @@ def publish(
         PublishError: Kafka did not take a message.
         ValueError: `Follow` without followers.
     """
-    waiting = waiting or Waiting(time.monotonic, time.sleep)
+    waiting = waiting or PaceClock(time.monotonic, time.sleep)
     sink = KafkaSink(producer, topics, waiting=waiting, tell=tell, progress=progress)
     if isinstance(followers, KafkaFollowers):
         followers.count_on(sink.delivered)
@@ -131,7 +131,13 @@ class KafkaSink:
     """
 
     def __init__(
-        self, producer: Producer, topics: Topics, *, waiting: Waiting, tell: Tell, progress: Progress | None
+        self,
+        producer: Producer,
+        topics: PublishTopics,
+        *,
+        waiting: PaceClock,
+        tell: Tell,
+        progress: Progress | None,
     ) -> None:
         self.delivered: dict[str, dict[int, int]] = defaultdict(dict)
         self._producer = producer
@@ -174,10 +180,10 @@ class KafkaSink:
             self._tell(f"waiting for Kafka: {left:,} messages are not taken yet")
         self._check()
 
-    def published(self) -> Published:
+    def published(self) -> PublishProgress:
         """What has gone out."""
         seconds = self._waiting.now() - self._start
-        return Published(self._transactions, self._labels, self._size, seconds, self._latest)
+        return PublishProgress(self._transactions, self._labels, self._size, seconds, self._latest)
 
     def _serve(self) -> None:
         self._unserved = 0

@@ -1,4 +1,4 @@
-"""How labels come: late, some never, some wrong at first. Honest silence stays silence."""
+"""How labels come: late, some never, some wrong at first. What nobody reports has no label."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Reporting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     analyst_after: Delay = Delay(median=8 * _HOUR, spread=0.8)
 
 
-class Report(NamedTuple):
+class LabelToCome(NamedTuple):
     """A label to come: `known` is in seconds since the start of the simulation."""
 
     known: float
@@ -64,7 +64,7 @@ class Reports:
     def __init__(self, reporting: Reporting, *, rng: np.random.Generator) -> None:
         self._reporting = reporting
         self._rng = rng
-        self._coming: list[Report] = []
+        self._coming: list[LabelToCome] = []
         self._order = 0
 
     def happened(self, fraud: list[bool], seconds: list[float], transaction_ids: list[str]) -> None:
@@ -82,7 +82,7 @@ class Reports:
             elif chances[row] >= reporting.missing:
                 self._fraud(*of, kind=float(kinds[row]))
 
-    def due(self, second: float) -> Report | None:
+    def due(self, second: float) -> LabelToCome | None:
         """The next label that is known by then."""
         if self._coming and self._coming[0].known <= second:
             return heapq.heappop(self._coming)
@@ -123,4 +123,4 @@ class Reports:
 
     def _add(self, known: float, transaction_id: str, *, is_fraud: bool, source: str) -> None:
         self._order += 1
-        heapq.heappush(self._coming, Report(known, self._order, transaction_id, is_fraud, source))
+        heapq.heappush(self._coming, LabelToCome(known, self._order, transaction_id, is_fraud, source))

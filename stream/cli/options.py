@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 import click
 
 from infra.services import find_running
-from stream.config.settings import FIELDS, Loaded, Settings, description, load, unknown_variables
+from stream.config.settings import (
+    FIELDS,
+    RENAMED,
+    LoadedSettings,
+    Settings,
+    description,
+    load,
+    unknown_variables,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,13 +31,13 @@ MODEL = (
     "model_key_file",
     "model_blob_dir",
     "features_file",
-    "genuine_rate",
+    "negative_sampling_rate",
 )
 """What a model is made with and signed by: the same for whoever learns it, serves it or makes it again."""
 SECRET = ("kafka_sasl_password", "model_key")
 
 
-def loaded(flags: dict[str, Any]) -> Loaded:
+def loaded(flags: dict[str, Any]) -> LoadedSettings:
     """The settings in force: flags, environment, file, a running `riverwatch up`, defaults."""
     config = flags.pop("config", None)
     for line in unknown_variables(os.environ):
@@ -57,8 +65,10 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
 
         wrapped: Any = call
         for name in reversed(names):
-            flag = "--" + name.replace("_", "-")
-            wrapped = click.option(flag, name, default=None, metavar="VALUE", help=_help(name))(wrapped)
+            wrapped = click.option(_flag(name), name, default=None, metavar="VALUE", help=_help(name))(
+                wrapped
+            )
+        wrapped = renamed_flags(*names)(wrapped)
         option = click.option(
             "--config",
             type=click.Path(dir_okay=False),
@@ -68,6 +78,29 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
         return decorated
 
     return decorate
+
+
+def renamed_flags(*names: str) -> Callable[[Command], Command]:
+    """Have a command refuse the old flag of each of these settings, and name the new one."""
+
+    def decorate(command: Command) -> Command:
+        for old, new in RENAMED.items():
+            if new in names:
+                command = click.option(
+                    _flag(old), expose_value=False, hidden=True, callback=functools.partial(_refuse, new)
+                )(command)
+        return command
+
+    return decorate
+
+
+def _refuse(new: str, _: click.Context, option: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(f"{option.opts[0]}: the flag is named {_flag(new)} now: rename it")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _help(name: str) -> str:

@@ -32,12 +32,14 @@ def new_model(settings: Settings, spec: FeatureSpec, name: str = "") -> Any:
 
     Raises:
         UnknownModelError: there is none of that name, or it is for experiments only.
-        OwnModelError: a function of the user's own is not there, or gives no model.
+        CustomModelError: a function of the user's own is not there, or gives no model.
     """
     name = name or settings.model
     if why := why_not(name, to_serve=True):
         raise UnknownModelError(f"model = {name!r}: {why}")
-    return build_model(name, genuine_rate=settings.genuine_rate, seed=settings.model_seed, spec=spec)
+    return build_model(
+        name, negative_sampling_rate=settings.negative_sampling_rate, seed=settings.model_seed, spec=spec
+    )
 
 
 def classes_of(settings: Settings) -> tuple[tuple[str, str], ...]:
@@ -45,7 +47,7 @@ def classes_of(settings: Settings) -> tuple[tuple[str, str], ...]:
 
     Theirs may be defined in the working folder, which is looked into from now on.
     """
-    own = settings.own_classes()
+    own = settings.custom_classes()
     if own:
         see_this_folder()
     return (*ALLOWED, *own)

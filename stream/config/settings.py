@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from models.scoring.calibration import GENUINE_RATE
+from models.scoring.calibration import NEGATIVE_SAMPLING_RATE
 from models.scoring.registry import why_not
 
 PREFIX = "RIVERWATCH_"
@@ -154,9 +154,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_blob_dir: Annotated[
         str, _about("a folder that all workers share, for snapshots too large for a message")
     ] = ""
-    genuine_rate: Annotated[
+    negative_sampling_rate: Annotated[
         Share, _about("share of genuine transactions that is learned (all frauds are)")
-    ] = GENUINE_RATE
+    ] = NEGATIVE_SAMPLING_RATE
     maturity: Annotated[
         Duration, _about("a transaction nobody reports for so long counts as genuine (event time)")
     ] = Duration(30 * 86400.0)
@@ -195,7 +195,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The full name of a topic."""
         return self.topic_prefix + name
 
-    def own_classes(self) -> tuple[tuple[str, str], ...]:
+    def custom_classes(self) -> tuple[tuple[str, str], ...]:
         """The classes of a model of the installation's own: module and name of each.
 
         Raises:
@@ -238,6 +238,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+RENAMED = {"genuine_rate": "negative_sampling_rate"}
+"""Settings by the name they had, each with the one it has: the old one is refused, not ignored."""
 
 
 def description(name: str) -> str:
@@ -246,7 +248,7 @@ def description(name: str) -> str:
     return next(str(meta.description) for meta in metas if meta.description)
 
 
-class Loaded(msgspec.Struct, frozen=True):
+class LoadedSettings(msgspec.Struct, frozen=True):
     """Settings, and for each where its value came from."""
 
     settings: Settings
@@ -281,6 +283,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: {error}") from error
     for key in found:
+        if key in RENAMED:
+            raise SettingsError(f"{path}: the setting '{key}' is named '{RENAMED[key]}' now: rename it")
         if key not in FIELDS:
             near = difflib.get_close_matches(key, FIELDS, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; `riverwatch config` lists the settings"
@@ -294,7 +298,7 @@ def load(
     *,
     config: Path | None = None,
     running: Mapping[str, Any] | None = None,
-) -> Loaded:
+) -> LoadedSettings:
     """The settings in force.
 
     Args:
@@ -308,6 +312,9 @@ def load(
     """
     path = config or Path(environ.get(PREFIX + "CONFIG", CONFIG_FILE))
     from_file = _read_toml(path) if config or path.exists() else {}
+    for old, new in RENAMED.items():
+        if (variable := PREFIX + old.upper()) in environ:
+            raise SettingsError(f"{variable}: the variable is named {PREFIX + new.upper()} now: rename it")
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name in FIELDS:
@@ -328,7 +335,7 @@ def load(
     settings = Settings(**values)
     if why := why_not(settings.model, to_serve=True):
         raise SettingsError(f"model = {settings.model!r} ({sources['model']}): {why}")
-    settings.own_classes()
+    settings.custom_classes()
     if settings.decision_log == "disk" and not settings.features_in_scores:
         raise SettingsError(
             f"decision_log = disk ({sources['decision_log']}) is filled from the topic scores, and "
@@ -339,7 +346,7 @@ def load(
             f"decline_share = {settings.decline_share:g} ({sources['decline_share']}): it is part of "
             f"review_share = {settings.review_share:g} ({sources['review_share']}): set it no higher"
         )
-    return Loaded(settings, sources)
+    return LoadedSettings(settings, sources)
 
 
 def _hidden(secret: re.Match[str]) -> str:
@@ -352,7 +359,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     >>> unknown_variables({"RIVERWATCH_REDIS_ULR": "redis://"})
     ['there is no setting RIVERWATCH_REDIS_ULR; did you mean RIVERWATCH_REDIS_URL?']
     """
-    known = {PREFIX + name.upper() for name in FIELDS} | {PREFIX + name for name in OTHERS}
+    known = {PREFIX + name.upper() for name in (*FIELDS, *RENAMED)} | {PREFIX + name for name in OTHERS}
     lines = []
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known and not name.startswith(PREFIX + "TEST_"):
@@ -370,7 +377,7 @@ def without_password(url: str) -> str:
     return re.sub(r"(://[^:/@]*:).*@|([?&]password=)[^&#]*", _hidden, url)
 
 
-def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
+def shown(loaded: LoadedSettings) -> list[tuple[str, str, str]]:
     """Name, value and source of each setting, secrets hidden."""
     rows = []
     for name in FIELDS:

@@ -23,7 +23,7 @@ from rich.live import Live
 from infra.process import GuardedProcess
 from infra.services import LocalRedis, open_kafka
 from producers.publish.pace import SpeedUp, time_of
-from producers.publish.publish import PUBLISHING, Published, publish
+from producers.publish.publish import PUBLISHING, PublishProgress, publish
 from producers.simulator.simulate import DEMO, simulate
 from stream.adapters.clients import redis_client
 from stream.adapters.kafka.admin import create_topics
@@ -158,7 +158,7 @@ class Demo:
         )
         self._progress(done)
 
-    def _progress(self, done: Published) -> None:
+    def _progress(self, done: PublishProgress) -> None:
         board = self.board
         board.published, board.labels, board.event_time = done.transactions, done.labels, done.event_time
         if done.event_time and done.event_time >= board.changes_at:

@@ -13,7 +13,7 @@ from stream.experiment.model_failed import ModelFailedError
 from stream.policy import Policy
 from stream.serving import served
 
-__all__ = ["Contestant", "Effects", "Model", "ModelFailedError"]
+__all__ = ["Candidate", "Effects", "Model", "ModelFailedError"]
 
 MOST_WAITING = 2048  # rows for a model that scores many at once
 SAMPLE = 64  # of so many scores one is timed: reading the clock costs as much as a tenth of a score
@@ -58,7 +58,7 @@ class Effects:
             self.sums.setdefault(name, [0.0, 0.0])[y] += value
 
 
-class Contestant:
+class Candidate:
     """A model, its scores so far, and its cost.
 
     Args:
@@ -164,10 +164,10 @@ class Contestant:
         except Exception as error:  # noqa: BLE001 - whatever a user's model raises
             self._failed("explaining", transaction_id, error)
 
-    def frozen(self) -> Contestant:
+    def frozen(self) -> Candidate:
         """A copy that never learns, with no scores before this moment."""
         self.settle()
-        other = Contestant(f"{self.name} (frozen)", copy.deepcopy(self.model), self._policy, is_frozen=True)
+        other = Candidate(f"{self.name} (frozen)", copy.deepcopy(self.model), self._policy, is_frozen=True)
         other.scores = array("d", [float("nan")]) * len(self.scores)
         other.alerted = bytearray(len(self.alerted))
         return other

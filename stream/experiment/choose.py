@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.features.spec import FeatureSpec
 from models.scoring.registry import UnknownModelError, build_model, why_not
-from stream.experiment.candidate import Contestant
+from stream.experiment.candidate import Candidate
 from stream.policy import Policy
 
 
@@ -13,19 +13,20 @@ class ModelChoiceError(ValueError):
 
 
 def choose_models(
-    names: tuple[str, ...], *, genuine_rate: float, seed: int, spec: FeatureSpec, policy: Policy
-) -> list[Contestant]:
+    names: tuple[str, ...], *, negative_sampling_rate: float, seed: int, spec: FeatureSpec, policy: Policy
+) -> list[Candidate]:
     """New models, in the order asked for.
 
     Args:
         names: of `models.scoring.registry`, or `module:function` (`models.scoring.custom`).
-        genuine_rate: share of the genuine transactions that is learned.
+        negative_sampling_rate: share of the genuine transactions that is learned.
         seed: of models that draw.
         spec: of the features.
         policy: gives the alert budget.
 
     Raises:
-        ModelChoiceError, OwnModelError, UnknownModelError, MissingDependencyError: one of them cannot be had.
+        ModelChoiceError, CustomModelError, UnknownModelError, MissingDependencyError: one of them cannot be
+            had.
     """
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ModelChoiceError(f"--model {twice[0]}: it is asked for twice; once is enough")
@@ -33,6 +34,6 @@ def choose_models(
     for name in names:
         if why := why_not(name):
             raise UnknownModelError(f"--model {name}: {why} (or write module:function)")
-        model = build_model(name, genuine_rate=genuine_rate, seed=seed, spec=spec)
-        result.append(Contestant(name, model, policy))
+        model = build_model(name, negative_sampling_rate=negative_sampling_rate, seed=seed, spec=spec)
+        result.append(Candidate(name, model, policy))
     return result

@@ -18,16 +18,16 @@ import msgspec
 
 from stream.experiment.engine import REMEMBERED
 from stream.history.event_order import Placed
-from stream.learning import NOTHING_KNOWN, SILENCE
+from stream.learning import ASSUMED_GENUINE, NOTHING_KNOWN
 from stream.messages import Label, Transaction
 
 UNKNOWN = -1
 LEAST_REMEMBERED = (
     2 * REMEMBERED
-)  # as many ids as the engine may know: it finds no copy that is not found here
+)  # as many ids as the engine may know: it finds no duplicate that is not found here
 
 
-class _Known(NamedTuple):
+class _PaymentLabel(NamedTuple):
     """The latest knowledge of a payment: `verdict` is 1 for fraud, 0 for genuine."""
 
     row: int
@@ -42,15 +42,15 @@ class Correction(NamedTuple):
     known_at: float
 
 
-class PastCounts(msgspec.Struct, kw_only=True):
+class DelayedLabelCounts(msgspec.Struct, kw_only=True):
     """What became of payments and labels.
 
     Attributes:
-        payments: given; `copies` (of an id that had come) and `outside` (of the time limits) were not.
-        labels: read, those of silence that a learner's log holds (`logged_silence`) included.
+        payments: given; `duplicates` (of an id that had come) and `outside` (of the time limits) were not.
+        labels: read, those of silence that a learner's log holds (`logged_assumed`) included.
         told: labels that were the first of their payment.
         silent: payments that nobody reported until silence counted.
-        repeated: labels that said what was known.
+        duplicate_labels: labels that said what was known.
         superseded: labels that a later knowledge had overtaken.
         late_frauds: reported when silence had counted; `corrections`: all labels that contradict the first.
         unknown: labels whose payment is not in the range, or came too long after them.
@@ -58,28 +58,28 @@ class PastCounts(msgspec.Struct, kw_only=True):
 
     payments: int = 0
     outside: int = 0
-    copies: int = 0
-    first_copy: str = ""
+    duplicates: int = 0
+    first_duplicate: str = ""
     labels: int = 0
-    logged_silence: int = 0
+    logged_assumed: int = 0
     told: int = 0
     silent: int = 0
-    repeated: int = 0
+    duplicate_labels: int = 0
     superseded: int = 0
     corrections: int = 0
     late_frauds: int = 0
     unknown: int = 0
 
 
-class Past:
+class DelayedLabels:
     """One pass over payments and labels.
 
     Memory: some 300 bytes and its id for each payment of the last `remembered` seconds.
 
     Args:
-        maturity: seconds of event time after which silence counts as genuine, > 0.
+        maturity: seconds of event time after which a payment is assumed genuine, > 0.
         label_wait: seconds of event time that a label waits for its payment, > 0.
-        remembered: seconds of event time that labels and copies still find a payment, > 0.
+        remembered: seconds of event time that labels and duplicates still find a payment, > 0.
         start: payments from this time on, seconds; the others are left out.
         end: payments before this time; those after it only tell how late it is.
 
@@ -101,13 +101,13 @@ class Past:
         self._remembered = remembered
         self._start = start
         self._end = end
-        self.counts = PastCounts()
+        self.counts = DelayedLabelCounts()
         self.corrected: dict[int, Correction] = {}
         self._clock = float("-inf")
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _PaymentLabel] = {}
         self._held: deque[tuple[float, str]] = deque()
         self._due: list[tuple[float, str]] = []
-        self._room: dict[str, Label] = {}
+        self._pending: dict[str, Label] = {}
 
     def items(
         self, payments: Iterable[Placed[Transaction]], labels: Iterable[Placed[Label]]
@@ -139,53 +139,53 @@ class Past:
         while label is not None:
             yield from self._label(label.item, now=float("inf"))
             label = next(coming, None)
-        self.counts.unknown += len(self._room)
-        self._room.clear()
+        self.counts.unknown += len(self._pending)
+        self._pending.clear()
 
     def _payment(self, time: float, payment: Transaction) -> Iterator[Transaction | Label]:
         name = payment.transaction_id
         if name in self._known:
-            self.counts.copies += 1
-            self.counts.first_copy = self.counts.first_copy or name
+            self.counts.duplicates += 1
+            self.counts.first_duplicate = self.counts.first_duplicate or name
             return
-        self._known[name] = _Known(self.counts.payments, UNKNOWN, NOTHING_KNOWN)
+        self._known[name] = _PaymentLabel(self.counts.payments, UNKNOWN, NOTHING_KNOWN)
         self._held.append((time, name))
         heapq.heappush(self._due, (time + self._maturity, name))
         self.counts.payments += 1
         yield payment
-        early = self._room.pop(name, None)
+        early = self._pending.pop(name, None)
         if early is not None:
-            yield from self._stand(early, self._known[name])
+            yield from self._resolve(early, self._known[name])
 
     def _label(self, label: Label, *, now: float) -> Iterator[Label]:
         self.counts.labels += 1
-        if label.source == SILENCE:
-            self.counts.logged_silence += 1  # counted anew: for every payment, and by the horizon asked for
+        if label.source == ASSUMED_GENUINE:
+            self.counts.logged_assumed += 1  # counted anew: for every payment, and by the horizon asked for
             return
         known = self._known.get(label.transaction_id)
         if known is not None:
-            yield from self._stand(label, known)
+            yield from self._resolve(label, known)
             return
         if label.known_at.timestamp() < now - self._label_wait:
             self.counts.unknown += 1
             return
-        waiting = self._room.pop(label.transaction_id, None)
-        if waiting is not None:
+        pending = self._pending.pop(label.transaction_id, None)
+        if pending is not None:
             self.counts.superseded += 1
-        newest = waiting if waiting is not None and waiting.known_at > label.known_at else label
-        self._room[label.transaction_id] = newest
+        newest = pending if pending is not None and pending.known_at > label.known_at else label
+        self._pending[label.transaction_id] = newest
 
-    def _stand(self, label: Label, known: _Known) -> Iterator[Label]:
+    def _resolve(self, label: Label, known: _PaymentLabel) -> Iterator[Label]:
         verdict, known_at = int(label.is_fraud), label.known_at.timestamp()
         name = label.transaction_id
         if verdict == known.verdict:
-            self.counts.repeated += 1
+            self.counts.duplicate_labels += 1
             self._known[name] = known._replace(known_at=max(known_at, known.known_at))
             return
         if known.verdict != UNKNOWN and known_at < known.known_at:
             self.counts.superseded += 1
             return
-        self._known[name] = _Known(known.row, verdict, known_at)
+        self._known[name] = _PaymentLabel(known.row, verdict, known_at)
         if known.verdict == UNKNOWN:
             self.counts.told += 1
             yield label
@@ -202,15 +202,15 @@ class Past:
                 self._known[name] = known._replace(verdict=0)
                 self.counts.silent += 1
                 when = datetime.fromtimestamp(due, UTC)
-                yield Label(transaction_id=name, is_fraud=False, known_at=when, source=SILENCE)
+                yield Label(transaction_id=name, is_fraud=False, known_at=when, source=ASSUMED_GENUINE)
 
     def _forget(self) -> None:
         old = self._clock - self._remembered
         while self._held and self._held[0][0] < old and len(self._held) > LEAST_REMEMBERED:
             del self._known[self._held.popleft()[1]]
-        while self._room:
-            name, label = next(iter(self._room.items()))
+        while self._pending:
+            name, label = next(iter(self._pending.items()))
             if label.known_at.timestamp() >= self._clock - self._label_wait:
                 break
-            del self._room[name]
+            del self._pending[name]
             self.counts.unknown += 1

@@ -18,16 +18,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.compute import entities_of, event_of, knowledge_of, row_of
+from models.features.compute import entities_of, event_of, label_delta_of, row_of
 from models.features.places import CATEGORICAL
-from models.features.profiles import Known
+from models.features.profiles import EntityState
 from models.features.vector import Example, Row
-from models.metrics.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, Watch, fraud_loss
+from models.metrics.drift import DAY, ERROR, FRAUD_LOSS, INPUT, SCORE, DriftFound, DriftWatch, fraud_loss
 from models.scoring.sums import added
-from stream.experiment.candidate import Contestant
+from stream.experiment.candidate import Candidate
 from stream.experiment.engine_settings import EngineSettings
-from stream.experiment.entity_states import KnownEntities, learn, update
-from stream.learning import is_chosen
+from stream.experiment.entity_states import EntityStates, learn, update
+from stream.learning import is_sampled
 from stream.messages import Label, Transaction
 
 __all__ = ["Alarm", "DayCost", "Engine", "EngineSettings"]
@@ -47,7 +47,7 @@ class Alarm(NamedTuple):
 
 
 class DayCost(NamedTuple):
-    """At the beginning of a day: transactions so far, CPU so far (shared, and of each contestant), ns."""
+    """At the beginning of a day: transactions so far, CPU so far (shared, and of each candidate), ns."""
 
     time: float
     rows: int
@@ -55,12 +55,12 @@ class DayCost(NamedTuple):
     models: dict[str, int]
 
 
-class Waiting:
+class UnlabelledEvent:
     """A transaction whose label is not known yet."""
 
     __slots__ = ("known", "row", "time", "x")
 
-    def __init__(self, row: int, time: float, known: tuple[Known, ...], x: Row) -> None:
+    def __init__(self, row: int, time: float, known: tuple[EntityState, ...], x: Row) -> None:
         self.row = row
         self.time = time
         self.known = known  # of its entities
@@ -71,7 +71,7 @@ class Engine:
     """One pass. After `run` (or in the middle of it) the columns hold an entry for each transaction.
 
     Args:
-        contestants: the models, each with a name of its own.
+        candidates: the models, each with a name of its own.
         settings: how the pass is made.
 
     Attributes:
@@ -80,10 +80,10 @@ class Engine:
         unmatched: labels without a transaction, or after the first one of a transaction.
     """
 
-    def __init__(self, contestants: Sequence[Contestant], settings: EngineSettings) -> None:
-        self.contestants = list(contestants)
+    def __init__(self, candidates: Sequence[Candidate], settings: EngineSettings) -> None:
+        self.candidates = list(candidates)
         self.settings = settings
-        self.entities = KnownEntities(len(settings.spec.half_lives))
+        self.entities = EntityStates(len(settings.spec.half_lives))
         self.times = array("d")
         self.amounts = array("d")
         self.cards = array("q")
@@ -98,17 +98,21 @@ class Engine:
         self.alarms: list[Alarm] = []
         self.days: list[DayCost] = []
         self.card_codes: dict[str, int] = {}
-        self._waiting: dict[str, Waiting] = {}
+        self._waiting: dict[str, UnlabelledEvent] = {}
         self._seen: tuple[set[str], set[str]] = (set(), set())
         self._next_day = -1.0
         self._freeze_at = inf if settings.freeze_at is None else settings.freeze_at
         self._genuine = 0
         self._finished: DayCost | None = None
         self._next_look = LOOK
-        self._input = Watch("input.amount_log", INPUT)
+        self._input = DriftWatch("input.amount_log", INPUT)
         self._watches = {
-            one.name: (Watch("score", SCORE), Watch("error", ERROR), Watch("fraud_loss", FRAUD_LOSS))
-            for one in contestants
+            one.name: (
+                DriftWatch("score", SCORE),
+                DriftWatch("error", ERROR),
+                DriftWatch("fraud_loss", FRAUD_LOSS),
+            )
+            for one in candidates
             if not one.is_frozen
         }
 
@@ -140,8 +144,8 @@ class Engine:
                     progress(len(self.times), self.times[-1] if self.times else 0.0)
         finally:
             gc.set_threshold(*thresholds)
-            for contestant in self.contestants:
-                contestant.settle()
+            for candidate in self.candidates:
+                candidate.settle()
             if self.times:
                 self._finished = self._cost(self.times[-1])
 
@@ -166,10 +170,10 @@ class Engine:
         known = self.entities.of(entities)
         x = row_of(payment, event, tuple([kind for kind, _, _ in entities]), known, spec)
         update(known, event, entities)  # after the features: an event does not vouch for itself
-        for contestant, given in _given(self.contestants, x):
-            contestant.score(given, name)
+        for candidate, given in _given(self.candidates, x):
+            candidate.score(given, name)
 
-        self._waiting[name] = Waiting(len(self.times), event.time, known, x)
+        self._waiting[name] = UnlabelledEvent(len(self.times), event.time, known, x)
         self.times.append(event.time)
         self.amounts.append(event.amount)
         self.cards.append(self.card_codes.setdefault(payment.card_id, len(self.card_codes)))
@@ -203,32 +207,32 @@ class Engine:
         is_fraud = label.is_fraud
         self.fraud[row] = is_fraud
         self.known_at[row] = label.known_at.timestamp()
-        learn(waiting.known, knowledge_of(happened, is_fraud, self.settings.spec))
-        for contestant in self.contestants:
-            if not contestant.is_frozen:
-                self._watch(contestant, row, is_fraud)
-        if not is_fraud and not is_chosen(name, self.settings.genuine_rate):
+        learn(waiting.known, label_delta_of(happened, is_fraud, self.settings.spec))
+        for candidate in self.candidates:
+            if not candidate.is_frozen:
+                self._watch(candidate, row, is_fraud)
+        if not is_fraud and not is_sampled(name, self.settings.negative_sampling_rate):
             return
         self._genuine += not is_fraud
         is_told = happened >= self.settings.explain_from and (is_fraud or self._genuine % EXPLAINED == 0)
-        learning = [contestant for contestant in self.contestants if not contestant.is_frozen]
-        for contestant, given in _given(learning, x):
+        learning = [candidate for candidate in self.candidates if not candidate.is_frozen]
+        for candidate, given in _given(learning, x):
             if is_told:
-                contestant.explain(given, is_fraud, name)
-            contestant.learn(given, is_fraud, name)
+                candidate.explain(given, is_fraud, name)
+            candidate.learn(given, is_fraud, name)
 
-    def _watch(self, contestant: Contestant, row: int, is_fraud: bool) -> None:
-        if contestant.own_from is None or row < contestant.own_from:
+    def _watch(self, candidate: Candidate, row: int, is_fraud: bool) -> None:
+        if candidate.own_from is None or row < candidate.own_from:
             return  # the anomaly score served: what it got wrong says nothing of the model
-        _, error, loss = self._watches[contestant.name]
-        if row >= len(contestant.alerted):
-            contestant.settle()
-        wrong = contestant.alerted[row] != is_fraud
+        _, error, loss = self._watches[candidate.name]
+        if row >= len(candidate.alerted):
+            candidate.settle()
+        wrong = candidate.alerted[row] != is_fraud
         now = self.times[-1]
-        self._alarm(contestant.name, error.update(float(wrong), event_time=now))
+        self._alarm(candidate.name, error.update(float(wrong), event_time=now))
         if is_fraud:
-            lost = fraud_loss(contestant.scores[row])
-            self._alarm(contestant.name, loss.update(lost, event_time=now))
+            lost = fraud_loss(candidate.scores[row])
+            self._alarm(candidate.name, loss.update(lost, event_time=now))
 
     def _look(self) -> None:
         """Show the last transactions to the detectors, many at once: one by one takes as long as a score."""
@@ -237,15 +241,15 @@ class Engine:
         self._next_look = end + LOOK
         amounts = added(map(log1p, self.amounts[end - LOOK :]))
         self._alarm("", self._input.update_many(LOOK, amounts, since=since, event_time=now))
-        for contestant in self.contestants:
-            own = contestant.own_from
-            if contestant.is_frozen or own is None or own > end - LOOK:
+        for candidate in self.candidates:
+            own = candidate.own_from
+            if candidate.is_frozen or own is None or own > end - LOOK:
                 continue
-            if len(contestant.scores) < end:
+            if len(candidate.scores) < end:
                 continue  # it scores many at once, and has not yet
-            scores = added(contestant.scores[end - LOOK :])
-            score, *_ = self._watches[contestant.name]
-            self._alarm(contestant.name, score.update_many(LOOK, scores, since=since, event_time=now))
+            scores = added(candidate.scores[end - LOOK :])
+            score, *_ = self._watches[candidate.name]
+            self._alarm(candidate.name, score.update_many(LOOK, scores, since=since, event_time=now))
 
     def _alarm(self, model: str, found: DriftFound | None) -> None:
         if found is not None:
@@ -253,8 +257,8 @@ class Engine:
 
     def _begin_day(self, now: float) -> None:
         """Thresholds hold for a day, as a policy that people work by should."""
-        for contestant in self.contestants:
-            contestant.refresh()
+        for candidate in self.candidates:
+            candidate.refresh()
         start = now // DAY * DAY
         self.days.append(self._cost(start))
         self._next_day = start + DAY
@@ -266,22 +270,22 @@ class Engine:
         return self._finished
 
     def _cost(self, now: float) -> DayCost:
-        costs = {contestant.name: contestant.cpu for contestant in self.contestants}
+        costs = {candidate.name: candidate.cpu for candidate in self.candidates}
         return DayCost(now, len(self.times), time.thread_time_ns(), costs)
 
     def _freeze(self) -> None:
-        self.contestants += [contestant.frozen() for contestant in list(self.contestants)]
+        self.candidates += [candidate.frozen() for candidate in list(self.candidates)]
         self._freeze_at = inf
 
 
-def _given(contestants: list[Contestant], x: Row) -> list[tuple[Contestant, Example]]:
-    """Contestants, each with features in the form that it takes."""
+def _given(candidates: list[Candidate], x: Row) -> list[tuple[Candidate, Example]]:
+    """Candidates, each with features in the form that it takes."""
     by_name = None
-    result: list[tuple[Contestant, Example]] = []
-    for contestant in contestants:
-        if contestant.takes_rows:
-            result.append((contestant, x))
+    result: list[tuple[Candidate, Example]] = []
+    for candidate in candidates:
+        if candidate.takes_rows:
+            result.append((candidate, x))
         else:
             by_name = x.named() if by_name is None else by_name
-            result.append((contestant, by_name))
+            result.append((candidate, by_name))
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from models.features.spec import FeatureSpec
-from models.scoring.calibration import GENUINE_RATE
+from models.scoring.calibration import NEGATIVE_SAMPLING_RATE
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -13,12 +13,12 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         spec: what the features are made of.
-        genuine_rate: share of the genuine transactions that is learned.
+        negative_sampling_rate: share of the genuine transactions that is learned.
         freeze_at: event time, seconds, from which a frozen copy of every model runs beside it.
         explain_from: event time, seconds, from which contributions are gathered.
     """
 
     spec: FeatureSpec
-    genuine_rate: float = GENUINE_RATE
+    negative_sampling_rate: float = NEGATIVE_SAMPLING_RATE
     freeze_at: float | None = None
     explain_from: float = 0.0

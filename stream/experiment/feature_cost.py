@@ -12,11 +12,11 @@ from models.features.catalog import (
     example,
     example_features,
     features_listed,
-    readings_of,
+    snapshots_of,
     statistic_alone,
 )
 from models.features.compute import event_of, features_of
-from models.features.profiles import updated
+from models.features.profiles import apply_event
 from models.features.spec import FeatureSpec
 
 CALLS = 400
@@ -65,14 +65,18 @@ def prices(spec: FeatureSpec) -> Prices:
 def _features(spec: FeatureSpec) -> float:
     payment = example(EVENTS)
     event = event_of(payment, spec)
-    kinds, readings = readings_of(spec)
-    return _timed(lambda: features_of(payment, event, kinds, readings, spec))
+    kinds, snapshots = snapshots_of(spec)
+    return _timed(lambda: features_of(payment, event, kinds, snapshots, spec))
 
 
 def _update(spec: FeatureSpec, place: int) -> float:
-    _, readings = readings_of(spec)
-    event, keep, profile = event_of(example(EVENTS), spec), spec.entities[place].keep, readings[place].profile
-    return _timed(lambda: updated(profile, event, keep))
+    _, snapshots = snapshots_of(spec)
+    event, max_recent, profile = (
+        event_of(example(EVENTS), spec),
+        spec.entities[place].max_recent,
+        snapshots[place].profile,
+    )
+    return _timed(lambda: apply_event(profile, event, max_recent))
 
 
 def _timed(call: Callable[[], object]) -> float:

@@ -15,7 +15,7 @@ import msgspec
 from infra import compiled_modules as compiled
 from models.features.catalog import check_crosses
 from models.features.spec import DEFAULT_SPEC, FeatureSpec, SpecError, load_spec
-from models.scoring.calibration import GENUINE_RATE
+from models.scoring.calibration import NEGATIVE_SAMPLING_RATE
 from producers.files.cleaning import Cleaning
 from producers.sources.open_source import DELAY, Source, SourceError, open_source
 from stream.experiment.choose import choose_models
@@ -53,7 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         label_delay: seconds; None: as the mapping says.
         evaluate_from, evaluate_to: midnights (UTC); `to` is not included.
         drop_known_cards: leave out, each day, cards already known defrauded.
-        genuine_rate: share of the genuine transactions that is learned.
+        negative_sampling_rate: share of the genuine transactions that is learned.
         seed: of the models that draw, of the simulated world and of the intervals.
         inject: changes, as `stream.experiment.injections` writes them.
         policy: gives the alert budget (`review_share`) and the cost of a review.
@@ -69,14 +69,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     evaluate_from: datetime | None = None
     evaluate_to: datetime | None = None
     drop_known_cards: bool = False
-    genuine_rate: float = GENUINE_RATE
+    negative_sampling_rate: float = NEGATIVE_SAMPLING_RATE
     seed: int = 1
     inject: tuple[str, ...] = ()
     policy: Policy = Policy()
     rounds: int = 200
 
 
-def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
+def run_experiment(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
     """Run an experiment. Ctrl-C ends the pass, and what was seen until then is measured.
 
     Raises:
@@ -127,17 +127,21 @@ def conduct(plan: Plan, *, progress: Progress = lambda *_: None) -> Experiment:
     if not rows.size:
         raise SourceError(
             f"{plan.data}: no transaction has a label that became known; nothing can be measured"
-            + (" (silence counts after --maturity)" if plan.topics is not None else "")
+            + (
+                " (what nobody reports is assumed genuine after --maturity)"
+                if plan.topics is not None
+                else ""
+            )
         )
     start, end = span_of(engine, plan.evaluate_from, plan.evaluate_to, source.label_delay)
     if isinstance(engine, SilentEngine):
         start, end = span_until(engine, (start, end), begins=plan.evaluate_from, data=plan.data)
     results = {}
-    for contestant in engine.contestants:
-        if contestant.is_frozen:
+    for candidate in engine.candidates:
+        if candidate.is_frozen:
             continue
-        progress(f"measuring {contestant.name}", 0, None, end)
-        results[contestant.name] = model_result(engine, contestant, table, rows, (start, end), rules)
+        progress(f"measuring {candidate.name}", 0, None, end)
+        results[candidate.name] = model_result(engine, candidate, table, rows, (start, end), rules)
     injected = None if undisturbed is None else injected_of(undisturbed, engine, injections, injector.changed)
     seconds, used = time.perf_counter() - begun, time.process_time() - cpu
     passes = len(engine.times) + (0 if undisturbed is None else len(undisturbed.times))
@@ -198,14 +202,18 @@ def _pass(
 ) -> tuple[Engine, Source, TopicSource | None, bool]:
     """One pass over the data; whether it was interrupted."""
     source, topics = _source(plan, spec)
-    contestants = choose_models(
-        plan.models, genuine_rate=plan.genuine_rate, seed=plan.seed, spec=spec, policy=plan.policy
+    candidates = choose_models(
+        plan.models,
+        negative_sampling_rate=plan.negative_sampling_rate,
+        seed=plan.seed,
+        spec=spec,
+        policy=plan.policy,
     )
     engine = (Engine if topics is None else SilentEngine)(
-        contestants,
+        candidates,
         EngineSettings(
             spec=spec,
-            genuine_rate=plan.genuine_rate,
+            negative_sampling_rate=plan.negative_sampling_rate,
             freeze_at=min((each.start.timestamp() for each in injections), default=None),
             explain_from=plan.evaluate_from.timestamp() if plan.evaluate_from else 0.0,
         ),
@@ -239,7 +247,7 @@ def _settings(plan: Plan, spec: FeatureSpec, source: Source) -> dict[str, Any]:
         "evaluate_from": f"{plan.evaluate_from:%Y-%m-%d}" if plan.evaluate_from else None,
         "evaluate_to": f"{plan.evaluate_to:%Y-%m-%d}" if plan.evaluate_to else None,
         "drop_known_cards": plan.drop_known_cards,
-        "genuine_rate": plan.genuine_rate,
+        "negative_sampling_rate": plan.negative_sampling_rate,
         "review_share": plan.policy.review_share,
         "review_cost": plan.policy.review_cost,
         "seed": plan.seed,

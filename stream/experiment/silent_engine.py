@@ -1,4 +1,4 @@
-"""The pass over topics: silence teaches as a learner lets it; what was known in the end is measured."""
+"""The pass over topics: assumed labels teach as at the learner; what was known in the end is measured."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from models.metrics.drift import DAY
 from stream.experiment.delayed_labels import Correction
 from stream.experiment.engine import Engine
-from stream.learning import SILENCE, is_chosen
+from stream.learning import ASSUMED_GENUINE, is_sampled
 from stream.messages import Label
 
 
 class SilentEngine(Engine):
-    """An engine for labels of which some are silence.
+    """An engine for labels of which some are assumed.
 
-    A learner meets the silence of the chosen share alone: only that is learned and enters the profiles. That
-    the other payments count as genuine is known here for measuring, and for nothing else.
+    A learner meets the assumed labels of the sampled share alone: only that is learned and enters the
+    profiles. That the other payments count as genuine is known here for measuring, and for nothing else.
     """
 
     def _learn(self, label: Label) -> None:
         name = label.transaction_id
-        if label.source != SILENCE or is_chosen(name, self.settings.genuine_rate):
+        if label.source != ASSUMED_GENUINE or is_sampled(name, self.settings.negative_sampling_rate):
             super()._learn(label)
             return
         waiting = self._waiting.pop(name, None)
@@ -33,8 +33,8 @@ class SilentEngine(Engine):
     def correct(self, corrected: Mapping[int, Correction]) -> None:
         """Measure by what was known in the end, up to where it is known.
 
-        Of the last days only frauds are known, for silence has not counted yet. To measure those would
-        flatter every model, so the days are left out.
+        Of the last days only frauds are known, for what is assumed genuine has not counted yet. To measure
+        those would flatter every model, so the days are left out.
 
         Args:
             corrected: by row.

@@ -12,7 +12,7 @@ from stream.config.settings import Settings
 from stream.history.logs import Logs, RebuiltModels
 
 
-class Late(NamedTuple):
+class CaughtUp(NamedTuple):
     """A model at an offset of the labels.
 
     Attributes:
@@ -25,7 +25,7 @@ class Late(NamedTuple):
     remarks: list[str]
 
 
-def learned_late(settings: Settings, until: int) -> Late:
+def catch_up(settings: Settings, until: int) -> CaughtUp:
     """The model that settings name, after the labels below an offset.
 
     Args:
@@ -40,5 +40,5 @@ def learned_late(settings: Settings, until: int) -> Late:
     for _ in logs.decisions():  # it takes those of labels
         pass
     models = RebuiltModels(settings, logs.spec, [settings.model])
-    logs.labels.play(lambda stood: models(stood) if stood.offset < until else None)
-    return Late(models.models[settings.model], models.learned, logs.remarks)
+    logs.labels.play(lambda resolved: models(resolved) if resolved.offset < until else None)
+    return CaughtUp(models.models[settings.model], models.learned, logs.remarks)

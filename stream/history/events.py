@@ -11,7 +11,15 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
 from models.features.compute import entities_of, event_of
-from models.features.profiles import Event, LabelProfile, Profile, Reading, empty, no_labels, updated
+from models.features.profiles import (
+    Event,
+    LabelProfile,
+    Profile,
+    ProfileSnapshot,
+    apply_event,
+    empty,
+    no_labels,
+)
 from models.features.spec import FeatureSpec
 from stream.messages import Transaction
 from stream.records import Record
@@ -30,15 +38,15 @@ class Packing(Protocol):
         ...
 
 
-class Case:
+class DecidedEvent:
     """One decided event on its way through the replay.
 
     Attributes:
         place: partition and offset.
         came: when its event came to Kafka, seconds since 1970.
         value: the message it was decided in.
-        entities: names and notes kept, in order.
-        readings: what was known of each before the event; None where that cannot be told.
+        entities: names and how many recent events are kept, in order.
+        snapshots: what was known of each before the event; None where that cannot be told.
     """
 
     __slots__ = (
@@ -50,7 +58,7 @@ class Case:
         "left",
         "payment",
         "place",
-        "readings",
+        "snapshots",
         "value",
     )
 
@@ -65,8 +73,8 @@ class Case:
         self.value = value
         self.event: Event = event_of(payment, spec)
         self.kinds = tuple(kind for kind, _, _ in found)
-        self.entities = tuple((f"{kind}:{key}", keep) for kind, key, keep in found)
-        self.readings: list[Reading | None] = [None] * len(found)
+        self.entities = tuple((f"{kind}:{key}", max_recent) for kind, key, max_recent in found)
+        self.snapshots: list[ProfileSnapshot | None] = [None] * len(found)
         self.left = len(found)
 
     @property
@@ -81,7 +89,7 @@ class Case:
 class Turn(NamedTuple):
     """An event at one of its entities."""
 
-    case: Case
+    case: DecidedEvent
     position: int
     before: int
     labels: int
@@ -96,9 +104,9 @@ class ReplayedEvents:
         spec: the features.
         packing: how profiles are kept.
         labels: the label profile of an entity after so many labels, if it ever had as many.
-        updated: called after each update with the entity, the event's place, and the profile: how many
+        on_update: called after each update with the entity, the event's place, and the profile: how many
             events it holds, and its bytes.
-        read: called with each case when all its readings are there.
+        read: called with each case when all its snapshots are there.
     """
 
     def __init__(
@@ -107,12 +115,12 @@ class ReplayedEvents:
         packing: Packing,
         labels: Callable[[str, int], LabelProfile | None],
         *,
-        updated: Callable[[str, tuple[int, int], int, bytes], None],
-        read: Callable[[Case], None],
+        on_update: Callable[[str, tuple[int, int], int, bytes], None],
+        read: Callable[[DecidedEvent], None],
     ) -> None:
         self._packing = packing
         self._labels = labels
-        self._updated = updated
+        self._on_update = on_update
         self._read = read
         self._empty = empty(len(spec.half_lives))
         self._no_labels = no_labels(len(spec.half_lives))
@@ -120,7 +128,7 @@ class ReplayedEvents:
         self._profiles: dict[str, bytes] = {}
         self._ahead: dict[str, dict[int, list[Turn]]] = {}
 
-    def apply(self, case: Case) -> None:
+    def apply(self, case: DecidedEvent) -> None:
         """The next decided event of its partition."""
         entities = case.decision.entities
         for position, ((name, _), kind) in enumerate(zip(case.entities, case.kinds, strict=True)):
@@ -183,12 +191,12 @@ class ReplayedEvents:
         raw = self._profiles.get(name)
         profile = self._empty if raw is None else self._packing.profile(raw)[0]
         labels = self._labels(name, known) if known else self._no_labels
-        case.readings[position] = None if labels is None else Reading(profile, labels)
-        after = updated(profile, case.event, case.entities[position][1])
+        case.snapshots[position] = None if labels is None else ProfileSnapshot(profile, labels)
+        after = apply_event(profile, case.event, case.entities[position][1])
         raw = self._packing.packed(after)
         self._profiles[name] = raw
         self._counts[name] = after.updates
-        self._updated(name, case.place, after.updates, raw)
+        self._on_update(name, case.place, after.updates, raw)
         case.left -= 1
         if not case.left:
             self._read(case)

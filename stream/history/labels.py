@@ -11,11 +11,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from models.features.compute import knowledge_of
-from models.features.profiles import LabelProfile, informed, no_labels
+from models.features.compute import label_delta_of
+from models.features.profiles import LabelProfile, apply_label, no_labels
 from models.features.spec import FeatureSpec
 from stream.admission import UNKNOWN_TRANSACTION, WAITED, DeadLetter, Limits, Rejected, admit_label
-from stream.learning import NOTHING_KNOWN, SILENCE, is_chosen, last_waited, waited
+from stream.learning import ASSUMED_GENUINE, NOTHING_KNOWN, is_sampled, last_waited, waited
 from stream.records import Record
 from stream.views import NO_FEATURES, labelled_decision
 
@@ -30,7 +30,7 @@ class _Label(NamedTuple):
     came: float  # when the record came to Kafka, seconds
 
 
-class _Told(NamedTuple):
+class _Decided(NamedTuple):
     """What is kept of the decision of a labelled transaction."""
 
     event_time: float
@@ -39,22 +39,22 @@ class _Told(NamedTuple):
     features: bytes
 
 
-class Stood(NamedTuple):
-    """A label as it stood.
+class ResolvedLabel(NamedTuple):
+    """A label with its status.
 
     Attributes:
-        standing: see `stream.ports.LabelStore`.
+        status: see `stream.ports.LabelStore`.
         features: JSON, as served, where the label is one to learn; else empty.
     """
 
     offset: int
     name: str
     is_fraud: bool
-    standing: str
+    status: str
     features: bytes
 
 
-class Known(NamedTuple):
+class LatestLabel(NamedTuple):
     """The latest knowledge of a transaction.
 
     Attributes:
@@ -81,24 +81,26 @@ class ReplayedLabels:
     Args:
         spec: the features.
         limits: what is taken for believable.
-        genuine_rate: the share of genuine transactions that is learned.
+        negative_sampling_rate: the share of genuine transactions that is learned.
         decision_ttl: seconds that a decision is remembered, > 0.
     """
 
-    def __init__(self, spec: FeatureSpec, limits: Limits, genuine_rate: float, decision_ttl: float) -> None:
+    def __init__(
+        self, spec: FeatureSpec, limits: Limits, negative_sampling_rate: float, decision_ttl: float
+    ) -> None:
         self._spec = spec
         self._limits = limits
-        self._genuine_rate = genuine_rate
+        self._negative_sampling_rate = negative_sampling_rate
         self._ttl = decision_ttl
         self._log: list[_Label] = []
-        self._called_in: dict[str, int] = {}
-        self._stood_by: list[tuple[int, float]] = []
+        self._requeued: dict[str, int] = {}
+        self._resolved_by: list[tuple[int, float]] = []
         self._left: dict[str, set[int]] = {}
         self._early: dict[str, int] = {}
-        self._told: dict[str, _Told | None] = {}
-        self._knowledge: dict[str, list[tuple[int, float, bool, bool]]] = {}
+        self._decided: dict[str, _Decided | None] = {}
+        self._deltas: dict[str, list[tuple[int, float, bool, bool]]] = {}
         self._at: dict[str, tuple[int, LabelProfile]] = {}
-        self.known: dict[str, Known] = {}
+        self.known: dict[str, LatestLabel] = {}
         self.silent: set[str] = set()
         self.rejected: set[int] = set()
         self.end = 0
@@ -116,156 +118,162 @@ class ReplayedLabels:
             return
         name = label.transaction_id
         known_at = label.known_at.timestamp()
-        if label.source == SILENCE:
+        if label.source == ASSUMED_GENUINE:
             known_at = NOTHING_KNOWN
             self.silent.add(name)
         self._log.append(_Label(record.offset, name, label.is_fraud, known_at, record.timestamp_ms / 1000.0))
-        self._told.setdefault(name, None)
+        self._decided.setdefault(name, None)
         for header, value in record.headers:
             if header == WAITED and value.isdigit():
-                self._called_in[name] = max(int(value), self._called_in.get(name, -1))
+                self._requeued[name] = max(int(value), self._requeued.get(name, -1))
 
-    def add_waiting(self, name: str, entry: bytes) -> None:
-        """A label that waits still, as the waiting room keeps it."""
+    def add_pending(self, name: str, entry: bytes) -> None:
+        """A label that waits still, as the store keeps it."""
         self._left.setdefault(name, set()).update((waited(entry)[0], last_waited(entry)))
 
     def add_published(self, next_offset: int, at: float) -> None:
-        """A model came to Kafka at a time (seconds): labels before `next_offset` had their standing by then.
+        """A model came to Kafka at a time (seconds): labels before `next_offset` had their status by then.
 
-        So one whose decision was made later found none and waited, though no waiting room holds it any more.
+        So one whose decision was made later found none and waited, though it is pending no more.
         """
-        if not self._stood_by or next_offset > self._stood_by[-1][0]:
-            self._stood_by.append((next_offset, at))
+        if not self._resolved_by or next_offset > self._resolved_by[-1][0]:
+            self._resolved_by.append((next_offset, at))
 
-    def add_in_vain(self, name: str, offset: int, last: int) -> None:
+    def add_expired(self, name: str, offset: int, last: int) -> None:
         """A label that waited until it became a dead letter, and the last of its transaction that waited."""
         self._left.setdefault(name, set()).update((offset, last))
 
     def add_dead_letter(self, key: bytes | None, letter: DeadLetter) -> bool:
-        """Take in a label that waited in vain; False where the letter says that it cannot be processed."""
+        """Take in a label that expired; False where the letter says that it cannot be processed."""
         if letter.reason != UNKNOWN_TRANSACTION or key is None:
             return False
-        self.add_in_vain(key.decode(errors="replace"), letter.offset, letter.last_waited)
+        self.add_expired(key.decode(errors="replace"), letter.offset, letter.last_waited)
         return True
 
     def wants(self, name: str) -> bool:
         """Whether the decision of this transaction matters."""
-        return name in self._told
+        return name in self._decided
 
     def add_decision(self, name: str, value: bytes) -> None:
         """The decision of a labelled transaction, with its features; the first one counts."""
-        if self._told.get(name, self) is None:
+        if self._decided.get(name, self) is None:
             found = labelled_decision(value)
-            self._told[name] = _Told(
+            self._decided[name] = _Decided(
                 found.event_time.timestamp(),
                 found.decided_at.timestamp(),
                 tuple(f"{kind}:{key}" for kind, (key, _, _) in found.entities.items()),
                 bytes(found.features),
             )
 
-    def waits(self, name: str, offset: int) -> bool:
-        """Whether a label waits still: it found no decision, was not called in since and was not given up."""
+    def is_pending(self, name: str, offset: int) -> bool:
+        """Whether a label waits still: it found no decision, was not requeued since and did not expire."""
         if offset in self.rejected or offset <= max(self._left.get(name, (-1,))):
             return False
-        told = self._told.get(name)
-        if told is None:
-            return name in self._told
-        return offset > self._called_in.get(name, -1) and self._stood_before(offset, told)
+        decided = self._decided.get(name)
+        if decided is None:
+            return name in self._decided
+        return offset > self._requeued.get(name, -1) and self._resolved_before(offset, decided)
 
     def undecided(self) -> Iterator[str]:
         """Labelled transactions whose decision did not come, and whose labels did not wait for it."""
-        return (name for name, told in self._told.items() if told is None and name not in self._left)
+        return (name for name, decided in self._decided.items() if decided is None and name not in self._left)
 
     def unresolved(self) -> Iterator[tuple[str, int]]:
-        """Transactions whose label waits or was given up, and where it stood."""
+        """Transactions whose label is pending or has expired, and where it stood."""
         for name, offsets in self._left.items():
             yield name, max(offsets)
 
     def is_decided(self, name: str) -> bool:
         """Whether the labelled transaction has a decision."""
-        return self._told.get(name) is not None
+        return self._decided.get(name) is not None
 
-    def play(self, stood: Callable[[Stood], None], *, at: int | None = None) -> Mapping[str, Known]:
-        """Give every label its standing, in the order of the log.
+    def play(
+        self, resolved: Callable[[ResolvedLabel], None], *, at: int | None = None
+    ) -> Mapping[str, LatestLabel]:
+        """Resolve the status of every label, in the order of the log.
 
         Args:
-            stood: called with each.
+            resolved: called with each.
             at: an offset.
 
         Returns:
             What was known of each transaction before the label at `at`, or at the end.
         """
         self._find_early()
-        before: dict[str, Known] | None = None
+        before: dict[str, LatestLabel] | None = None
         for label in self._log:
             if at is not None and label.offset >= at and before is None:
                 before = dict(self.known)
-            told = self._told[label.name]
-            if told is not None and self._waited(label, told):
-                told = None
-            standing = self._stand(label, decided=told is not None)
+            decided = self._decided[label.name]
+            if decided is not None and self._waited(label, decided):
+                decided = None
+            status = self._resolve(label, decided=decided is not None)
             features = b""
-            if told is not None and standing in ("new", "correction"):
-                knowledge = (label.offset, told.event_time, label.is_fraud, standing == "correction")
-                for entity in told.entities:
-                    self._knowledge.setdefault(entity, []).append(knowledge)
-                if label.is_fraud or is_chosen(label.name, self._genuine_rate):
-                    features = told.features if told.features != bytes(NO_FEATURES) else b""
-            stood(Stood(label.offset, label.name, label.is_fraud, standing, features))
+            if decided is not None and status in ("new", "correction"):
+                delta = (label.offset, decided.event_time, label.is_fraud, status == "correction")
+                for entity in decided.entities:
+                    self._deltas.setdefault(entity, []).append(delta)
+                if label.is_fraud or is_sampled(label.name, self._negative_sampling_rate):
+                    features = decided.features if decided.features != bytes(NO_FEATURES) else b""
+            resolved(ResolvedLabel(label.offset, label.name, label.is_fraud, status, features))
         return self.known if before is None else before
 
-    def _waited(self, label: _Label, told: _Told) -> bool:
+    def _waited(self, label: _Label, decided: _Decided) -> bool:
         """Whether the label found no decision: too early, or so late that it was forgotten."""
-        if label.offset <= self._called_in.get(label.name, -1):
+        if label.offset <= self._requeued.get(label.name, -1):
             return True
-        if self._is_late(label, told):
+        if self._is_late(label, decided):
             return label.offset in self._left.get(label.name, ())
-        return label.offset <= self._early.get(label.name, -1) or self._stood_before(label.offset, told)
+        return label.offset <= self._early.get(label.name, -1) or self._resolved_before(label.offset, decided)
 
-    def _stood_before(self, offset: int, told: _Told) -> bool:
-        """Whether a label had its standing before its transaction was decided."""
-        at = bisect_right(self._stood_by, (offset, math.inf))
-        return at < len(self._stood_by) and told.decided_at > self._stood_by[at][1] + SKEW
+    def _resolved_before(self, offset: int, decided: _Decided) -> bool:
+        """Whether a label had its status before its transaction was decided."""
+        at = bisect_right(self._resolved_by, (offset, math.inf))
+        return at < len(self._resolved_by) and decided.decided_at > self._resolved_by[at][1] + SKEW
 
-    def _is_late(self, label: _Label, told: _Told) -> bool:
-        return label.came > told.decided_at + self._ttl / 2.0
+    def _is_late(self, label: _Label, decided: _Decided) -> bool:
+        return label.came > decided.decided_at + self._ttl / 2.0
 
     def _find_early(self) -> None:
-        """Of each transaction the last label that waits, or was given up, before its decision came."""
+        """Of each transaction the last label that is pending, or has expired, before its decision came."""
         for label in self._log:
-            told = self._told[label.name]
-            if told and label.offset in self._left.get(label.name, ()) and not self._is_late(label, told):
+            decided = self._decided[label.name]
+            if (
+                decided
+                and label.offset in self._left.get(label.name, ())
+                and not self._is_late(label, decided)
+            ):
                 self._early[label.name] = label.offset
 
-    def _stand(self, label: _Label, *, decided: bool) -> str:
+    def _resolve(self, label: _Label, *, decided: bool) -> str:
         known = self.known.get(label.name)
-        latest = Known(label.is_fraud, label.known_at, label.offset, label.came)
+        latest = LatestLabel(label.is_fraud, label.known_at, label.offset, label.came)
         if known is not None and known.is_fraud == label.is_fraud:
             known_at = max(known.known_at, label.known_at)
             self.known[label.name] = latest._replace(known_at=known_at)
-            return "repeat"
+            return "duplicate"
         if known is not None and label.known_at < known.known_at:
             return "superseded"
         if not decided:
-            return "waiting"
+            return "pending"
         self.known[label.name] = latest
         return "new" if known is None else "correction"
 
     def updates(self, entity: str, *, until: int | None = None) -> int:
         """How many labels an entity has, up to an offset (included) or in all."""
-        found = self._knowledge.get(entity, ())
+        found = self._deltas.get(entity, ())
         return len(found) if until is None else sum(offset <= until for offset, *_ in found)
 
     def entities(self) -> Mapping[str, object]:
         """The entities that have labels."""
-        return self._knowledge
+        return self._deltas
 
     def profile(self, entity: str, updates: int) -> LabelProfile | None:
         """The label profile of an entity after so many labels; None where the log does not give as many.
 
         Questions about one entity are cheapest with rising numbers.
         """
-        known = self._knowledge.get(entity, ())
+        known = self._deltas.get(entity, ())
         if updates > len(known) or (updates and not self.is_whole):
             return None
         none = no_labels(len(self._spec.half_lives))
@@ -273,7 +281,9 @@ class ReplayedLabels:
         if at > updates:
             at, profile = 0, none
         for _, time, is_fraud, corrects in known[at:updates]:
-            profile = informed(profile, knowledge_of(time, is_fraud, self._spec)._replace(corrects=corrects))
+            profile = apply_label(
+                profile, label_delta_of(time, is_fraud, self._spec)._replace(corrects=corrects)
+            )
         if known:
             self._at[entity] = updates, profile
         return profile

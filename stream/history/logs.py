@@ -1,4 +1,4 @@
-"""The logs of an installation as a replay reads them: labels with their standing, decisions as served."""
+"""The logs of an installation as a replay reads them: labels with their status, decisions as served."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stream.config.factories import new_model
 from stream.config.settings import Settings
 from stream.decisions import split_recorded
 from stream.history.join import FirstDecisions, pack_place
-from stream.history.labels import Stood
+from stream.history.labels import ResolvedLabel
 from stream.history.topics import TopicHistory
 from stream.ports import DependencyDown
 from stream.views import NO_FEATURES, ServedDecision, features_of_json, read_served_decision, served_decision
@@ -45,7 +45,7 @@ class Logs:
         self._dump: RedisDump | None = None
 
     def read_labels(self) -> None:
-        """Take the log of labels in, and which of them waited for their transaction in vain.
+        """Take the log of labels in, and which of them expired while they waited for their transaction.
 
         Raises:
             DependencyDown: Kafka does not answer, or a topic is missing.
@@ -60,8 +60,8 @@ class Logs:
             self.labels.add(record)
         try:
             dump = RedisDump(redis_client(self.settings), self.settings.shards, self.settings.redis_prefix)
-            for name, entry in dump.room():
-                self.labels.add_waiting(name, entry)
+            for name, entry in dump.pending():
+                self.labels.add_pending(name, entry)
             self._dump = dump
         except DependencyDown as down:
             self.remarks.append(f"labels that wait still were not looked at: {down}")
@@ -122,22 +122,22 @@ class RebuiltModels:
         self.learned = 0
         self._before = before
 
-    def __call__(self, stood: Stood) -> None:
+    def __call__(self, resolved: ResolvedLabel) -> None:
         """The next label of the log."""
-        self._before(stood.offset)
-        if stood.features and stood.features != bytes(NO_FEATURES):
-            features = features_of_json(stood.features)
+        self._before(resolved.offset)
+        if resolved.features and resolved.features != bytes(NO_FEATURES):
+            features = features_of_json(resolved.features)
             for model in self.models.values():
-                model.learn_one(features, stood.is_fraud)
+                model.learn_one(features, resolved.is_fraud)
             self.learned += 1
 
 
-def parse_version(version: str, in_force: str = "default") -> tuple[str, int] | None:
+def parse_version(version: str, configured: str = "default") -> tuple[str, int] | None:
     """A model's name and how many labels of the log it has seen; -1 before the first; None for no model's.
 
     Args:
         version: as decisions name it.
-        in_force: the setting `model`: a function is taken from there, and never from what a topic says.
+        configured: the setting `model`: a function is taken from there, and never from what a topic says.
 
     >>> parse_version("hoeffding-tree@42"), parse_version("unsupervised-1"), parse_version("mine@42")
     (('hoeffding-tree', 42), ('', -1), None)
@@ -147,7 +147,7 @@ def parse_version(version: str, in_force: str = "default") -> tuple[str, int] | 
     if version.startswith("unsupervised-"):
         return "", -1
     name, _, offset = version.rpartition("@")
-    is_known = name == in_force if ":" in name else not why_not(name, to_serve=True)
+    is_known = name == configured if ":" in name else not why_not(name, to_serve=True)
     return (name, int(offset)) if is_known and offset.isdigit() else None
 
 

@@ -38,7 +38,7 @@ class TopicHistory:
         """What takes the log of labels in, and plays it by the rules of the settings."""
         settings = self.settings
         ttl = float(settings.decision_ttl)
-        return ReplayedLabels(self.spec, limits_of(settings), settings.genuine_rate, ttl)
+        return ReplayedLabels(self.spec, limits_of(settings), settings.negative_sampling_rate, ttl)
 
     def batches(self, topic: str) -> Iterator[list[Record]]:
         """Everything in a topic, each partition in the order of its offsets."""

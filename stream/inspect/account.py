@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.metrics.decision_window import digest
 from stream.admission import DeadLetter
 from stream.history.join import pack_place, unpack_place
-from stream.learning import SILENCE
+from stream.learning import ASSUMED_GENUINE
 from stream.views import read_label, read_scored_decision, transaction_id_of
 
 _NOWHERE = -1
@@ -37,7 +37,7 @@ class Completeness(NamedTuple):
         decided: events whose transaction has a decision.
         dead_letters: events that have a dead letter instead.
         decisions: transactions with a decision.
-        copies: further messages of a decision, the same to the byte: redeliveries.
+        duplicates: further messages of a decision, the same to the byte: redeliveries.
         missing: events with neither decision nor dead letter: lost, or still on their way.
         differing: transactions with two decisions that are not the same bytes.
         unexpected: decisions of no event, though their origin lies in what was read.
@@ -51,7 +51,7 @@ class Completeness(NamedTuple):
     decided: int
     dead_letters: int
     decisions: int
-    copies: int
+    duplicates: int
     missing: int
     differing: int
     unexpected: int
@@ -122,10 +122,10 @@ class Ledger:
         self._alerted.append(decision.action != "approve")
 
     def add_label(self, value: bytes | None) -> None:
-        """A message of the topic of labels. Silence says what its absence says, and overrules nobody."""
+        """A message of the topic of labels; an assumed label says what its absence says."""
         label = read_label(value)
         # One that cannot be read is no fault of the run: the learner has a dead letter for it.
-        if label is not None and label.source != SILENCE:
+        if label is not None and label.source != ASSUMED_GENUINE:
             self._label_names.append(digest(label.transaction_id))
             self._known.append(label.known_at.timestamp())
             self._frauds.append(label.is_fraud)
@@ -157,7 +157,7 @@ class Ledger:
             decided=int(np.sum(decided)),
             dead_letters=int(np.sum(dead)),
             decisions=int(unique.size),
-            copies=int(np.sum(same & ~first)),
+            duplicates=int(np.sum(same & ~first)),
             missing=int(np.sum(missing)),
             differing=int(np.unique(group[~same]).size),
             unexpected=sum(_in_range(int(origin), read) for origin in origins),

@@ -43,7 +43,7 @@ def as_it_was(settings: Settings, entity: str, at: datetime, *, progress: Progre
     topics = TopicHistory(settings, progress)
     spec, labels, moment = topics.spec, topics.new_labels(), at.timestamp()
     kind, key = entity_named(entity, spec)
-    keep = next((each.keep for each in spec.entities if each.kind == kind), 0)
+    max_recent = next((each.max_recent for each in spec.entities if each.kind == kind), 0)
     for record in topics.records("labels"):
         if _known_by(record, at):
             labels.add(record)
@@ -66,7 +66,7 @@ def as_it_was(settings: Settings, entity: str, at: datetime, *, progress: Progre
     name = f"{kind}:{key}"
     known = labels.profile(name, labels.updates(name))
     assert known is not None, "as many labels as it has"
-    return view(name, profile_at(events, keep, spec, moment), known, spec, moment)
+    return view(name, profile_at(events, max_recent, spec, moment), known, spec, moment)
 
 
 def _known_by(record: Record, at: datetime) -> bool:

@@ -16,11 +16,11 @@ from models.features.profiles import (
     WIDTH,
     LabelProfile,
     Profile,
+    apply_event,
     empty,
     mean_and_deviation,
-    updated,
 )
-from models.features.recent_events import parse_note
+from models.features.recent_events import parse_recent_event
 from models.features.spec import FeatureSpec, half_life_name
 from stream.messages import Transaction
 
@@ -122,8 +122,13 @@ def view(entity: str, profile: Profile, labels: LabelProfile, spec: FeatureSpec,
         last=_time(profile.last) if profile.updates else None,
         spans=spans,
         recent=[
-            Earlier(_time(note.time), note.amount_minor, note.merchant_id, note.country or None)
-            for note in map(parse_note, profile.recent)
+            Earlier(
+                _time(recent_event.time),
+                recent_event.amount_minor,
+                recent_event.merchant_id,
+                recent_event.country or None,
+            )
+            for recent_event in map(parse_recent_event, profile.recent)
         ],
         labels=labels.updates,
         frauds=labels.frauds,
@@ -134,19 +139,21 @@ def view(entity: str, profile: Profile, labels: LabelProfile, spec: FeatureSpec,
     )
 
 
-def profile_at(events: Iterable[tuple[int, Transaction]], keep: int, spec: FeatureSpec, at: float) -> Profile:
+def profile_at(
+    events: Iterable[tuple[int, Transaction]], max_recent: int, spec: FeatureSpec, at: float
+) -> Profile:
     """The profile of an entity from its own events up to a moment.
 
     Args:
         events: how many events the profile held when each was read, and the event.
-        keep: notes kept.
+        max_recent: recent events kept.
         spec: the features.
         at: event time, seconds since 1970; later events are left out.
     """
     profile = empty(len(spec.half_lives))
     for _, payment in sorted(events, key=lambda pair: pair[0]):
         if payment.event_time.timestamp() <= at:
-            profile = updated(profile, event_of(payment, spec), keep)
+            profile = apply_event(profile, event_of(payment, spec), max_recent)
     return profile
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from models.features.compute import event_of, features_of
-from models.features.profiles import Reading
+from models.features.profiles import ProfileSnapshot
 from models.scoring.anomaly import UnsupervisedModel
 from stream.adapters.kafka.scan import Progress
 from stream.config.factories import policy_of
@@ -16,7 +16,7 @@ from stream.config.settings import Settings
 from stream.history.logs import Logs, RebuiltModels, parse_version
 from stream.inspect.entity_view import View, profile_at, view
 from stream.messages import Action, Decision, Transaction, decision_decoder, encode, transaction_decoder
-from stream.pipeline import said
+from stream.pipeline import reason_text
 from stream.serving import first_model, rescored, served
 from stream.views import read_served_decision
 
@@ -101,10 +101,10 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
             "labels gives no such model"
         )
     learner = RebuiltModels(settings, logs.spec, [name] if name else [])
-    logs.labels.play(lambda stood: learner(stood) if stood.offset < offset else None)
-    payment, readings = _readings(logs, decision)
+    logs.labels.play(lambda resolved: learner(resolved) if resolved.offset < offset else None)
+    payment, snapshots = _snapshots(logs, decision)
     event = event_of(payment, logs.spec)
-    features = features_of(payment, event, tuple(readings), tuple(readings.values()), logs.spec)
+    features = features_of(payment, event, tuple(snapshots), tuple(snapshots.values()), logs.spec)
     follows = encode(features) == encode(decision.features)
     policy = policy_of(settings)
     model: Any = learner.models[name] if name else UnsupervisedModel()
@@ -116,8 +116,8 @@ def explain(settings: Settings, transaction_id: str, *, progress: Progress | Non
     return Explanation(
         decision=decision,
         entities={
-            kind: view(f"{kind}:{decision.entities[kind][0]}", *reading, logs.spec, at)
-            for kind, reading in readings.items()
+            kind: view(f"{kind}:{decision.entities[kind][0]}", *snapshot, logs.spec, at)
+            for kind, snapshot in snapshots.items()
         },
         model_version=in_use.version,
         learned=learner.learned,
@@ -159,11 +159,11 @@ def _features(decision: Decision, model: Any) -> list[Feature]:
 def _meaning(name: str, features: dict[str, float], decision: Decision) -> str:
     """What a feature says; that others have it and this transaction does not contributes, too."""
     if name in features:
-        return said(name, features, decision)
+        return reason_text(name, features, decision)
     return "is another here" if "=" in name else "is not known here"
 
 
-def _readings(logs: Logs, decision: Decision) -> tuple[Transaction, dict[str, Reading]]:
+def _snapshots(logs: Logs, decision: Decision) -> tuple[Transaction, dict[str, ProfileSnapshot]]:
     """The transaction, and of each of its entities what was read: the events before it, in their order.
 
     The order of an entity's events is what decisions say: how many its profile held when each was read.
@@ -182,8 +182,8 @@ def _readings(logs: Logs, decision: Decision) -> tuple[Transaction, dict[str, Re
             events.setdefault(kind, []).append((count, found))
     if payment is None:
         raise NotDecided(f"{decision.transaction_id}: its transaction is no longer on its topic")
-    keeps = {entity.kind: entity.keep for entity in logs.spec.entities}
-    readings = {}
+    max_recents = {entity.kind: entity.max_recent for entity in logs.spec.entities}
+    snapshots = {}
     for kind, (key, before, known) in decision.entities.items():
         own = events.get(kind, [])
         if len(own) < before:
@@ -191,9 +191,9 @@ def _readings(logs: Logs, decision: Decision) -> tuple[Transaction, dict[str, Re
         labels = logs.labels.profile(f"{kind}:{key}", known)
         if labels is None:
             raise NotDecided(f"{decision.transaction_id}: was decided with labels that the log does not hold")
-        profile = profile_at(own, keeps.get(kind, 0), logs.spec, math.inf)
-        readings[kind] = Reading(profile, labels)
-    return payment, readings
+        profile = profile_at(own, max_recents.get(kind, 0), logs.spec, math.inf)
+        snapshots[kind] = ProfileSnapshot(profile, labels)
+    return payment, snapshots
 
 
 def _turns(logs: Logs, decision: Decision) -> dict[tuple[int, int], list[tuple[str, int]]]:

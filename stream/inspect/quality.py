@@ -27,11 +27,11 @@ DAY = 86400.0
 WEEK = timedelta(days=7)
 
 __all__ = [
-    "Protocol",
+    "QualityProtocol",
     "QualityReport",
     "QualityTopics",
+    "QualityWindow",
     "TopicUnreadableError",
-    "Window",
     "WindowQuality",
     "measure",
     "quality_from_topics",
@@ -47,7 +47,7 @@ class QualityTopics(NamedTuple):
     dead_letters: str = "dead-letters"
 
 
-class Window(NamedTuple):
+class QualityWindow(NamedTuple):
     """A span of event time: start <= event_time < end."""
 
     name: str
@@ -55,7 +55,7 @@ class Window(NamedTuple):
     end: datetime
 
 
-class Protocol(NamedTuple):
+class QualityProtocol(NamedTuple):
     """How quality is measured; the defaults are as published by Le Borgne, Siblini, Lebichot and Bontempi.
 
     Attributes:
@@ -83,7 +83,7 @@ class WindowQuality(NamedTuple):
         precision, recall: of the alerts.
     """
 
-    window: Window
+    window: QualityWindow
     transactions: int
     frauds: int
     of_known_cards: int
@@ -117,7 +117,7 @@ class QualityReport(NamedTuple):
         return sum(values) / len(values) if values else math.nan
 
 
-def measure(decisions: Decisions, window: Window, protocol: Protocol) -> WindowQuality:
+def measure(decisions: Decisions, window: QualityWindow, protocol: QualityProtocol) -> WindowQuality:
     """The quality of the decisions in a window."""
     start, end = window.start.timestamp(), window.end.timestamp()
     rows = slice(*np.searchsorted(decisions.time, [start, end]).tolist())
@@ -169,7 +169,7 @@ def _rows(decisions: Decisions, rows: slice | NDArray[np.bool_]) -> Decisions:
     )
 
 
-def weeks_between(start: datetime, end: datetime) -> list[Window]:
+def weeks_between(start: datetime, end: datetime) -> list[QualityWindow]:
     """The whole weeks up to the end, the first one first.
 
     >>> weeks = weeks_between(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 20, tzinfo=UTC))
@@ -179,7 +179,7 @@ def weeks_between(start: datetime, end: datetime) -> list[Window]:
     weeks = []
     while end - WEEK >= start:
         end -= WEEK
-        weeks.append(Window(f"{end:%Y-%m-%d}", end, end + WEEK))
+        weeks.append(QualityWindow(f"{end:%Y-%m-%d}", end, end + WEEK))
     return weeks[::-1]
 
 
@@ -189,8 +189,8 @@ def quality_from_topics(
     topics: QualityTopics | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
-    windows: Sequence[Window] = (),
-    protocol: Protocol | None = None,
+    windows: Sequence[QualityWindow] = (),
+    protocol: QualityProtocol | None = None,
     client: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> QualityReport:
@@ -213,7 +213,7 @@ def quality_from_topics(
         TopicUnreadableError: a topic is missing, or the brokers do not answer.
     """
     names = topics or QualityTopics()
-    rules = protocol or Protocol()
+    rules = protocol or QualityProtocol()
     config = {**(client or {}), "bootstrap.servers": bootstrap}
     ledger = Ledger()
     read: dict[int, int] = {}
@@ -237,7 +237,7 @@ def quality_from_topics(
     end = end or datetime.fromtimestamp((times[-1] // DAY + 1) * DAY, UTC)
     return QualityReport(
         ledger.completeness(read),
-        measure(decisions, Window("overall", start, end), rules),
+        measure(decisions, QualityWindow("overall", start, end), rules),
         tuple(measure(decisions, window, rules) for window in windows),
         tuple(measure(decisions, week, rules) for week in weeks_between(start, end)),
     )

@@ -14,13 +14,13 @@ from stream.config.settings import Settings, without_password
 from stream.ports import DependencyDown
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """Events in = decided + copies + dead letters + to come.
+class EventAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """Events in = decided + duplicates + dead letters + to come.
 
     Attributes:
         events: in the topic of transactions.
         decided: decisions recorded, each transaction once.
-        copies: further events of a transaction.
+        duplicates: further events of a transaction.
         rejected: events that became dead letters.
         lag: events not acknowledged yet.
         dead_letters: messages in their topic, of transactions and labels, redelivered ones included.
@@ -28,7 +28,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
     events: int
     decided: int
-    copies: int
+    duplicates: int
     rejected: int
     lag: int
     alerts: int
@@ -38,7 +38,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def difference(self) -> int:
         """What the equation lacks: events that are in work right now, or were lost."""
-        return self.events - self.decided - self.copies - self.rejected - self.lag
+        return self.events - self.decided - self.duplicates - self.rejected - self.lag
 
     @property
     def balanced(self) -> bool:
@@ -61,7 +61,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     redis_serves: bool
     workers: list[WorkerState]
     lag: dict[str, int]
-    account: Account | None
+    account: EventAccount | None
     down: list[str]
 
 
@@ -120,10 +120,10 @@ def look(settings: Settings) -> Status:
     down += [f"{worker.role} {worker.worker} waits: {worker.waiting}" for worker in running if worker.waiting]
     account = None
     if sizes and counts is not None:
-        account = Account(
+        account = EventAccount(
             events=sizes["transactions"],
             decided=counts["decided"],
-            copies=counts["copies"],
+            duplicates=counts["duplicates"],
             rejected=counts["rejected"],
             lag=lag["score on transactions"],
             alerts=sizes["alerts"],

@@ -24,7 +24,7 @@ from stream.adapters.redis.store import layout_of
 from stream.config.settings import Settings
 from stream.history.join import Place
 from stream.history.topics import TopicHistory
-from stream.learning import JOURNAL_KEPT, is_chosen
+from stream.learning import JOURNAL_KEPT, is_sampled
 from stream.recovery.restore_events import BATCH, EventRestore
 from stream.recovery.restore_labels import restore_labels
 from stream.views import read_timed_decision, transaction_id_of
@@ -36,7 +36,7 @@ class LogIncomplete(Exception):  # noqa: N818 - a state of the logs that a perso
     """The logs do not hold everything any more, so not everything can be rebuilt."""
 
 
-class Rebuilt(NamedTuple):
+class RebuildSummary(NamedTuple):
     """What was put back.
 
     Attributes:
@@ -47,12 +47,14 @@ class Rebuilt(NamedTuple):
     profiles: int
     label_profiles: int
     known: int
-    waiting: int
+    pending: int
     due: int
     remarks: tuple[str, ...]
 
 
-def rebuild(settings: Settings, *, progress: Progress | None = None, allow_gaps: bool = False) -> Rebuilt:
+def rebuild(
+    settings: Settings, *, progress: Progress | None = None, allow_gaps: bool = False
+) -> RebuildSummary:
     """Take away what Redis holds under the prefix and put back what the logs say.
 
     Broken off, it leaves the store closed; run again, it begins anew.
@@ -106,7 +108,7 @@ class _Once:
         self._labels = topics.new_labels()
         self._dead: set[Place] = set()
 
-    def run(self) -> Rebuilt:
+    def run(self) -> RebuildSummary:
         settings, topics, labels = self._settings, self._topics, self._labels
         starts = topics.starts("transactions")
         done = committed(settings, settings.group("score"), settings.topic("transactions"), starts)
@@ -130,7 +132,7 @@ class _Once:
         events = EventRestore(self._restore, topics, labels, now=now, limits=limits, dead=self._dead)
         profiles = events.run()
         remarks = tuple(f"{count:,} x {text}" for text, count in events.remarks.items())
-        return Rebuilt(events.recorded, profiles, *of_labels, due, remarks)
+        return RebuildSummary(events.recorded, profiles, *of_labels, due, remarks)
 
     def _learned_to(self) -> int:
         """The first label that the newest trusted model has not learned: the learner goes on from there.
@@ -152,7 +154,7 @@ class _Once:
         return learned_to if is_near else done
 
     def _read_published(self) -> None:
-        """When labels had their standing at the latest: what waited for a decision then, is told by that."""
+        """When labels had their status at the latest: what waited for a decision then, is told by that."""
         key, name = self._settings.signing_key(), self._settings.model
         for record in self._topics.records("models"):
             with suppress(SnapshotRefused):
@@ -178,7 +180,7 @@ class _Once:
         settings, labels = self._settings, self._labels
         wanted = {name for name in tail.values() if name}
         decided: set[str] = set()
-        waiting: dict[int, list[tuple[float, str]]] = {}
+        pending: dict[int, list[tuple[float, str]]] = {}
         due = 0
         for record in self._topics.records("scores"):
             decision = read_timed_decision(record.value)
@@ -191,15 +193,15 @@ class _Once:
                 labels.add_decision(name, record.value or b"")
             if (
                 record.offset < followed.get(record.partition, 0)
-                and is_chosen(name, settings.genuine_rate)
+                and is_sampled(name, settings.negative_sampling_rate)
                 and name not in labels.silent
             ):
-                queued = waiting.setdefault(record.partition, [])
+                queued = pending.setdefault(record.partition, [])
                 queued.append((decision.event_time.timestamp() + settings.maturity, name))
                 if len(queued) == BATCH:
-                    self._queue.add(record.partition, waiting.pop(record.partition))
+                    self._queue.add(record.partition, pending.pop(record.partition))
                 due += 1
-        for partition, queued in waiting.items():
+        for partition, queued in pending.items():
             self._queue.add(partition, queued)
         return decided, due
 

@@ -12,7 +12,7 @@ from stream.adapters.clients import recorded_seconds
 from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.restore import RedisRestore
 from stream.decisions import recent_activity, recorded_bytes, recorded_of_alert
-from stream.history.events import Case, ReplayedEvents, Turn
+from stream.history.events import DecidedEvent, ReplayedEvents, Turn
 from stream.history.join import EventJoin, FirstDecisions, Place
 from stream.history.labels import ReplayedLabels
 from stream.history.topics import TopicHistory
@@ -57,7 +57,7 @@ class EventRestore:
         self._limits = limits
         self._dead = dead
         self._replay = ReplayedEvents(
-            spec, Codec(len(spec.half_lives)), labels.profile, updated=lambda *_: None, read=self._on_read
+            spec, Codec(len(spec.half_lives)), labels.profile, on_update=lambda *_: None, read=self._on_read
         )
         self._join = EventJoin(self._meet)
         self._first = FirstDecisions()
@@ -100,22 +100,22 @@ class EventRestore:
             self._record_unread(decision, value)
             return
         payment = transaction_decoder.decode(record.value or b"")
-        case = Case(record, payment, decision, value, self._spec)
+        case = DecidedEvent(record, payment, decision, value, self._spec)
         if case.agrees:
             self._replay.apply(case)
         else:
             self.remarks["decisions name other entities than their events: not in profiles"] += 1
             self._record_unread(decision, value)
 
-    def _on_read(self, case: Case) -> None:
-        value, readings = case.value, [reading for reading in case.readings if reading is not None]
-        complete = len(readings) == len(case.entities)
+    def _on_read(self, case: DecidedEvent) -> None:
+        value, snapshots = case.value, [snapshot for snapshot in case.snapshots if snapshot is not None]
+        complete = len(snapshots) == len(case.entities)
         if case.decision.features == NO_FEATURES and complete:  # kept off the topic, they follow from it
-            features = features_of(case.payment, case.event, case.kinds, tuple(readings), self._spec)
+            features = features_of(case.payment, case.event, case.kinds, tuple(snapshots), self._spec)
             value = encode(msgspec.structs.replace(decision_decoder.decode(value), features=features))
         if case.decision.action != "approve":
             refs = [EntityRef(kind, "", 0) for kind in case.kinds]
-            activity = recent_activity(refs, readings) if complete else []
+            activity = recent_activity(refs, snapshots) if complete else []
             value = recorded_bytes(value, encode(activity))
         self._save(case.decision, value)
 
@@ -177,6 +177,6 @@ class EventRestore:
         for shard in range(self._restore.shards):
             counts = {"decided": self._counts[shard]}
             if shard == 0:
-                counts |= {"rejected": rejected, "copies": duplicates}
+                counts |= {"rejected": rejected, "duplicates": duplicates}
             fields = {name: count for name, count in counts.items() if count} | applied
             self._restore.fields(shard, "partitions", fields)

@@ -10,9 +10,9 @@ from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.restore import RedisRestore
 from stream.admission import Rejected, admit_label
 from stream.config.factories import limits_of
-from stream.history.labels import ReplayedLabels, Stood
+from stream.history.labels import ReplayedLabels, ResolvedLabel
 from stream.history.topics import TopicHistory
-from stream.learning import JOURNAL_KEPT, NOTHING_KNOWN, SILENCE
+from stream.learning import ASSUMED_GENUINE, JOURNAL_KEPT, NOTHING_KNOWN
 from stream.messages import Label
 
 BATCH = 1000
@@ -44,12 +44,12 @@ def restore_labels(
     journal: list[tuple[str, int, str]] = []
     first, ttl = max(learned_to - JOURNAL_KEPT, 0), float(topics.settings.decision_ttl)
 
-    def stood(label: Stood) -> None:
+    def resolved(label: ResolvedLabel) -> None:
         if first <= label.offset < learned_to:
-            journal.append((label.name, label.offset, label.standing[0].upper()))
+            journal.append((label.name, label.offset, label.status[0].upper()))
 
-    known = labels.play(stood, at=learned_to)
-    restore.standings(journal)
+    known = labels.play(resolved, at=learned_to)
+    restore.statuses(journal)
     left = ((name, each.stored, int(each.came + ttl - now)) for name, each in known.items())
     restore.expiring("k", ((name, raw, seconds) for name, raw, seconds in left if seconds > 0))
     count = 0
@@ -61,12 +61,12 @@ def restore_labels(
         names = ("standings", "profiles", "passed")
         for shard in range(restore.shards):
             restore.fields(shard, "labels", dict.fromkeys(names, learned_to - 1))
-    room = _room(topics, labels, learned_to)
-    restore.room(
+    pending = _pending(topics, labels, learned_to)
+    restore.pending(
         (name, known_at, (b"%d" % at if at == last else b"%d:%d" % (at, last)) + b" " + value)
-        for name, (known_at, at, last, value) in room.items()
+        for name, (known_at, at, last, value) in pending.items()
     )
-    return RestoredLabels(count, len(known), len(room))
+    return RestoredLabels(count, len(known), len(pending))
 
 
 def _profiles(labels: ReplayedLabels, learned_to: int, codec: Codec) -> Iterator[tuple[str, bytes]]:
@@ -77,26 +77,26 @@ def _profiles(labels: ReplayedLabels, learned_to: int, codec: Codec) -> Iterator
             yield name, codec.packed_labels(profile)
 
 
-def _room(
+def _pending(
     topics: TopicHistory, labels: ReplayedLabels, learned_to: int
 ) -> dict[str, tuple[float, int, int, bytes]]:
     """Labels whose transaction has no decision wait: of each the latest knowledge."""
-    room: dict[str, tuple[float, int, int, bytes]] = {}
+    pending: dict[str, tuple[float, int, int, bytes]] = {}
     limits = limits_of(topics.settings)
     for record in topics.records("labels"):
         if record.offset >= learned_to:
             continue
         label = admit_label(record, limits)
-        if isinstance(label, Rejected) or not labels.waits(label.transaction_id, record.offset):
+        if isinstance(label, Rejected) or not labels.is_pending(label.transaction_id, record.offset):
             continue
         known_at, name = _known_at(label), label.transaction_id
-        before = room.get(name)
+        before = pending.get(name)
         if before is None or known_at >= before[0]:
-            room[name] = (known_at, record.offset, record.offset, record.value or b"")
+            pending[name] = (known_at, record.offset, record.offset, record.value or b"")
         else:
-            room[name] = (*before[:2], record.offset, before[3])
-    return room
+            pending[name] = (*before[:2], record.offset, before[3])
+    return pending
 
 
 def _known_at(label: Label) -> float:
-    return NOTHING_KNOWN if label.source == SILENCE else label.known_at.timestamp()
+    return NOTHING_KNOWN if label.source == ASSUMED_GENUINE else label.known_at.timestamp()

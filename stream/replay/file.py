@@ -22,14 +22,14 @@ from stream.config.factories import feature_spec
 from stream.config.settings import Settings
 from stream.config.signing_key import model_key, state_dir
 from stream.replay.checkpoint import CheckpointError, Checkpoints
-from stream.replay.parts import Counts
+from stream.replay.parts import ReplayCounts
 from stream.replay.replay import Replay
 from stream.replay.store import DecisionFile, OutputChangedError
 
 Progress = Callable[[str, int, int | None, float], None]  # stage, done, in all, event time
 
 DECIDING: Final = (
-    "model", "model_seed", "genuine_rate", "maturity", "label_wait", "decision_ttl", "policy",
+    "model", "model_seed", "negative_sampling_rate", "maturity", "label_wait", "decision_ttl", "policy",
     "review_share", "decline_share", "review_cost", "decline_cost", "max_event_bytes", "future_tolerance",
     "card_numbers",
 )  # fmt: skip
@@ -68,7 +68,7 @@ class Replayed(msgspec.Struct, frozen=True):
         lines: what happened to the rows of a file, for people.
     """
 
-    counts: Counts
+    counts: ReplayCounts
     is_finished: bool
     resumed_at: int
     seconds: float

@@ -7,28 +7,28 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from models.features.profiles import Reading
+from models.features.profiles import ProfileSnapshot
 from stream.admission import DeadLetter
 from stream.messages import Decision
 from stream.pipeline import REDELIVERED, Arrival, Pipeline, Scorer
-from stream.ports import Message, Touch
+from stream.ports import EventUpdate, Message
 
 SCORES, ALERTS, DEAD, LABELS = "scores", "alerts", "dead-letters", "labels"
 
 
-class Counts(msgspec.Struct, kw_only=True):
-    """What became of the items so far: `transactions = decided + copies + rejected`.
+class ReplayCounts(msgspec.Struct, kw_only=True):
+    """What became of the items so far: `transactions = decided + duplicates + rejected`.
 
     Attributes:
-        copies: transactions whose id was decided before; not written again.
+        duplicates: transactions whose id was decided before; not written again.
         rejected: transactions and labels that a worker would make dead letters; `why` is of the first.
-        labels: learned from the log, those of silence included.
+        labels: learned from the log, the assumed ones included.
         models: versions that scored; `model` is the last of them.
     """
 
     transactions: int = 0
     decided: int = 0
-    copies: int = 0
+    duplicates: int = 0
     alerts: int = 0
     rejected: int = 0
     why: str = ""
@@ -42,22 +42,27 @@ class Counts(msgspec.Struct, kw_only=True):
 class EventTimePipeline(Pipeline):
     """Stamps a decision with its transaction's own time: a batch has no moment of its own here."""
 
-    counts: Counts
+    counts: ReplayCounts
 
     def _decide(
-        self, arrival: Arrival, touch: Touch, reading: tuple[Reading, ...], model: Scorer, now: datetime
+        self,
+        arrival: Arrival,
+        update: EventUpdate,
+        snapshot: tuple[ProfileSnapshot, ...],
+        model: Scorer,
+        now: datetime,
     ) -> Decision:
         now = arrival.transaction.event_time.astimezone(UTC)
         if model.version != self.counts.model:
             self.counts.models += 1
             self.counts.model = model.version
-        return super()._decide(arrival, touch, reading, model, now)
+        return super()._decide(arrival, update, snapshot, model, now)
 
 
 class Outlet:
     """Where messages of the replayed workers go: into each other's input, or into the counts."""
 
-    def __init__(self, counts: Counts, label: Callable[[Message], None]) -> None:
+    def __init__(self, counts: ReplayCounts, label: Callable[[Message], None]) -> None:
         self.decisions: list[bytes] = []
         self._counts = counts
         self._label = label
@@ -67,7 +72,7 @@ class Outlet:
         for message in messages:
             if message.topic == SCORES:
                 self.decisions.append(message.value or b"")
-                self._counts.copies += message.headers == REDELIVERED
+                self._counts.duplicates += message.headers == REDELIVERED
             elif message.topic == ALERTS:
                 self._counts.alerts += message.headers != REDELIVERED
             elif message.topic == LABELS:

@@ -5,9 +5,9 @@ Event time is the only clock. The rule, exactly:
   - A label is learned at its place: after all transactions before it, before all after it. What it says of
     entities is known at once; the model that scores is the one of all labels before the transaction, or,
     with `publish_every`, of all labels before the last multiple of it.
-  - Silence counts once a transaction is decided that is as late as the horizon: its labels come right
+  - A transaction is assumed genuine once one is decided that is as late as the horizon: its labels come right
     after that transaction, in the order in which they fall due.
-  - The version of a model is NAME@OFFSET: how many labels, those of silence included, it has seen.
+  - The version of a model is NAME@OFFSET: how many labels, the assumed ones included, it has seen.
   - `decided_at` is the transaction's own time.
 So the output is a function of the items and the settings, whatever the size of a batch, and wherever the
 replay was interrupted.
@@ -31,10 +31,10 @@ from stream.config.settings import Settings
 from stream.learning import Learner
 from stream.maturity import Maturity
 from stream.messages import Label, Transaction, encode
-from stream.pipeline import Scorer, Topics
+from stream.pipeline import DecisionTopics, Scorer
 from stream.ports import Message
 from stream.records import Record
-from stream.replay.parts import ALERTS, DEAD, LABELS, SCORES, Counts, EventTimePipeline, Outlet
+from stream.replay.parts import ALERTS, DEAD, LABELS, SCORES, EventTimePipeline, Outlet, ReplayCounts
 from stream.replay.store import DecisionFile, OrderedDueQueue, ReplayStore, StoreState
 from stream.serving import ServedModel, first_model, served
 
@@ -62,7 +62,7 @@ class ReplayState(msgspec.Struct, frozen=True, kw_only=True):
     knowledge_time: float | None
     model: bytes
     in_use: bytes | None
-    counts: Counts
+    counts: ReplayCounts
     unfollowed: list[bytes]
     due: list[tuple[float, str]]
     store: StoreState
@@ -98,7 +98,7 @@ class Replay:
         self._out = out
         self._every = publish_every
         self._horizon = float(settings.maturity)
-        self.counts = Counts() if state is None else state.counts
+        self.counts = ReplayCounts() if state is None else state.counts
         self.items = state.items if state else 0
         self._watermark = state.watermark if state else -math.inf
         self._earliest = state.earliest if state else math.inf
@@ -132,12 +132,12 @@ class Replay:
             clock=self._clock,
             spec=spec,
             policy=self._policy,
-            topics=Topics(SCORES, ALERTS, DEAD),
+            topics=DecisionTopics(SCORES, ALERTS, DEAD),
             limits=self._limits,
         )
         self._pipeline.counts = self.counts
-        self._pipeline.own([0])
-        self._pipeline.begin_at({0: self.counts.transactions})
+        self._pipeline.on_assigned([0])
+        self._pipeline.set_start_offsets({0: self.counts.transactions})
         self._model = model
         self._learner = Learner(
             model=model,
@@ -149,7 +149,7 @@ class Replay:
             outbox=self._outlet,
             clock=self._clock,
             spec=spec,
-            genuine_rate=settings.genuine_rate,
+            negative_sampling_rate=settings.negative_sampling_rate,
             labels_topic=LABELS,
             dead_letters=DEAD,
             limits=self._limits,
@@ -161,7 +161,7 @@ class Replay:
             clock=self._clock,
             horizon=settings.maturity,
             label_wait=settings.label_wait,
-            genuine_rate=settings.genuine_rate,
+            negative_sampling_rate=settings.negative_sampling_rate,
             labels_topic=LABELS,
             dead_letters=DEAD,
         )
@@ -295,7 +295,7 @@ class Replay:
 
     def _learn(self) -> None:
         self._decide()
-        while self._log:  # what is called in stands behind
+        while self._log:  # what is requeued stands behind
             records, self._log = self._log, []
             found = self._learner.process(records)
             self._learner.published()

@@ -18,7 +18,7 @@ import msgspec
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.codec import Codec
 from stream.decisions import split_recorded
-from stream.ports import LabelTouch, Standing
+from stream.ports import LabelStatus, LabelUpdate
 
 _SIZE = 24  # bits of a decision's length: 16 MiB
 _MASK = (1 << _SIZE) - 1
@@ -112,9 +112,9 @@ class StoreState(msgspec.Struct, frozen=True, kw_only=True):
     profiles: list[tuple[str, str, bytes]]
     label_profiles: list[tuple[str, str, bytes]]
     known: dict[str, tuple[float, bool]]
-    room: dict[str, tuple[float, bytes]]
-    fences: dict[int, int]
-    label_fence: int
+    pending: dict[str, tuple[float, bytes]]
+    applied_offsets: dict[int, int]
+    applied_label_offset: int
     passed: int
     counts: dict[str, int]
     places: dict[str, int]
@@ -165,10 +165,10 @@ class ReplayStore(MemoryStore):
         return [self._out.read(places[name]) if name in places else None for name in transaction_ids]
 
     def record(
-        self, decisions: Sequence[tuple[int, str, bytes]], *, tokens: Mapping[int, int]
+        self, decisions: Sequence[tuple[int, str, bytes]], *, fencing_tokens: Mapping[int, int]
     ) -> list[bytes]:
         """See `FeatureStore.record`."""
-        self._admit({partition for partition, _, _ in decisions}, tokens)
+        self._admit({partition for partition, _, _ in decisions}, fencing_tokens)
         recorded = []
         for _, name, raw in decisions:
             place = self._places.get(name)
@@ -180,14 +180,16 @@ class ReplayStore(MemoryStore):
             recorded.append(raw)
         return recorded
 
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> list[Standing]:
+    def apply_labels(
+        self, labels: Sequence[LabelUpdate], *, learned: int, passed: int = -1
+    ) -> list[LabelStatus]:
         """See `LabelStore.apply_labels`; a replay never asks for a label again."""
-        self._standings.clear()
+        self._statuses.clear()
         return super().apply_labels(labels, learned=learned, passed=min(passed, self._passed))
 
-    def pass_labels(self, offset: int, *, passed: int) -> None:
-        """See `LabelStore.pass_labels`; a replay's store goes on from its own file and never falls behind."""
-        super().pass_labels(offset, passed=min(passed, self._passed))
+    def advance_labels(self, offset: int, *, passed: int) -> None:
+        """See `LabelStore.advance_labels`; a replay's store goes on from its own file, never behind."""
+        super().advance_labels(offset, passed=min(passed, self._passed))
 
     def state(self) -> StoreState:
         """Everything it holds, between two batches."""
@@ -198,9 +200,9 @@ class ReplayStore(MemoryStore):
                 for (kind, key), each in self._label_profiles.items()
             ],
             known=self._known,
-            room=self._room,
-            fences=self._fences,
-            label_fence=self._label_fence,
+            pending=self._pending,
+            applied_offsets=self._applied_offsets,
+            applied_label_offset=self._applied_label_offset,
             passed=self._passed,
             counts=self._counts,
             places=self._places,
@@ -213,9 +215,9 @@ class ReplayStore(MemoryStore):
             (kind, key): self._codec.label_profile(raw)[0] for kind, key, raw in state.label_profiles
         }
         self._known = dict(state.known)
-        self._room = dict(state.room)
-        self._fences = dict(state.fences)
-        self._label_fence = state.label_fence
+        self._pending = dict(state.pending)
+        self._applied_offsets = dict(state.applied_offsets)
+        self._applied_label_offset = state.applied_label_offset
         self._passed = state.passed
         self._counts = dict(state.counts)
         self._places = dict(state.places)

@@ -33,7 +33,7 @@ class Difference(msgspec.Struct, frozen=True):
     rebuilt: float | None
 
 
-class Rebuilt(msgspec.Struct, kw_only=True):
+class RescoredTopics(msgspec.Struct, kw_only=True):
     """What was made again.
 
     Attributes:
@@ -63,7 +63,7 @@ class Rebuilt(msgspec.Struct, kw_only=True):
         return not (self.different or self.unknown)
 
 
-def rebuild_scores(settings: Settings, out: Path, *, progress: Progress | None = None) -> Rebuilt:
+def rebuild_scores(settings: Settings, out: Path, *, progress: Progress | None = None) -> RescoredTopics:
     """Make every decision again and write it, in the order of model versions and of events.
 
     Args:
@@ -95,12 +95,12 @@ class _Rebuild:
         self._out = out
         self._progress = progress or (lambda *_: None)
         self._logs = Logs(settings, progress=progress)
-        self._found = Rebuilt()
+        self._found = RescoredTopics()
         self._versions: dict[str, Places] = {}
         self._coming: list[tuple[int, str, str]] = []
         self._made = 0
 
-    def run(self) -> Rebuilt:
+    def run(self) -> RescoredTopics:
         logs, found = self._logs, self._found
         logs.read_labels()
         for decision, value in logs.decisions():

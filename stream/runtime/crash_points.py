@@ -29,7 +29,8 @@ LEARN: Final = (
     "given-up",
 )
 """Where a worker of the role can be killed, in the order of its steps. `committed`: the acknowledgement of a
-batch stands in Kafka. `called-in`, `given-up`: a waiting label was sent, and is still in the waiting room."""
+batch stands in Kafka. `called-in`, `given-up`: a waiting label was sent, and is still among the pending
+labels."""
 
 logger = logging.getLogger(__name__)
 

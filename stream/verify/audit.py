@@ -14,7 +14,7 @@ from stream.adapters.clients import recorded_seconds, redis_client
 from stream.adapters.kafka.admin import check_topics, committed
 from stream.adapters.kafka.scan import Progress
 from stream.adapters.redis.codec import Codec
-from stream.adapters.redis.dump import Fences, Held, RedisDump, digest_of
+from stream.adapters.redis.dump import AppliedOffsets, Held, RedisDump, digest_of
 from stream.admission import DeadLetter
 from stream.config.factories import limits_of
 from stream.config.settings import Settings
@@ -24,7 +24,7 @@ from stream.records import Record
 from stream.verify.event_judge import ALWAYS, EventJudge
 from stream.verify.label_judge import LabelsSeen, judge_labels
 from stream.verify.model_audit import ModelAudit
-from stream.verify.promises import Findings, Report
+from stream.verify.promises import AuditReport, Findings
 from stream.verify.seen import Seen
 from stream.views import NO_FEATURES, read_served_decision, transaction_id_of
 
@@ -56,7 +56,7 @@ class Audit:
         self._models = ModelAudit(settings, self._spec, self._findings)
         self._now = time.time()
 
-    def run(self) -> Report:
+    def run(self) -> AuditReport:
         """Read everything and judge it.
 
         Raises:
@@ -104,20 +104,20 @@ class Audit:
     ) -> tuple[Seen, LabelsSeen]:
         """What the store holds now."""
         dump = self._dump
-        fences = dump.fences()
-        self._judge_fences(fences, done)
+        applied_offsets = dump.applied_offsets()
+        self._judge_applied_offsets(applied_offsets, done)
         counts = dump.counts()
         self._add_waiting()
         seen_labels = LabelsSeen(
             _pairs(dump.label_profiles()),
             dump.known(),
-            lambda name: fences[dump.shard_of(name)].standings,
-            lambda name: fences[dump.shard_of(name)].label_profiles,
+            lambda name: applied_offsets[dump.shard_of(name)].statuses,
+            lambda name: applied_offsets[dump.shard_of(name)].label_profiles,
         )
         seen = Seen(
             starts,
             done,
-            lambda name, partition: fences[dump.shard_of(name)].events.get(partition, -1),
+            lambda name, partition: applied_offsets[dump.shard_of(name)].events.get(partition, -1),
             _pairs(dump.profiles()),
             digest_of,
             self._now + _SLACK - recorded_seconds(self._settings),
@@ -127,8 +127,8 @@ class Audit:
         return seen, seen_labels
 
     def _add_waiting(self) -> None:
-        for name, entry in self._dump.room():
-            self._labels.add_waiting(name, entry)
+        for name, entry in self._dump.pending():
+            self._labels.add_pending(name, entry)
 
     def _judge_from(self, first: Record) -> None:
         """A log has lost what came before this record: nothing is missed of events older than it."""
@@ -163,10 +163,10 @@ class Audit:
 
     # ---- judging
 
-    def _judge_fences(self, fences: list[Fences], done: Mapping[int, int]) -> None:
-        for shard, fence in enumerate(fences):
+    def _judge_applied_offsets(self, applied_offsets: list[AppliedOffsets], done: Mapping[int, int]) -> None:
+        for shard, applied_offset in enumerate(applied_offsets):
             for partition, acknowledged in done.items():
-                applied = fence.events.get(partition, -1) + 1
+                applied = applied_offset.events.get(partition, -1) + 1
                 if applied < acknowledged:
                     self._findings.broken(
                         2,
@@ -236,13 +236,13 @@ class Audit:
         judge.finish()
         return judge
 
-    def _report(self, judge: EventJudge, predictions: str) -> Report:
+    def _report(self, judge: EventJudge, predictions: str) -> AuditReport:
         found, decisions = self._findings, judge.decisions
         judged = {
             1: f"{decisions.decided:,} decisions, {decisions.duplicates:,} sent again as they were",
             2: f"{judge.profiles:,} profiles and the features of {judge.features:,} decisions, to the bit",
             3: f"{len(self._labels):,} labels; {predictions}",
-            4: f"{judge.events:,} events = {judge.applied:,} decided + {judge.copies:,} copies + "
+            4: f"{judge.events:,} events = {judge.applied:,} decided + {judge.duplicates:,} duplicates + "
             f"{judge.rejected:,} dead letters + {judge.lag:,} to come"
             + (f" + {judge.lost:,} lost" if judge.lost else "")
             + (f" + {judge.outside:,} undecided outside of what is judged" if judge.outside else ""),
@@ -253,7 +253,7 @@ class Audit:
         if "broken" in verdicts or "not judged" in verdicts:
             found.remark(5, "what it might have changed shows as promises 1 and 2", unjudged=True)
         promises[5] = found.promise(5, "by its effects: no second decision, no event in a profile twice")
-        return Report([promises[number] for number in sorted(promises)])
+        return AuditReport([promises[number] for number in sorted(promises)])
 
 
 def _pairs(held: Mapping[str, Held]) -> dict[str, tuple[int, bytes]]:

@@ -78,7 +78,7 @@ class DecisionJudge:
         content = (hash(value) & _BITS) or 1  # of this process alone: compared, not kept
         before = contents[at]
         if not marked and not self._unmarked.add(decision.origin):
-            self._findings.broken(1, "was emitted twice, and no copy is marked as one", name)
+            self._findings.broken(1, "was emitted twice, and no duplicate is marked as one", name)
         if before:
             self.duplicates += 1
             if before != content:

@@ -43,7 +43,7 @@ class EventJudge:
         join: of events and decisions.
         decisions, profiled: the judges of the other two.
         applied: events that met their decision; `rejected`: that have a dead letter.
-        copies: events of a transaction that another event's decision covers.
+        duplicates: events of a transaction that another event's decision covers.
         lag: events not acknowledged; `lost`: acknowledged without outcome; `outside`: the same, not judged.
     """
 
@@ -69,7 +69,7 @@ class EventJudge:
         self.join = EventJoin(self._meet)
         self.decisions = DecisionJudge(findings, seen)
         self.profiled = ProfileJudge(findings, seen, labels, packing, spec, within)
-        self.events = self.applied = self.copies = self.rejected = self.lag = self.lost = self.outside = 0
+        self.events = self.applied = self.duplicates = self.rejected = self.lag = self.lost = self.outside = 0
 
     @property
     def features(self) -> int:
@@ -136,7 +136,7 @@ class EventJudge:
     def _judge_undecided(self, place: Place, record: Record) -> None:
         name = transaction_id_of(record.value)
         if name is not None and self.decisions.has_decision(name):
-            self.copies += 1
+            self.duplicates += 1
         elif record.offset >= self._seen.committed.get(record.partition, 0):
             self.lag += 1
             self.profiled.add_in_work(record)
@@ -159,7 +159,11 @@ class EventJudge:
         if counts is None or self.lag:
             return
         decided = self.decisions.decided
-        for told, found in (("decided", decided), ("rejected", self.rejected), ("copies", self.copies)):
+        for told, found in (
+            ("decided", decided),
+            ("rejected", self.rejected),
+            ("duplicates", self.duplicates),
+        ):
             if counts[told] != found:
                 self._findings.broken(
                     4,

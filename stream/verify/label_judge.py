@@ -16,14 +16,14 @@ class LabelsSeen(NamedTuple):
     Attributes:
         profiles: label profiles, of each entity.
         known: of each transaction, as stored.
-        standing_fence: by transaction, the label up to which standings were given.
-        profile_fence: by entity, the label up to which its profile was informed.
+        applied_status_offset: by transaction, the label up to which statuses were given.
+        applied_profile_offset: by entity, the label up to which its profile was informed.
     """
 
     profiles: Mapping[str, tuple[int, bytes]]
     known: Mapping[str, bytes]
-    standing_fence: Callable[[str], int]
-    profile_fence: Callable[[str], int]
+    applied_status_offset: Callable[[str], int]
+    applied_profile_offset: Callable[[str], int]
 
 
 def judge_labels(
@@ -53,12 +53,12 @@ def judge_labels(
             findings.broken(3, what, f"{name} after {updates} labels")
     for name in labels.entities():
         held_updates = seen.profiles[name][0] if name in seen.profiles else 0
-        if held_updates < (due := labels.updates(name, until=seen.profile_fence(name))):
+        if held_updates < (due := labels.updates(name, until=seen.applied_profile_offset(name))):
             what = "its label profile in Redis lacks labels that Redis says it has applied"
             findings.broken(3, what, f"{name}: {held_updates} of {due}")
     for name, known in labels.known.items():
         stored = seen.known.get(name)
-        if known.offset > seen.standing_fence(name) or (stored is None and known.came < remembered):
+        if known.offset > seen.applied_status_offset(name) or (stored is None and known.came < remembered):
             continue
         if stored != known.stored:
             what = "what Redis knows of it is not the latest knowledge of the log"

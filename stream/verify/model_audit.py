@@ -8,13 +8,13 @@ from typing import Any
 
 from models.features.spec import FeatureSpec
 from models.scoring.snapshot import SnapshotRefused
-from stream.adapters.kafka.models import Published, opened
+from stream.adapters.kafka.models import PublishedModel, opened
 from stream.config.factories import classes_of, new_model
 from stream.config.settings import Settings, SettingsError
-from stream.history.labels import ReplayedLabels, Stood
+from stream.history.labels import ReplayedLabels, ResolvedLabel
 from stream.messages import manifest_decoder
 from stream.records import Record
-from stream.verify.model_judge import Model, judge_models
+from stream.verify.model_judge import JudgedModel, judge_models
 from stream.verify.promises import UNTRUSTED, Findings
 from stream.views import UNREADABLE, features_of_json
 
@@ -41,7 +41,7 @@ class ModelAudit:
         self._refused: set[str] = set()
         self._model: Any = new_model(settings, spec)
         self._learned = 0
-        self.newest: Published | None = None
+        self.newest: PublishedModel | None = None
         self.text = "no model"
 
     def add_example(self, features: bytes) -> None:
@@ -75,13 +75,13 @@ class ModelAudit:
         self._refused = refused - versions
         self.text = f"{trusted:,} models on the topic, each verified by its signature"
 
-    def learn(self, stood: Stood) -> None:
+    def learn(self, resolved: ResolvedLabel) -> None:
         """The next label of the log: learned as far as the published model has learned."""
         until = 0 if self.newest is None else self.newest.manifest.next_offset
-        if stood.features and stood.offset < until:
-            self._model.learn_one(features_of_json(stood.features), stood.is_fraud)
+        if resolved.features and resolved.offset < until:
+            self._model.learn_one(features_of_json(resolved.features), resolved.is_fraud)
             self._learned += 1
-            self._sample.add(stood.features)
+            self._sample.add(resolved.features)
 
     def judge(self, labels: ReplayedLabels) -> str:
         """Compare the newest model with the one learned here; returns what was compared, in figures."""
@@ -94,8 +94,8 @@ class ModelAudit:
             return "no model to compare"
         compared = judge_models(
             self._findings,
-            Model(manifest.version, manifest.learned, self.newest.model),
-            Model(manifest.version, self._learned, self._model),
+            JudgedModel(manifest.version, manifest.learned, self.newest.model),
+            JudgedModel(manifest.version, self._learned, self._model),
             [features_of_json(row) for row in self._sample.rows],
         )
         return f"{manifest.version}: {manifest.learned:,} examples, {compared:,} predictions compared"

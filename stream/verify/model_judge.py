@@ -20,7 +20,7 @@ class Learns(Protocol):
         ...
 
 
-class Model(NamedTuple):
+class JudgedModel(NamedTuple):
     """A model, and how much it says it has learned."""
 
     version: str
@@ -29,7 +29,7 @@ class Model(NamedTuple):
 
 
 def judge_models(
-    findings: Findings, published: Model, replayed: Model, examples: Sequence[dict[str, float]]
+    findings: Findings, published: JudgedModel, replayed: JudgedModel, examples: Sequence[dict[str, float]]
 ) -> int:
     """Compare the newest published model with the one that the log of labels gives.
 

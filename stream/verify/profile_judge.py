@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.features.compute import entities_of, features_of
 from models.features.spec import FeatureSpec
-from stream.history.events import Case, Packing, ReplayedEvents, Turn
+from stream.history.events import DecidedEvent, Packing, ReplayedEvents, Turn
 from stream.history.join import Place
 from stream.history.labels import ReplayedLabels
 from stream.messages import Transaction, encode, transaction_decoder
@@ -45,7 +45,7 @@ class ProfileJudge:
         self._spec = spec
         self._within = within
         self._replay = ReplayedEvents(
-            spec, packing, labels.profile, updated=self._on_update, read=self._on_read
+            spec, packing, labels.profile, on_update=self._on_update, read=self._on_read
         )
         self._in_work: set[str] = set()
         self._open_ended: set[str] = set()
@@ -63,7 +63,7 @@ class ProfileJudge:
         if payment.transaction_id != decision.transaction_id:
             self._findings.broken(1, "was decided of an event that is another transaction's", name)
             return
-        case = Case(record, payment, decision, value, self._spec)
+        case = DecidedEvent(record, payment, decision, value, self._spec)
         if not case.agrees:
             self._findings.broken(2, "its decision names other entities than its event", name)
             return
@@ -78,7 +78,7 @@ class ProfileJudge:
         names = [f"{kind}:{key}" for kind, key, _ in entities_of(payment, self._spec)]
         self._open_ended.update(names)
         self._in_work.update(
-            name for name in names if record.offset <= self._seen.fence(name, record.partition)
+            name for name in names if record.offset <= self._seen.applied_offset(name, record.partition)
         )
 
     def finish(self) -> None:
@@ -100,7 +100,7 @@ class ProfileJudge:
     def _on_update(self, name: str, place: Place, updates: int, raw: bytes) -> None:
         held = self._seen.profiles.get(name)
         if held is None or held[0] < updates:
-            if place[1] <= self._seen.fence(name, place[0]):
+            if place[1] <= self._seen.applied_offset(name, place[0]):
                 self._findings.broken(
                     2,
                     "its profile in Redis lacks events that Redis says it has applied",
@@ -114,20 +114,20 @@ class ProfileJudge:
                     2, "its profile in Redis is not what its events give", f"{name} after {updates} events"
                 )
 
-    def _on_read(self, case: Case) -> None:
+    def _on_read(self, case: DecidedEvent) -> None:
         """All that was known when the event came: what was served must follow from it."""
         start, end = self._within
-        readings = tuple(reading for reading in case.readings if reading is not None)
+        snapshots = tuple(snapshot for snapshot in case.snapshots if snapshot is not None)
         name = f"{case.decision.transaction_id} ({event_at(case.place)})"
-        if len(readings) < len(case.entities) and not self._labels.is_whole:
+        if len(snapshots) < len(case.entities) and not self._labels.is_whole:
             self._unread += 1
-        elif len(readings) < len(case.entities):
+        elif len(snapshots) < len(case.entities):
             self._findings.broken(3, "was decided with labels that the log does not hold", name)
         elif case.decision.features == NO_FEATURES:
             self._unread += 1
         elif start <= case.came < end:
             self.features += 1
-            served = encode(features_of(case.payment, case.event, case.kinds, readings, self._spec))
+            served = encode(features_of(case.payment, case.event, case.kinds, snapshots, self._spec))
             if served != bytes(case.decision.features):
                 self._findings.broken(2, OTHER_FEATURES, name)
 

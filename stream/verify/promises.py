@@ -20,7 +20,7 @@ PROMISES = {
     1: "every transaction has exactly one decision",
     2: "profiles hold each event exactly once",
     3: "each label is learned at most once, and the latest knowledge wins",
-    4: "events in = decisions + copies + dead letters + lag",
+    4: "events in = decisions + duplicates + dead letters + lag",
     5: "a worker of an older generation changes nothing",
     6: "a broken or forged model is refused",
 }
@@ -90,7 +90,7 @@ class Findings:
         return Promise(number, PROMISES[number], verdict, judged, breaks, remarks)
 
 
-class Report(msgspec.Struct, frozen=True):
+class AuditReport(msgspec.Struct, frozen=True):
     """The verdict on every promise."""
 
     promises: list[Promise]

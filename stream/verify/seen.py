@@ -12,7 +12,7 @@ class Seen(NamedTuple):
     Attributes:
         starts: of each partition of transactions, the first offset that the log still holds.
         committed: of each partition of transactions, the offset up to which it is acknowledged.
-        fence: by entity and partition, the offset the store has applied; -1 for nothing.
+        applied_offset: by entity and partition, the offset the store has applied; -1 for nothing.
         profiles: of each entity. Emptied as they are compared.
         digest: of a profile's bytes.
         remembered: seconds since 1970 from which every decision must still be recorded.
@@ -22,7 +22,7 @@ class Seen(NamedTuple):
 
     starts: Mapping[int, int]
     committed: Mapping[int, int]
-    fence: Callable[[str, int], int]
+    applied_offset: Callable[[str, int], int]
     profiles: dict[str, tuple[int, bytes]]
     digest: Callable[[bytes], bytes]
     remembered: float

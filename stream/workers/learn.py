@@ -1,4 +1,4 @@
-"""The learn worker: a Faust app with two agents, labels to models and decisions to matured silence.
+"""The learn worker: a Faust app with two agents, labels to models and decisions to labels assumed genuine.
 
 Of many learn workers one holds the only partition of `labels` and learns; the others stand by, and share the
 partitions of `scores`.
@@ -19,10 +19,10 @@ from stream.adapters.kafka.client import faust_credentials
 from stream.adapters.kafka.models import ModelTopic, publish
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import TopicUnreadableError
-from stream.adapters.redis.heartbeat import Presence
+from stream.adapters.redis.heartbeat import Heartbeat
 from stream.config.factories import classes_of, limits_of, new_model
 from stream.config.settings import Settings
-from stream.history.catch_up import Late, learned_late
+from stream.history.catch_up import CaughtUp, catch_up
 from stream.learning import JOURNAL_KEPT, Learner
 from stream.maturity import DueQueue, Maturity
 from stream.messages import ModelManifest
@@ -47,7 +47,7 @@ class LearnPorts(NamedTuple):
     queue: DueQueue
     outbox: Outbox
     clock: Clock
-    presence: Presence
+    heartbeat: Heartbeat
 
 
 class LearnWorker:
@@ -92,33 +92,37 @@ class LearnWorker:
                 f"labels are acknowledged to {acknowledged}, and no model on {settings.topic('models')} can "
                 "be trusted: is RIVERWATCH_MODEL_KEY the one that signed it? Until then nothing is learned"
             )
-        late = None
+        caught_up = None
         if (newest.manifest.next_offset + JOURNAL_KEPT if newest else 0) < acknowledged:
-            late, newest = self._learned_late(acknowledged), None
+            caught_up, newest = self._catch_up(acknowledged), None
         manifest = newest.manifest if newest else None
-        knowledge = manifest.event_time.timestamp() if manifest and manifest.event_time else None
+        delta = manifest.event_time.timestamp() if manifest and manifest.event_time else None
         self._learner = Learner(
-            model=newest.model if newest else late.model if late else new_model(settings, self._spec),
+            model=newest.model
+            if newest
+            else caught_up.model
+            if caught_up
+            else new_model(settings, self._spec),
             next_offset=manifest.next_offset if manifest else acknowledged,
-            learned=manifest.learned if manifest else late.learned if late else 0,
-            knowledge_time=knowledge,
+            learned=manifest.learned if manifest else caught_up.learned if caught_up else 0,
+            knowledge_time=delta,
             decisions=ports.decisions,
             labels=ports.labels,
             outbox=ports.outbox,
             clock=ports.clock,
             spec=self._spec,
-            genuine_rate=settings.genuine_rate,
+            negative_sampling_rate=settings.negative_sampling_rate,
             labels_topic=settings.topic("labels"),
             dead_letters=settings.topic("dead-letters"),
             limits=limits_of(settings),
             reached=self._reached,
         )
-        if late is not None:
+        if caught_up is not None:
             logger.info("%s has learned from the logs", self._publish(self._learner))
         logger.info("learning from label %d on", self._learner.next_offset)
         return self._learner.next_offset
 
-    def _learned_late(self, acknowledged: int) -> Late:
+    def _catch_up(self, acknowledged: int) -> CaughtUp:
         """The model after the labels that another has learned, or this one whose snapshots are gone."""
         settings = self._settings
         logger.warning(
@@ -129,12 +133,12 @@ class LearnWorker:
             settings.model,
         )
         try:
-            late = learned_late(settings, acknowledged)
+            caught_up = catch_up(settings, acknowledged)
         except TopicUnreadableError as error:
             raise Retry(str(error)) from error
-        for remark in late.remarks:
+        for remark in caught_up.remarks:
             logger.warning("%s: %s", settings.model, remark)
-        return late
+        return caught_up
 
     def _say_refused(self, refused: list[str], sentence: str) -> None:
         """Each reason once, until there are others: a learner that waits asks every two seconds."""
@@ -152,13 +156,13 @@ class LearnWorker:
         learner = self._learner
         if learner is None:
             raise Retry("the labels are not this worker's")
-        with waiting_visibly(self._ports.presence):
+        with waiting_visibly(self._ports.heartbeat):
             try:
                 counts = learner.process(records)
             except LabelsBehind as lost:
                 raise Retry(self._give_again(learner, lost)) from lost
             version = self._publish(learner)
-        self._ports.presence.count(counts._asdict(), model_version=version)
+        self._ports.heartbeat.count(counts._asdict(), model_version=version)
 
     def _give_again(self, learner: Learner, lost: LabelsBehind) -> str:
         """Redis lost its last moments: it gets the labels again that the model has learned already."""
@@ -232,25 +236,25 @@ def create_app(
         clock=ports.clock,
         horizon=settings.maturity,
         label_wait=settings.label_wait,
-        genuine_rate=settings.genuine_rate,
+        negative_sampling_rate=settings.negative_sampling_rate,
         labels_topic=settings.topic("labels"),
         dead_letters=settings.topic("dead-letters"),
-        calls_in=settings.decision_log == "redis",
+        requeues=settings.decision_log == "redis",
         reached=reached,
     )
     labels = TopicPartition(settings.topic("labels"), 0)
 
     def follow(records: list[Record]) -> None:
-        with waiting_visibly(ports.presence):
+        with waiting_visibly(ports.heartbeat):
             counts = maturity.process(records)
-        ports.presence.count({"events": 0, **counts._asdict()})
+        ports.heartbeat.count({"events": 0, **counts._asdict()})
 
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         if labels not in held:
             worker.leave()
             logger.info("standing by: %s is another worker's", labels.topic)
             return {}
-        with waiting_visibly(ports.presence):
+        with waiting_visibly(ports.heartbeat):
             done = committed(settings, settings.group("learn"), labels.topic, [0])[0]
             start = worker.take_over(done)
         # An older snapshot than what was acknowledged (the newest was refused): learn again from there.

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.metrics.delayed_quality import MaturedSettings
+from models.metrics.delayed_quality import DelayedQualitySettings
 from stream.adapters.kafka.client import faust_credentials
-from stream.adapters.redis.heartbeat import Presence
+from stream.adapters.redis.heartbeat import Heartbeat
 from stream.admission import admit_label
 from stream.config.factories import limits_of
 from stream.config.settings import Settings
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def monitor_settings(settings: Settings) -> MonitorSettings:
     """What the settings say the monitor watches."""
     return MonitorSettings(
-        quality=MaturedSettings(
+        quality=DelayedQualitySettings(
             horizon=settings.maturity,
             window=settings.quality_window,
             k=settings.cards_per_day,
@@ -38,14 +38,14 @@ def monitor_settings(settings: Settings) -> MonitorSettings:
     )
 
 
-def create_app(settings: Settings, outbox: Outbox, clock: Clock, presence: Presence) -> Any:
+def create_app(settings: Settings, outbox: Outbox, clock: Clock, heartbeat: Heartbeat) -> Any:
     """A monitor worker, still to be started.
 
     Args:
         settings: addresses and what is watched.
         outbox: where signals leave.
         clock: says when decisions arrived.
-        presence: what the worker says of itself.
+        heartbeat: what the worker says of itself.
     """
     monitor = Monitor(monitor_settings(settings))
     topic = settings.topic("drift")
@@ -55,9 +55,9 @@ def create_app(settings: Settings, outbox: Outbox, clock: Clock, presence: Prese
     def emit(signals: Sequence[DriftSignal], counts: dict[str, int]) -> None:
         # A batch whose signals could not be sent comes again: what it holds is counted once all the same.
         unsent.extend(signals)
-        with waiting_visibly(presence):
+        with waiting_visibly(heartbeat):
             outbox.send(Message(topic, signal.signal.encode(), encode(signal)) for signal in unsent)
-        presence.count(counts | {"signals": len(unsent)})
+        heartbeat.count(counts | {"signals": len(unsent)})
         unsent.clear()
 
     def on_scores(records: list[Record]) -> None:

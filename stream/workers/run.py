@@ -15,11 +15,11 @@ from stream.adapters.disk.filler import DiskFiller
 from stream.adapters.kafka.admin import check_topics
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.adapters.redis.due_queues import RedisDueQueue
-from stream.adapters.redis.heartbeat import Presence
+from stream.adapters.redis.heartbeat import Heartbeat
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings
 from stream.config.signing_key import state_dir
-from stream.learning import call_in_waiting
+from stream.learning import requeue_pending
 from stream.ports import DecisionLog, LabelStore
 
 Reached = Callable[[str], None]
@@ -36,9 +36,9 @@ def run_score(settings: Settings, *, reached: Reached = nothing) -> int:
     spec = feature_spec(settings)
     check_topics(settings)
     client = redis_client(settings)
-    presence = Presence("score", client, prefix=settings.redis_prefix)
-    ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, presence)
-    with presence:
+    heartbeat = Heartbeat("score", client, prefix=settings.redis_prefix)
+    ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, heartbeat)
+    with heartbeat:
         while True:
             worker = create_app(settings, ports, spec, reached=reached)
             worker.follower.start()
@@ -56,14 +56,14 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
     spec = feature_spec(settings)
     check_topics(settings)
     client = redis_client(settings)
-    presence = Presence("learn", client, prefix=settings.redis_prefix)
+    heartbeat = Heartbeat("learn", client, prefix=settings.redis_prefix)
     store = make_store(settings, spec, client)
     queue = RedisDueQueue(client, prefix=settings.redis_prefix, replicas=settings.redis_replicas)
-    with presence, ExitStack() as stack:
+    with heartbeat, ExitStack() as stack:
         decisions: DecisionLog = store
         if settings.decision_log == "disk":
             decisions = stack.enter_context(_filled_log(settings, store))
-        ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, presence)
+        ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, heartbeat)
         return _run(create_app(settings, ports, spec, reached=reached), settings)
 
 
@@ -78,7 +78,7 @@ def _filled_log(settings: Settings, labels: LabelStore) -> Iterator[DecisionLog]
     log = DiskDecisionLog(decision_log_file(settings))
     outbox = KafkaOutbox(settings)
     topic = settings.topic("labels")
-    filler = DiskFiller(settings, log, lambda names: call_in_waiting(outbox, labels, topic, names))
+    filler = DiskFiller(settings, log, lambda names: requeue_pending(outbox, labels, topic, names))
     filler.start()
     try:
         yield log
@@ -92,9 +92,9 @@ def run_monitor(settings: Settings) -> int:
     from stream.workers.monitor import create_app  # noqa: PLC0415 - Faust is slow to import
 
     check_topics(settings)
-    presence = Presence("monitor", redis_client(settings), prefix=settings.redis_prefix)
-    with presence:
-        return _run(create_app(settings, KafkaOutbox(settings), now, presence), settings)
+    heartbeat = Heartbeat("monitor", redis_client(settings), prefix=settings.redis_prefix)
+    with heartbeat:
+        return _run(create_app(settings, KafkaOutbox(settings), now, heartbeat), settings)
 
 
 def set_up_logging(level: str) -> None:

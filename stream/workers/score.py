@@ -12,11 +12,11 @@ from models.features.spec import FeatureSpec
 from stream.adapters.kafka.admin import committed
 from stream.adapters.kafka.client import faust_credentials
 from stream.adapters.kafka.emitted import emitted_since
-from stream.adapters.kafka.models import ModelFollower, Published
-from stream.adapters.redis.heartbeat import Presence
+from stream.adapters.kafka.models import ModelFollower, PublishedModel
+from stream.adapters.redis.heartbeat import Heartbeat
 from stream.config.factories import limits_of, policy_of
 from stream.config.settings import Settings
-from stream.pipeline import Pipeline, Topics
+from stream.pipeline import DecisionTopics, Pipeline
 from stream.policy import Policy
 from stream.ports import Clock, FeatureStore, Outbox, StaleOwner, StoreBehind
 from stream.records import Record
@@ -33,7 +33,7 @@ class ScorePorts(NamedTuple):
     store: FeatureStore
     outbox: Outbox
     clock: Clock
-    presence: Presence
+    heartbeat: Heartbeat
 
 
 class ScoreWorker(NamedTuple):
@@ -58,11 +58,11 @@ class ModelInUse:
         self._next_offset = -1
         self.current: ServedModel = first_model(policy)
 
-    def swap(self, published: Published) -> None:
+    def swap(self, published: PublishedModel) -> None:
         """Take a newer model into use."""
         if published.manifest.next_offset < self._next_offset:
             logger.warning(
-                "model %s is older than the one in use, %s: a learner of yesterday sent it; not taken",
+                "model %s is older than the one in use, %s: a stale learner sent it; not taken",
                 published.manifest.version,
                 self.current.version,
             )
@@ -99,7 +99,7 @@ def create_app(
         clock=ports.clock,
         spec=spec,
         policy=policy,
-        topics=Topics(*map(settings.topic, ("scores", "alerts", "dead-letters"))),
+        topics=DecisionTopics(*map(settings.topic, ("scores", "alerts", "dead-letters"))),
         limits=limits_of(settings),
         features_in_scores=settings.features_in_scores,
         reached=reached,
@@ -116,11 +116,11 @@ def create_app(
         app.request_stop()
 
     def handle(records: list[Record]) -> None:
-        with waiting_visibly(ports.presence):
+        with waiting_visibly(ports.heartbeat):
             try:
                 counts = pipeline.process(records)
             except StaleOwner as stale:
-                # A worker of yesterday is told by Kafka within a session; a rightful owner claims anew.
+                # A stale owner is told by Kafka within a session; a rightful owner claims anew.
                 since = disowned.setdefault("since", time.monotonic())
                 if time.monotonic() - since > settings.session_timeout:
                     begin_anew(str(stale))
@@ -129,7 +129,7 @@ def create_app(
                 begin_anew(str(lost))
                 raise Retry(str(lost)) from lost
         done = time.time() * 1000.0
-        ports.presence.count(
+        ports.heartbeat.count(
             counts._asdict(),
             model_version=in_use.current.version,
             delays_ms=[done - record.timestamp_ms for record in records],
@@ -137,24 +137,24 @@ def create_app(
 
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         partitions = sorted(place.partition for place in held)
-        with waiting_visibly(ports.presence):
+        with waiting_visibly(ports.heartbeat):
             if not follower.wait(1.0):
                 raise Retry("the newest model is still being read")
-            pipeline.own(partitions)
+            pipeline.on_assigned(partitions)
             disowned.clear()
             done = committed(settings, settings.group("score"), topic, partitions)
             back = _behind(topic, done, ports.store.progress(partitions))
             if back:
                 pipeline.remember(emitted_since(settings, back))
-            pipeline.begin_at({number: back.get(number, done[number]) for number in partitions})
+            pipeline.set_start_offsets({number: back.get(number, done[number]) for number in partitions})
         version = in_use.current.version
-        ports.presence.count({"events": 0}, model_version=version)
+        ports.heartbeat.count({"events": 0}, model_version=version)
         numbers = ", ".join(map(str, partitions)) or "none"
         logger.info("scoring %s, partitions %s with model %s", topic, numbers, version)
         return {TopicPartition(topic, number): start for number, start in back.items()}
 
     def revoked(held: frozenset[TopicPartition]) -> None:
-        pipeline.disown(place.partition for place in held)
+        pipeline.on_revoked(place.partition for place in held)
 
     app = create_batch_app(
         app_id=settings.group("score"),

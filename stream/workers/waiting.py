@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stream.adapters.redis.heartbeat import Presence
+from stream.adapters.redis.heartbeat import Heartbeat
 from stream.ports import DependencyDown
 from stream.runtime.handler import Retry
 
 
 @contextmanager
-def waiting_visibly(presence: Presence) -> Iterator[None]:
+def waiting_visibly(heartbeat: Heartbeat) -> Iterator[None]:
     """Have a batch tried again while a dependency is down, and let `riverwatch status` say for what it waits.
 
     Raises:
@@ -20,8 +20,8 @@ def waiting_visibly(presence: Presence) -> Iterator[None]:
     try:
         yield
     except DependencyDown as down:
-        presence.waiting(str(down))
+        heartbeat.waiting(str(down))
         raise Retry(str(down)) from down
     except Retry as retry:
-        presence.waiting(retry.reason)
+        heartbeat.waiting(retry.reason)
         raise

@@ -23,9 +23,12 @@ class Filled(NamedTuple):
 
 
 def _recording(store: MemoryStore | RedisStore) -> Filled:
-    tokens = store.claim([0])
+    fencing_tokens = store.claim([0])
     return Filled(
-        store, lambda rows: store.record([(0, key, decision) for key, decision in rows], tokens=tokens)
+        store,
+        lambda rows: store.record(
+            [(0, key, decision) for key, decision in rows], fencing_tokens=fencing_tokens
+        ),
     )
 
 
@@ -122,5 +125,5 @@ def test_a_disk_log_that_cannot_be_opened_says_which(tmp_path: Path) -> None:
 
 def test_recorded_decisions_end_with_their_time_to_live(redis_url: str) -> None:
     store = RedisStore(redis_url, (60.0,), decision_ttl_seconds=7, label_ttl_seconds=60)
-    store.record([(0, "a", b"1")], tokens=store.claim([0]))
+    store.record([(0, "a", b"1")], fencing_tokens=store.claim([0]))
     assert 0 < store._shards._client.ttl("rw:{s0}:d:a") <= 7

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from models.features.decay import weights
-from models.features.profiles import Knowledge, LabelProfile, informed, no_labels
+from models.features.profiles import LabelDelta, LabelProfile, apply_label, no_labels
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
-from stream.ports import EntityRef, LabelsBehind, LabelTouch
+from stream.ports import EntityRef, LabelsBehind, LabelUpdate
 
 HALF_LIVES = (60.0, 3600.0)
 Store = MemoryStore | RedisStore
@@ -20,8 +20,8 @@ MERCHANT = EntityRef("merchant", "m1", 0)
 DEVICE = EntityRef("device", "d1", 0)
 
 
-def knowledge(time: float, is_fraud: bool, corrects: bool = False) -> Knowledge:
-    return Knowledge(time, weights(time, HALF_LIVES), is_fraud, corrects)
+def delta(time: float, is_fraud: bool, corrects: bool = False) -> LabelDelta:
+    return LabelDelta(time, weights(time, HALF_LIVES), is_fraud, corrects)
 
 
 def label(
@@ -32,22 +32,22 @@ def label(
     known_at: float = 1000.0,
     time: float = 60.0,
     decided: bool = True,
-) -> LabelTouch:
-    return LabelTouch(
+) -> LabelUpdate:
+    return LabelUpdate(
         offset,
         transaction_id,
         fraud,
         known_at,
-        knowledge(time, fraud) if decided else None,
+        delta(time, fraud) if decided else None,
         (CARD, MERCHANT, DEVICE) if decided else (),
         b"label %d" % offset,
     )
 
 
-def after(*steps: Knowledge) -> LabelProfile:
+def after(*steps: LabelDelta) -> LabelProfile:
     profile = no_labels(len(HALF_LIVES))
     for step in steps:
-        profile = informed(profile, step)
+        profile = apply_label(profile, step)
     return profile
 
 
@@ -57,21 +57,19 @@ def known(store: Store) -> list[LabelProfile]:
 
 def test_the_first_label_of_a_transaction_informs_each_of_its_entities(store: Store) -> None:
     assert store.apply_labels([label(0), label(1, "t2", fraud=False)], learned=0) == ["new", "new"]
-    assert known(store) == [after(knowledge(60.0, True), knowledge(60.0, False))] * 3
+    assert known(store) == [after(delta(60.0, True), delta(60.0, False))] * 3
 
 
 def test_what_is_known_already_is_a_repeat_and_informs_nobody(store: Store) -> None:
-    standings = store.apply_labels([label(0), label(1, known_at=2000.0), label(2, known_at=5.0)], learned=0)
-    assert standings == ["new", "repeat", "repeat"]
-    assert known(store) == [after(knowledge(60.0, True))] * 3
+    statuses = store.apply_labels([label(0), label(1, known_at=2000.0), label(2, known_at=5.0)], learned=0)
+    assert statuses == ["new", "duplicate", "duplicate"]
+    assert known(store) == [after(delta(60.0, True))] * 3
 
 
 def test_newer_knowledge_that_says_the_opposite_corrects_and_takes_back(store: Store) -> None:
     labels = [label(0), label(1, fraud=False, known_at=1001.0), label(2, known_at=1002.0)]
     assert store.apply_labels(labels, learned=0) == ["new", "correction", "correction"]
-    expected = after(
-        knowledge(60.0, True), knowledge(60.0, False, corrects=True), knowledge(60.0, True, corrects=True)
-    )
+    expected = after(delta(60.0, True), delta(60.0, False, corrects=True), delta(60.0, True, corrects=True))
     assert known(store) == [expected] * 3
     assert (expected.frauds, expected.genuine) == (1, 0)
 
@@ -81,7 +79,7 @@ def test_older_knowledge_that_says_the_opposite_is_superseded(store: Store) -> N
         "new",
         "superseded",
     ]
-    assert known(store) == [after(knowledge(60.0, True))] * 3
+    assert known(store) == [after(delta(60.0, True))] * 3
 
 
 def test_of_labels_known_at_the_same_time_the_later_in_the_log_wins(store: Store) -> None:
@@ -91,9 +89,9 @@ def test_of_labels_known_at_the_same_time_the_later_in_the_log_wins(store: Store
 
 def test_a_repeat_moves_what_is_known_to_the_latest_time(store: Store) -> None:
     labels = [label(0, known_at=10.0), label(1, known_at=20.0), label(2, fraud=False, known_at=15.0)]
-    assert store.apply_labels(labels, learned=0) == ["new", "repeat", "superseded"]
+    assert store.apply_labels(labels, learned=0) == ["new", "duplicate", "superseded"]
     labels = [label(3, known_at=5.0), label(4, fraud=False, known_at=19.5)]
-    assert store.apply_labels(labels, learned=0) == ["repeat", "superseded"]
+    assert store.apply_labels(labels, learned=0) == ["duplicate", "superseded"]
 
 
 def test_redelivered_label_stands_as_it_stood_and_informs_nobody(
@@ -106,46 +104,46 @@ def test_redelivered_label_stands_as_it_stood_and_informs_nobody(
         label(9, known_at=7.0),
         label(10, fraud=False, known_at=2000.0),
     ]
-    expected = ["new", "correction", "new", "superseded", "repeat"]
+    expected = ["new", "correction", "new", "superseded", "duplicate"]
     assert store.apply_labels(labels, learned=0) == expected
     before = known(store)
     assert store.apply_labels(labels, learned=0) == expected
     assert open_store().apply_labels(labels[1:3], learned=0) == expected[1:3]
     more = [*labels[3:], label(11, "t3")]
     assert store.apply_labels(more, learned=0) == [*expected[3:], "new"]
-    assert known(store) == [informed(before[0], knowledge(60.0, True))] * 3
+    assert known(store) == [apply_label(before[0], delta(60.0, True))] * 3
 
 
 def test_a_label_below_what_is_learned_is_a_repeat(store: Store) -> None:
     assert store.apply_labels([label(0), label(1, "t2"), label(2, "t3")], learned=0) == ["new"] * 3
     before = known(store)
-    assert store.apply_labels([label(1, "t2"), label(2, "t3")], learned=2) == ["repeat", "new"]
-    assert store.apply_labels([label(0), label(2, "t3")], learned=2) == ["repeat", "new"]
+    assert store.apply_labels([label(1, "t2"), label(2, "t3")], learned=2) == ["duplicate", "new"]
+    assert store.apply_labels([label(0), label(2, "t3")], learned=2) == ["duplicate", "new"]
     assert known(store) == before
 
 
 def test_a_label_without_decision_waits_and_informs_nobody(store: Store) -> None:
-    assert store.apply_labels([label(0, decided=False)], learned=0) == ["waiting"]
-    assert store.waiting(["t0", "t1"]) == [None, b"label 0"]
+    assert store.apply_labels([label(0, decided=False)], learned=0) == ["pending"]
+    assert store.pending(["t0", "t1"]) == [None, b"label 0"]
     assert known(store) == [after()] * 3
-    assert store.apply_labels([label(0)], learned=0) == ["waiting"]  # as it stood
+    assert store.apply_labels([label(0)], learned=0) == ["pending"]  # as it stood
     assert store.apply_labels([label(1)], learned=0) == ["new"]  # the same label, in the log again
-    store.leave([("t1", b"label 0"), ("t9", b"label 0")])
-    assert store.waiting(["t1"]) == [None]
-    assert store.apply_labels([label(0)], learned=0) == ["waiting"]
-    assert store.waiting(["t1"]) == [None]  # a redelivered label does not come back into the room
-    assert store.waiting([]) == []
-    store.leave([])
+    store.remove_pending([("t1", b"label 0"), ("t9", b"label 0")])
+    assert store.pending(["t1"]) == [None]
+    assert store.apply_labels([label(0)], learned=0) == ["pending"]
+    assert store.pending(["t1"]) == [None]  # a redelivered label does not become pending again
+    assert store.pending([]) == []
+    store.remove_pending([])
 
 
 def test_a_label_that_changed_since_it_was_read_goes_on_waiting(store: Store) -> None:
     store.apply_labels([label(0, decided=False, known_at=10.0)], learned=0)
     read = store.expired(11.0, 10)
     store.apply_labels([label(1, decided=False, known_at=10.5, fraud=False)], learned=0)
-    store.leave(read)
-    assert store.waiting(["t1"]) == [b"label 1"]
+    store.remove_pending(read)
+    assert store.pending(["t1"]) == [b"label 1"]
     assert store.expired(11.0, 10) == [("t1", b"label 1")]
-    store.leave([("t1", b"label 1")])
+    store.remove_pending([("t1", b"label 1")])
     assert store.expired(11.0, 10) == []
 
 
@@ -156,21 +154,21 @@ def test_the_latest_knowledge_waits(store: Store) -> None:
         label(2, "t2", decided=False, known_at=10.0),
         label(3, "t2", decided=False, known_at=10.0, fraud=False),
     ]
-    assert store.apply_labels(labels, learned=0) == ["waiting"] * 4
-    assert store.waiting(["t1", "t2"]) == [b"label 0", b"label 3"]
+    assert store.apply_labels(labels, learned=0) == ["pending"] * 4
+    assert store.pending(["t1", "t2"]) == [b"label 0", b"label 3"]
 
 
 def test_what_waits_says_where_the_last_label_of_its_transaction_waited(store: Store) -> None:
     entries = [b"0 newest\nknowledge", b"1 older", b"2 older still"]
-    touches = [
+    updates = [
         label(n, decided=False, known_at=10.0 - n)._replace(raw=entry) for n, entry in enumerate(entries)
     ]
-    for touch in touches:
-        assert store.apply_labels([touch], learned=0) == ["waiting"]
-    assert store.waiting(["t1"]) == [b"0:2 newest\nknowledge"]
+    for update in updates:
+        assert store.apply_labels([update], learned=0) == ["pending"]
+    assert store.pending(["t1"]) == [b"0:2 newest\nknowledge"]
     newest = label(3, decided=False, known_at=10.0)._replace(raw=b"3 {}")
     store.apply_labels([newest], learned=0)
-    assert store.waiting(["t1"]) == [b"3 {}"]
+    assert store.pending(["t1"]) == [b"3 {}"]
 
 
 def test_a_label_that_would_correct_waits_where_its_decision_is_gone(store: Store) -> None:
@@ -180,23 +178,23 @@ def test_a_label_that_would_correct_waits_where_its_decision_is_gone(store: Stor
         label(2, decided=False, fraud=False, known_at=1.0),
         label(3, decided=False, fraud=False, known_at=2000.0),
     ]
-    assert store.apply_labels(labels, learned=0) == ["new", "repeat", "superseded", "waiting"]
+    assert store.apply_labels(labels, learned=0) == ["new", "duplicate", "superseded", "pending"]
     assert store.apply_labels([label(4, fraud=False, known_at=2000.0)], learned=0) == ["correction"]
 
 
 def test_a_store_that_was_not_given_as_many_labels_says_so_and_changes_nothing(store: Store) -> None:
     store.apply_labels([label(0)], learned=0)
-    store.pass_labels(3, passed=-1)
-    store.pass_labels(2, passed=3)  # again, after a crash
+    store.advance_labels(3, passed=-1)
+    store.advance_labels(2, passed=3)  # again, after a crash
     assert store.apply_labels([label(4, "t2")], learned=0, passed=3) == ["new"]
     before = known(store)
     with pytest.raises(LabelsBehind) as behind:
         store.apply_labels([label(9, "t3")], learned=0, passed=8)
     assert behind.value.start == 4
     with pytest.raises(LabelsBehind):
-        store.pass_labels(9, passed=8)
+        store.advance_labels(9, passed=8)
     assert known(store) == before
-    store.pass_labels(8, passed=3)
+    store.advance_labels(8, passed=3)
     assert store.apply_labels([label(9, "t3")], learned=0, passed=8) == ["new"]
 
 
@@ -210,7 +208,7 @@ def test_waiting_labels_expire_oldest_first(store: Store) -> None:
     assert store.expired(1.7e9 + 0.2, 2) == everything[:2]
     assert store.expired(5.0, 10) == everything[:1]
     assert store.expired(5.0, 0) == []
-    store.leave([("a", b"label 0"), ("d", b"label 3")])
+    store.remove_pending([("a", b"label 0"), ("d", b"label 3")])
     assert store.expired(1e12, 1) == [("c", b"label 2")]
 
 
@@ -225,7 +223,7 @@ def test_labels_at_the_ends_of_time_agree_with_the_arithmetic(store: Store) -> N
     times = (1.7e9, -6.0e10, 2.5e11, 0.0, 1.0e-300, 1.7e9 + 1)
     labels = [label(n, f"t{n}", time=at) for n, at in enumerate(times)]
     assert store.apply_labels(labels, learned=0) == ["new"] * 6
-    assert known(store) == [after(*(knowledge(at, True) for at in times))] * 3
+    assert known(store) == [after(*(delta(at, True) for at in times))] * 3
 
 
 def test_what_is_taken_back_never_leaves_less_than_nothing(store: Store) -> None:
@@ -235,9 +233,9 @@ def test_what_is_taken_back_never_leaves_less_than_nothing(store: Store) -> None
     labels += [label(60 + n, f"t{n}", known_at=3000.0, time=at) for n, at in enumerate(times)]
     store.apply_labels(labels, learned=0)
     expected = after(
-        *(knowledge(at, True) for at in times),
-        *(knowledge(at, False, corrects=True) for at in times),
-        *(knowledge(at, True, corrects=True) for at in times),
+        *(delta(at, True) for at in times),
+        *(delta(at, False, corrects=True) for at in times),
+        *(delta(at, True, corrects=True) for at in times),
     )
     assert known(store) == [expected] * 3
     assert min(expected.sums[1::3] + expected.sums[2::3]) >= 0.0

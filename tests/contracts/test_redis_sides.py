@@ -22,8 +22,8 @@ def test_what_is_restored_is_seen_and_nothing_that_was_there_before(
         restore.profiles("e", ((name, raw) for name in names))
         assert restore.expiring("d", [("t1", b"first", 60), ("t1", b"second", 60)]) == [True, False]
         restore.expiring("k", [("t1", b"1100.0", 60)])
-        restore.room([("t2", 5.0, b"7 {}")])
-        restore.standings([("t1", 4, "N")])
+        restore.pending([("t2", 5.0, b"7 {}")])
+        restore.statuses([("t1", 4, "N")])
         for shard in range(8):
             restore.fields(shard, "partitions", {"fence:3": 41, "decided": 1})
             restore.fields(shard, "labels", {"standings": 4, "profiles": 4})
@@ -32,6 +32,6 @@ def test_what_is_restored_is_seen_and_nothing_that_was_there_before(
     assert dump.label_profiles() == {}
     assert dump.recorded(["t1", "t2"]) == [b"first", None]
     assert dump.known() == {"t1": b"1100.0"}
-    assert dump.room() == [("t2", b"7 {}")]
-    assert dump.fences() == [({3: 41}, 4, 4)] * 8
-    assert dump.counts() == {"decided": 8, "rejected": 0, "copies": 0}
+    assert dump.pending() == [("t2", b"7 {}")]
+    assert dump.applied_offsets() == [({3: 41}, 4, 4)] * 8
+    assert dump.counts() == {"decided": 8, "rejected": 0, "duplicates": 0}

@@ -13,12 +13,12 @@ import redis
 
 from infra.services import LocalRedis, free_port, redis_problem
 from models.features.decay import weights
-from models.features.profiles import Event, Knowledge, Reading
+from models.features.profiles import Event, LabelDelta, ProfileSnapshot
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.restore import RedisRestore
 from stream.adapters.redis.shards import Call, RedisShards
 from stream.adapters.redis.store import RedisStore, layout_of
-from stream.ports import DependencyDown, EntityRef, LabelTouch, StaleOwner, StoreBehind, Touch
+from stream.ports import DependencyDown, EntityRef, EventUpdate, LabelUpdate, StaleOwner, StoreBehind
 
 HALF_LIVES = (60.0, 3600.0)
 
@@ -27,21 +27,21 @@ def open_store(url: str, shards: int = 4, half_lives: tuple[float, ...] = HALF_L
     return RedisStore(url, half_lives, shards, decision_ttl_seconds=600, label_ttl_seconds=700)
 
 
-def touch(offset: int) -> Touch:
+def event_update(offset: int) -> EventUpdate:
     event = Event(60.0 * offset, 10.0, math.log1p(10.0 + offset), weights(60.0 * offset, HALF_LIVES), b"n")
     entities = tuple(
         EntityRef(kind, f"{kind}{offset % 3}", 2) for kind in ("card", "merchant", "device", "ip")
     )
-    return Touch(0, offset, event, entities)
+    return EventUpdate(0, offset, event, entities)
 
 
 def entities() -> list[tuple[str, str]]:
     return [(kind, f"{kind}{n}") for kind in ("card", "merchant", "device", "ip") for n in range(3)]
 
 
-def label(offset: int) -> LabelTouch:
-    knowledge = Knowledge(60.0 * offset, weights(60.0 * offset, HALF_LIVES), is_fraud=True, corrects=False)
-    return LabelTouch(offset, f"t{offset}", True, 9.0, knowledge, touch(offset).entities, b"")
+def label(offset: int) -> LabelUpdate:
+    delta = LabelDelta(60.0 * offset, weights(60.0 * offset, HALF_LIVES), is_fraud=True, corrects=False)
+    return LabelUpdate(offset, f"t{offset}", True, 9.0, delta, event_update(offset).entities, b"")
 
 
 class LosingAnswers(RedisShards):
@@ -72,22 +72,22 @@ def test_a_call_that_only_some_shards_saw_is_completed_by_calling_again(
     redis_url: str, survivors: set[int]
 ) -> None:
     store, oracle = open_store(redis_url), MemoryStore(HALF_LIVES)
-    tokens, expected_tokens = store.claim([0]), oracle.claim([0])
-    batch = [touch(n) for n in range(20)]
-    expected = oracle.apply(batch, ends={0: 19}, recorded={}, tokens=expected_tokens)
+    fencing_tokens, expected_fencing_tokens = store.claim([0]), oracle.claim([0])
+    batch = [event_update(n) for n in range(20)]
+    expected = oracle.apply(batch, ends={0: 19}, recorded={}, fencing_tokens=expected_fencing_tokens)
     shards = store._shards
     store._shards = LosingAnswers(shards, {"apply": survivors})
     with pytest.raises(DependencyDown):
-        store.apply(batch, ends={0: 19}, recorded={}, tokens=tokens)
+        store.apply(batch, ends={0: 19}, recorded={}, fencing_tokens=fencing_tokens)
     store._shards = shards
     assert store.progress([0]) == {0: 19 if len(survivors) == 4 else -1}
-    assert store.apply(batch[:9], ends={0: 8}, recorded={}, tokens=tokens) == expected[:9]
-    assert store.apply(batch, ends={0: 19}, recorded={}, tokens=tokens) == expected
+    assert store.apply(batch[:9], ends={0: 8}, recorded={}, fencing_tokens=fencing_tokens) == expected[:9]
+    assert store.apply(batch, ends={0: 19}, recorded={}, fencing_tokens=fencing_tokens) == expected
     for kind, key in entities():
         assert store.profile(kind, key) == oracle.profile(kind, key)
 
 
-@pytest.mark.parametrize("script", ["stand", "inform"])
+@pytest.mark.parametrize("script", ["resolve_labels", "apply_labels"])
 @pytest.mark.parametrize("survivors", [set(), {0}, {1, 3}, {0, 1, 2, 3}])
 def test_labels_that_only_some_shards_saw_are_completed_by_calling_again(
     redis_url: str, script: str, survivors: set[int]
@@ -108,27 +108,27 @@ def test_labels_that_only_some_shards_saw_are_completed_by_calling_again(
 
 def test_a_label_leaves_the_waiting_room_and_its_times_in_one_step(redis_url: str) -> None:
     store = open_store(redis_url)
-    store.apply_labels([label(n)._replace(knowledge=None, raw=b"%d {}" % n) for n in range(12)], learned=0)
+    store.apply_labels([label(n)._replace(delta=None, raw=b"%d {}" % n) for n in range(12)], learned=0)
     shards, entries = store._shards, [(f"t{n}", b"%d {}" % n) for n in range(12)]
     store._shards = LosingAnswers(shards, {"leave": {0, 2}})
     with pytest.raises(DependencyDown):
-        store.leave(entries)
-    room, times = (
+        store.remove_pending(entries)
+    pending, times = (
         {name for shard in range(4) for name in read(shards.key(shard, kind))}
         for read, kind in (
             (shards._client.hkeys, "room"),
             (lambda key: shards._client.zrange(key, 0, -1), "room-times"),
         )
     )
-    assert room == times == {name.encode() for name, _ in entries if shards.of(name) in {1, 3}}
+    assert pending == times == {name.encode() for name, _ in entries if shards.of(name) in {1, 3}}
     store._shards = shards
-    store.leave(entries)
+    store.remove_pending(entries)
     assert store.expired(1e12, 100) == []
 
 
 def test_a_time_that_a_lost_moment_left_without_its_label_is_not_due(redis_url: str) -> None:
     store = open_store(redis_url)
-    store.apply_labels([label(n)._replace(knowledge=None, raw=b"%d {}" % n) for n in range(2)], learned=0)
+    store.apply_labels([label(n)._replace(delta=None, raw=b"%d {}" % n) for n in range(2)], learned=0)
     shards = store._shards
     shards._client.hdel(shards.key(shards.of("t0"), "room"), "t0")
     for _ in range(2):
@@ -137,12 +137,12 @@ def test_a_time_that_a_lost_moment_left_without_its_label_is_not_due(redis_url: 
 
 def test_a_shard_that_lost_its_last_moments_is_behind_and_redelivery_makes_it_right(redis_url: str) -> None:
     store, oracle = open_store(redis_url), MemoryStore(HALF_LIVES)
-    tokens = store.claim([0])
-    touches = [touch(n) for n in range(30)]
+    fencing_tokens = store.claim([0])
+    updates = [event_update(n) for n in range(30)]
     for last in (9, 19, 29):
-        batch = touches[last - 9 : last + 1]
-        store.apply(batch, ends={0: last}, recorded={0: last - 10}, tokens=tokens)
-        oracle.apply(batch, ends={0: last}, recorded={}, tokens={0: 1})
+        batch = updates[last - 9 : last + 1]
+        store.apply(batch, ends={0: last}, recorded={0: last - 10}, fencing_tokens=fencing_tokens)
+        oracle.apply(batch, ends={0: last}, recorded={}, fencing_tokens={0: 1})
         if last == 9:
             client = store._shards._client
             kept = {key: client.dump(key) for key in client.keys("rw:{s2}:*")}
@@ -151,48 +151,52 @@ def test_a_shard_that_lost_its_last_moments_is_behind_and_redelivery_makes_it_ri
     for key, value in kept.items():
         client.restore(key, 0, value)
     assert store.progress([0]) == {0: 9}
-    tokens = store.claim([0])
+    fencing_tokens = store.claim([0])
     with pytest.raises(StoreBehind) as behind:
-        store.apply([], ends={0: 30}, recorded={0: 29}, tokens=tokens)
+        store.apply([], ends={0: 30}, recorded={0: 29}, fencing_tokens=fencing_tokens)
     assert behind.value.starts == {0: 10}
-    store.apply(touches[10:], ends={0: 29}, recorded={0: 9}, tokens=tokens)
+    store.apply(updates[10:], ends={0: 29}, recorded={0: 9}, fencing_tokens=fencing_tokens)
     for kind, key in entities():
         assert store.profile(kind, key) == oracle.profile(kind, key)
 
 
-def test_an_owner_of_before_a_loss_of_redis_holds_no_newest_token(redis_url: str) -> None:
+def test_an_owner_of_before_a_loss_of_redis_holds_no_newest_fencing_token(redis_url: str) -> None:
     before = open_store(redis_url).claim([0])
     redis.Redis.from_url(redis_url).flushdb()
     rightful = open_store(redis_url)
-    tokens = rightful.claim([0])
-    assert tokens[0] > before[0]
-    rightful.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+    fencing_tokens = rightful.claim([0])
+    assert fencing_tokens[0] > before[0]
+    rightful.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=fencing_tokens)
     with pytest.raises(StaleOwner):
-        open_store(redis_url).apply([touch(0)], ends={0: 0}, recorded={}, tokens=before)
+        open_store(redis_url).apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=before)
 
 
 def test_what_workers_at_work_at_once_read_tells_the_order_of_updates(redis_url: str) -> None:
     """For entities that partitions share: sorted by what they read, their events rebuild the same bits."""
     names = ("even", "odd")
-    logs: list[list[tuple[Touch, tuple[Reading, ...]]]] = [[], []]
+    logs: list[list[tuple[EventUpdate, tuple[ProfileSnapshot, ...]]]] = [[], []]
 
     def work(partition: int) -> None:
         store = open_store(redis_url)
-        tokens = store.claim([partition])
+        fencing_tokens = store.claim([partition])
         for start in range(0, 400, 8):
             batch = []
             for offset in range(start, start + 8):
                 time = 1.7e9 + offset + partition / 7
                 event = Event(time, 5.0 + offset, math.log1p(5.0 + offset), weights(time, HALF_LIVES), b"")
-                batch.append(Touch(partition, offset, event, (EntityRef("merchant", names[offset % 2], 0),)))
-            found = store.apply(batch, ends={partition: start + 7}, recorded={}, tokens=tokens)
+                batch.append(
+                    EventUpdate(partition, offset, event, (EntityRef("merchant", names[offset % 2], 0),))
+                )
+            found = store.apply(
+                batch, ends={partition: start + 7}, recorded={}, fencing_tokens=fencing_tokens
+            )
             logs[partition] += [(each, row) for each, row in zip(batch, found, strict=True) if row]
         store.close()
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(work, (0, 1)))
     store, oracle = open_store(redis_url), MemoryStore(HALF_LIVES)
-    tokens = oracle.claim([0])
+    fencing_tokens = oracle.claim([0])
     for place, name in enumerate(names):
         order = sorted(
             (row[0].profile.updates, each.event)
@@ -201,11 +205,11 @@ def test_what_workers_at_work_at_once_read_tells_the_order_of_updates(redis_url:
             if each.entities[0].key == name
         )
         assert [updates for updates, _ in order] == list(range(400))
-        touches = [
-            Touch(0, 1000 * place + n, event, (EntityRef("merchant", name, 0),))
+        updates = [
+            EventUpdate(0, 1000 * place + n, event, (EntityRef("merchant", name, 0),))
             for n, (_, event) in enumerate(order)
         ]
-        oracle.apply(touches, ends={0: touches[-1].offset}, recorded={}, tokens=tokens)
+        oracle.apply(updates, ends={0: updates[-1].offset}, recorded={}, fencing_tokens=fencing_tokens)
         assert store.profile("merchant", name) == oracle.profile("merchant", name)
 
 
@@ -216,14 +220,16 @@ def test_a_first_shard_that_forgot_its_tokens_still_issues_higher_ones(redis_url
     store._shards._client.delete("rw:{s0}:partitions")
     assert store.claim([0])[0] > before[0]
     with pytest.raises(StaleOwner):
-        store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=before)
+        store.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=before)
 
 
 def test_scripts_that_redis_forgot_are_loaded_again(redis_url: str) -> None:
     store = open_store(redis_url)
-    tokens = store.claim([0])
+    fencing_tokens = store.claim([0])
     store._shards._client.script_flush()
-    assert store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)[0] is not None
+    assert (
+        store.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=fencing_tokens)[0] is not None
+    )
     store._shards._client.script_flush()
     assert store.apply_labels([label(0)], learned=0) == ["new"]
 
@@ -253,9 +259,9 @@ def test_a_client_that_decodes_answers_is_refused(redis_url: str) -> None:
 
 def test_every_key_carries_the_tag_of_its_shard(redis_url: str) -> None:
     store = open_store(redis_url)
-    tokens = store.claim([0])
-    store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
-    store.record([(0, "t0", b"1")], tokens=tokens)
+    fencing_tokens = store.claim([0])
+    store.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=fencing_tokens)
+    store.record([(0, "t0", b"1")], fencing_tokens=fencing_tokens)
     store.apply_labels([label(0)], learned=0)
     keys = store._shards._client.keys()
     assert len(keys) > 12
@@ -272,10 +278,10 @@ def test_no_answer_is_a_dependency_that_is_down_and_no_password_is_told() -> Non
         lambda: store.claim([0]),
         lambda: store.lookup(["t"]),
         lambda: store.progress([0]),
-        lambda: store.apply([touch(0)], ends={0: 0}, recorded={}, tokens={0: 1}),
-        lambda: store.record([(0, "t", b"")], tokens={0: 1}),
+        lambda: store.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens={0: 1}),
+        lambda: store.record([(0, "t", b"")], fencing_tokens={0: 1}),
         lambda: store.apply_labels([label(0)], learned=0),
-        lambda: store.waiting(["t"]),
+        lambda: store.pending(["t"]),
         lambda: store.expired(1.0, 1),
     ]
     for call in calls:
@@ -289,58 +295,62 @@ def test_no_answer_is_a_dependency_that_is_down_and_no_password_is_told() -> Non
 
 def test_a_full_redis_is_down_changes_nothing_and_goes_on_when_it_has_room(own_redis: LocalRedis) -> None:
     store = open_store(own_redis.url, shards=1)
-    tokens = store.claim([0])
-    store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+    fencing_tokens = store.claim([0])
+    store.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=fencing_tokens)
     store.apply_labels([label(0)], learned=0)
     client = store._shards._client
     client.config_set("maxmemory", 1)
     with pytest.raises(DependencyDown, match="raise maxmemory"):
-        store.apply([touch(1)], ends={0: 1}, recorded={0: 0}, tokens=tokens)
+        store.apply([event_update(1)], ends={0: 1}, recorded={0: 0}, fencing_tokens=fencing_tokens)
     with pytest.raises(DependencyDown, match="raise maxmemory"):
-        store.record([(0, "t", b"1")], tokens=tokens)
+        store.record([(0, "t", b"1")], fencing_tokens=fencing_tokens)
     with pytest.raises(DependencyDown, match="raise maxmemory"):
         store.apply_labels([label(1)], learned=1)
     assert store.progress([0]) == {0: 0}
     client.config_set("maxmemory", 0)
-    [readings] = store.apply([touch(1)], ends={0: 1}, recorded={0: 0}, tokens=tokens)
-    assert readings is not None
+    [snapshots] = store.apply([event_update(1)], ends={0: 1}, recorded={0: 0}, fencing_tokens=fencing_tokens)
+    assert snapshots is not None
     assert store.apply_labels([label(1)], learned=1) == ["new"]
     assert store.label_profile("card", "card1").updates == 1
 
 
 def test_a_replica_is_down_until_it_is_promoted(own_redis: LocalRedis) -> None:
     store = open_store(own_redis.url)
-    tokens = store.claim([0])
+    fencing_tokens = store.claim([0])
     client = store._shards._client
     client.replicaof("127.0.0.1", free_port())
     with pytest.raises(DependencyDown, match="replica"):
-        store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+        store.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=fencing_tokens)
     client.replicaof("NO", "ONE")
-    assert store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)[0] is not None
+    assert (
+        store.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=fencing_tokens)[0] is not None
+    )
 
 
 def test_a_redis_that_stops_answering_is_down_within_the_timeout(own_redis: LocalRedis) -> None:
     store = open_store(f"{own_redis.url}?socket_timeout=0.1")
-    tokens = store.claim([0])
+    fencing_tokens = store.claim([0])
     with redis.Redis.from_url(own_redis.url) as other:
         other.client_pause(5_000, all=True)
         with pytest.raises(DependencyDown, match="Timeout"):
-            store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+            store.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=fencing_tokens)
 
 
 def test_nothing_is_changed_while_what_is_stored_is_rebuilt(redis_url: str) -> None:
     store = open_store(redis_url)
-    tokens = store.claim([0])
-    store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens)
+    fencing_tokens = store.claim([0])
+    store.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=fencing_tokens)
     with redis.Redis.from_url(redis_url) as client:
         restore = RedisRestore(client, 4, "rw", layout_of(HALF_LIVES))
         restore.begin()
         for attempt in (
             lambda: store.claim([0]),
-            lambda: store.apply([touch(1)], ends={0: 1}, recorded={0: 0}, tokens=tokens),
-            lambda: store.record([(0, "t", b"1")], tokens=tokens),
+            lambda: store.apply(
+                [event_update(1)], ends={0: 1}, recorded={0: 0}, fencing_tokens=fencing_tokens
+            ),
+            lambda: store.record([(0, "t", b"1")], fencing_tokens=fencing_tokens),
             lambda: store.apply_labels([label(1)], learned=0),
-            lambda: store.waiting(["t"]),
+            lambda: store.pending(["t"]),
         ):
             with pytest.raises(
                 DependencyDown, match="a rebuild is running and workers go on when it is done"
@@ -350,8 +360,10 @@ def test_nothing_is_changed_while_what_is_stored_is_rebuilt(redis_url: str) -> N
         assert names == {b"partitions", b"labels", b"layout"}, "what was there is gone"
         restore.fields(0, "partitions", {"decided": 3})
         restore.end()
-    assert store.counts() == {"decided": 3, "rejected": 0, "copies": 0}
-    assert store.apply([touch(0)], ends={0: 0}, recorded={}, tokens=tokens), "an owner stays one"
-    assert store.claim([0])[0] > tokens[0]
+    assert store.counts() == {"decided": 3, "rejected": 0, "duplicates": 0}
+    assert store.apply([event_update(0)], ends={0: 0}, recorded={}, fencing_tokens=fencing_tokens), (
+        "an owner stays one"
+    )
+    assert store.claim([0])[0] > fencing_tokens[0]
     assert store.apply_labels([label(1)], learned=0) == ["new"]
-    assert store.waiting(["t"]) == [None]
+    assert store.pending(["t"]) == [None]

@@ -35,9 +35,9 @@ def forget_decisions() -> None:
         return [None for _ in names]
 
     def record(
-        _self: RedisStore, decisions: Sequence[tuple[int, str, bytes]], *, tokens: Mapping[int, int]
+        _self: RedisStore, decisions: Sequence[tuple[int, str, bytes]], *, fencing_tokens: Mapping[int, int]
     ) -> list[bytes]:
-        return [decision for *_, decision in decisions] if tokens else []
+        return [decision for *_, decision in decisions] if fencing_tokens else []
 
     store: Any = RedisStore
     store.lookup = lookup
@@ -63,7 +63,7 @@ def learn_twice() -> None:
     right = store.apply_labels
 
     def apply_labels(self: Any, labels: Any, **more: Any) -> list[str]:
-        return ["new" if found == "repeat" else found for found in right(self, labels, **more)]
+        return ["new" if found == "duplicate" else found for found in right(self, labels, **more)]
 
     store.apply_labels = apply_labels
 
@@ -82,7 +82,7 @@ def acknowledge_first() -> None:
 def trust_anybody() -> None:
     """Promise 6: the signature is not looked at."""
 
-    def opened(value: bytes, key: bytes, **_: object) -> kafka_models.Published:
+    def opened(value: bytes, key: bytes, **_: object) -> kafka_models.PublishedModel:
         manifest = manifest_decoder.decode(value)
         blob = manifest.blob or b""
         for each in (key, b"another key, another key, another key"):
@@ -90,7 +90,7 @@ def trust_anybody() -> None:
                 model = snapshot.load(blob, key=each)[1]
             except snapshot.SnapshotRefused:
                 continue
-            return kafka_models.Published(msgspec.structs.replace(manifest, blob=None), model)
+            return kafka_models.PublishedModel(msgspec.structs.replace(manifest, blob=None), model)
         raise snapshot.SnapshotRefused("not even this one")
 
     kafka_models.opened = opened
@@ -128,7 +128,9 @@ def cut_keys() -> None:
 
     def wrong(payment: Any, spec: Any) -> Any:
         found = right(payment, spec)
-        return tuple((kind, key[:2] if kind == "merchant" else key, keep) for kind, key, keep in found)
+        return tuple(
+            (kind, key[:2] if kind == "merchant" else key, max_recent) for kind, key, max_recent in found
+        )
 
     right = replaced(entities_of, wrong)
 

@@ -46,7 +46,7 @@ class Outcome(msgspec.Struct, frozen=True):
     payments: int
     labels: int
     decisions: int
-    copies: int
+    duplicates: int
     lost: int
     decided_twice_differently: int
     wrong_profiles: int
@@ -110,7 +110,7 @@ def outcome(
         payments=site.traffic.payments,
         labels=site.length("labels"),
         decisions=site.watch.decided,
-        copies=site.watch.copies,
+        duplicates=site.watch.duplicates,
         lost=len(missing),
         decided_twice_differently=len(site.watch.differing),
         wrong_profiles=_breaks(promises, 2) - (in_flight if tolerated else 0),
@@ -144,7 +144,7 @@ def as_markdown(found: Outcome) -> str:
                 ("events", found.events),
                 ("labels", found.labels),
                 ("decisions", found.decisions),
-                ("sent again as they were", found.copies),
+                ("sent again as they were", found.duplicates),
                 ("lost", found.lost),
                 ("decided twice, differently", found.decided_twice_differently),
                 ("wrong profiles", found.wrong_profiles),

@@ -71,8 +71,8 @@ def test_bugs_of_a_score_worker_are_found_each_under_its_promise(install: Instal
 
 
 def test_bug_of_a_learn_worker_is_found(install: Install) -> None:
-    system = install(partitions=1, maturity="3650d", genuine_rate=0.9)
-    system.start("score", genuine_rate=0.9)
+    system = install(partitions=1, maturity="3650d", negative_sampling_rate=0.9)
+    system.start("score", negative_sampling_rate=0.9)
     broken(system, "learn", "learn-twice")
     system.send(paid(range(300)))
     system.drained("score", "transactions")
@@ -84,8 +84,8 @@ def test_bug_of_a_learn_worker_is_found(install: Install) -> None:
 
 
 def test_worker_that_trusts_a_forged_model_is_found(install: Install) -> None:
-    system = install(partitions=1, maturity="3650d", genuine_rate=0.9)
-    learner = system.start("learn", genuine_rate=0.9)
+    system = install(partitions=1, maturity="3650d", negative_sampling_rate=0.9)
+    learner = system.start("learn", negative_sampling_rate=0.9)
     worker = broken(system, "score", "trust-anybody")
     system.send(paid(range(1200)))
     system.drained("score", "transactions")

@@ -16,7 +16,7 @@ from stream.config.settings import Settings
 from stream.messages import Label, Transaction, encode
 
 DAY = 86_400.0
-SPAN = 12 * DAY  # event time of a whole run: twice the horizon of silence, and more
+SPAN = 12 * DAY  # event time of a whole run: twice the maturity horizon, and more
 _EARLY = 300  # events that an early label is ahead of its payment
 _TICK = 0.02
 

@@ -24,7 +24,7 @@ class Watch:
 
     Attributes:
         decided: payments of the traffic with at least one decision.
-        copies: further messages of a decision.
+        duplicates: further messages of a decision.
         differing: payments that were decided twice, differently.
     """
 
@@ -35,7 +35,7 @@ class Watch:
         self._sent = [array("d") for _ in range(settings.partitions)]
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self.decided = self.copies = self.messages = 0
+        self.decided = self.duplicates = self.messages = 0
         self.differing: set[int] = set()
 
     def start(self) -> None:
@@ -111,6 +111,6 @@ class Watch:
             self._contents[number] = content
             self.decided += 1
             return
-        self.copies += 1
+        self.duplicates += 1
         if self._contents[number] != content:
             self.differing.add(number)

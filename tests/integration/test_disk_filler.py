@@ -76,7 +76,7 @@ def test_learner_on_a_full_disk_says_where_and_goes_on_when_there_is_room(instal
     dump = RedisDump(redis_client(system.settings), 1, system.settings.redis_prefix)
     decided = {f"t{number}" for number in range(1000)}
     system.until(
-        lambda: not decided & {name for name, _ in dump.room()},
+        lambda: not decided & {name for name, _ in dump.pending()},
         20,
         "a label waits for a decision that is there",
     )

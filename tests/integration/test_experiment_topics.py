@@ -25,7 +25,7 @@ from stream.adapters.kafka.scan import TopicUnreadableError, bounds_of, read_spa
 from stream.cli.main import riverwatch
 from stream.config.settings import Settings, load
 from stream.experiment.measures.results import Experiment, as_json, without_time
-from stream.experiment.run import Plan, conduct
+from stream.experiment.run import Plan, run_experiment
 from stream.experiment.topics.range import fields_missing, find_range
 from stream.messages import Label, Transaction, encode
 from tests.support.builders import decision
@@ -34,7 +34,7 @@ from tests.support.services import KafkaUnderTest, MakeTopics, Unique, create_to
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS, A_DAY, PARTITIONS = 12, 150, 3
-PLAIN: dict[str, Any] = {"rounds": 0, "genuine_rate": 0.5}
+PLAIN: dict[str, Any] = {"rounds": 0, "negative_sampling_rate": 0.5}
 SPEC = """crosses = []
 [[entities]]
 kind = "card"
@@ -124,7 +124,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def of_file(file: tuple[Path, Path]) -> Experiment:
-    return conduct(Plan(data=str(file[0]), schema=file[1], **PLAIN))
+    return run_experiment(Plan(data=str(file[0]), schema=file[1], **PLAIN))
 
 
 def items_of(file: tuple[Path, Path]) -> list[Item]:
@@ -144,7 +144,7 @@ def shuffled(items: Sequence[Item], within: int) -> list[Item]:
 def of_topics(topics: Topics, **changed: Any) -> Experiment:
     names = {"events", "start", "end", "offsets"} & changed.keys()
     ranged = find_range(topics.settings, **{name: changed.pop(name) for name in names})
-    return conduct(Plan(data="topic", topics=ranged, **{**PLAIN, **changed}))
+    return run_experiment(Plan(data="topic", topics=ranged, **{**PLAIN, **changed}))
 
 
 def figures(found: Experiment) -> Any:
@@ -156,7 +156,16 @@ def run(topics: Topics, *arguments: str) -> Result:
     return CliRunner().invoke(
         riverwatch,
         [
-            *("experiment", "--topics", "--bootstrap", "0", "--genuine-rate", "0.5", "--maturity", "60d"),
+            *(
+                "experiment",
+                "--topics",
+                "--bootstrap",
+                "0",
+                "--negative-sampling-rate",
+                "0.5",
+                "--maturity",
+                "60d",
+            ),
             *("--kafka-bootstrap", topics.settings.kafka_bootstrap),
             *("--topic-prefix", topics.settings.topic_prefix),
             *arguments,
@@ -239,26 +248,29 @@ def test_times_choose_the_payments_that_a_file_of_them_holds(
     topics.publish(items_of(file))
     part = payments_file(tmp_path, first=2 * A_DAY, last=10 * A_DAY)
     found = of_topics(topics, start=START + timedelta(days=2), end=START + timedelta(days=10))
-    assert figures(found) == figures(conduct(Plan(data=str(part[0]), schema=part[1], **PLAIN)))
+    assert figures(found) == figures(run_experiment(Plan(data=str(part[0]), schema=part[1], **PLAIN)))
 
 
 def test_a_change_put_into_topics_is_that_put_into_the_file(make: Make, file: tuple[Path, Path]) -> None:
     topics = make()
     topics.publish(items_of(file))
     changed = {**PLAIN, "inject": ("frauds.amount*0.3 @ 2026-01-13",)}
-    found, wanted = of_topics(topics, **changed), conduct(Plan(data=str(file[0]), schema=file[1], **changed))
+    found, wanted = (
+        of_topics(topics, **changed),
+        run_experiment(Plan(data=str(file[0]), schema=file[1], **changed)),
+    )
     assert (figures(found), found.injected) == (figures(wanted), wanted.injected)
     assert found.injected is not None
     assert found.injected.changed > 3
 
 
-def test_payments_that_nobody_reported_are_measured_as_genuine_where_silence_has_counted(
+def test_payments_that_nobody_reported_are_measured_as_genuine_where_the_horizon_has_passed(
     make: Make, file: tuple[Path, Path]
 ) -> None:
     items = [each for each in items_of(file) if isinstance(each, Transaction) or each.is_fraud]
     topics = make(maturity="4d")
     topics.publish(items)
-    found = of_topics(topics, genuine_rate=1.0)
+    found = of_topics(topics, negative_sampling_rate=1.0)
     assert (found.evaluated_from, found.evaluated_to) == ("2026-01-12", "2026-01-13")
     frauds = {each.transaction_id for each in items if isinstance(each, Label)}
     measured = [
@@ -359,7 +371,7 @@ def test_progress_goes_over_the_messages_of_the_range(make: Make, file: tuple[Pa
     seen: list[tuple[int, int | None]] = []
     plan = Plan(data="topic", topics=find_range(topics.settings), **PLAIN)
     with pytest.raises(SourceError):
-        conduct(plan, progress=lambda _stage, done, total, _at: seen.append((done, total)))
+        run_experiment(plan, progress=lambda _stage, done, total, _at: seen.append((done, total)))
     assert {total for _, total in seen} == {DAYS * A_DAY}
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -416,7 +428,7 @@ def test_a_real_kafka_gives_the_figures_of_the_file(
     ranged = find_range(topics.settings, start=start)
     assert A_DAY * 4 < ranged.records < A_DAY * 5, "what came before is not read"
     part = payments_file(tmp_path, first=8 * A_DAY)
-    of_part = conduct(Plan(data=str(part[0]), schema=part[1], **PLAIN))
-    assert figures(conduct(Plan(data="topic", topics=ranged, **PLAIN))) == figures(of_part)
+    of_part = run_experiment(Plan(data=str(part[0]), schema=part[1], **PLAIN))
+    assert figures(run_experiment(Plan(data="topic", topics=ranged, **PLAIN))) == figures(of_part)
     with pytest.raises(SourceError, match="holds nothing from"):
         find_range(topics.settings, start=START + timedelta(days=99))

@@ -70,7 +70,7 @@ def test_what_was_emitted_stays_and_profiles_are_made_right(install: Install, wo
     account = system.account().completeness
     assert account.is_complete, account
     assert account.decided == 800
-    assert account.copies >= 300
+    assert account.duplicates >= 300
     assert account.differing == 0
     alerts = [(record.key, record.value) for record in system.read("alerts")]
     assert len(set(alerts)) == len({value.split(b'"alert_id":')[1][:12] for _, value in alerts if value})

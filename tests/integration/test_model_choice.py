@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from models.features.spec import DEFAULT_SPEC
-from stream.adapters.kafka.models import Published, opened
+from stream.adapters.kafka.models import PublishedModel, opened
 from stream.config.factories import new_model
-from stream.learning import is_chosen
+from stream.learning import is_sampled
 from stream.messages import Decision, Label, Transaction, decision_decoder, label_decoder
 from stream.replay.topics import rebuild_scores
 from stream.verify.audit import Audit
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.guarantee
 
 FIRST, THEN = "hoeffding-tree", "river-pipeline"
-RATE = {"genuine_rate": 0.6, "maturity": "60d"}
+RATE = {"negative_sampling_rate": 0.6, "maturity": "60d"}
 
 
 def payments(first: int, count: int) -> list[Transaction]:
@@ -50,7 +50,7 @@ def labels_of(items: Sequence[Transaction]) -> list[Label]:
     ]
 
 
-def newest(system: Installation, name: str) -> Published | None:
+def newest(system: Installation, name: str) -> PublishedModel | None:
     key = system.settings.signing_key()
     values = [record.value for record in system.read("models") if record.key == name.encode()]
     return opened(values[-1] or b"", key, name=name) if values else None
@@ -81,7 +81,7 @@ def learned_by_hand(system: Installation, name: str, until: int) -> Any:
     served = {decision.transaction_id: decision.features for decision in decisions_of(system)}
     for record in system.read("labels"):
         label = label_decoder.decode(record.value or b"")
-        chosen = label.is_fraud or is_chosen(label.transaction_id, settings.genuine_rate)
+        chosen = label.is_fraud or is_sampled(label.transaction_id, settings.negative_sampling_rate)
         if record.offset < until and chosen:
             model.learn_one(served[label.transaction_id], label.is_fraud)
     return model

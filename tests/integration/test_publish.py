@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from producers.publish.followers import KafkaFollowers, PublishError
 from producers.publish.pace import Follow, Follower, Item, Unpaced
-from producers.publish.publish import PUBLISHING, Published, Topics, publish
+from producers.publish.publish import PUBLISHING, PublishProgress, PublishTopics, publish
 from producers.simulator.simulate import DEMO, simulate
 from stream.messages import Label, Transaction, label_decoder, transaction_decoder
 from tests.support.patience import PATIENCE
@@ -35,8 +35,8 @@ def _producer(kafka: KafkaUnderTest, **more: Any) -> Producer:
     return Producer({"bootstrap.servers": kafka.bootstrap, **PUBLISHING, **more})
 
 
-def _topics(make_topics: MakeTopics, unique: Unique) -> Topics:
-    topics = Topics(unique("transactions"), unique("labels"))
+def _topics(make_topics: MakeTopics, unique: Unique) -> PublishTopics:
+    topics = PublishTopics(unique("transactions"), unique("labels"))
     make_topics({topics.transactions: PARTITIONS, topics.labels: 1})
     return topics
 
@@ -63,7 +63,7 @@ def test_everything_arrives_once_in_order_under_its_key(
 ) -> None:
     topics = _topics(make_topics, unique)
     items = list(islice(simulate(DEMO, seed=7), 5_000))
-    told: list[Published] = []
+    told: list[PublishProgress] = []
     summary = publish(items, producer=_producer(kafka), pace=Unpaced(), topics=topics, progress=told.append)
 
     transactions = [item for item in items if isinstance(item, Transaction)]
@@ -101,7 +101,7 @@ def test_keys_lead_where_the_java_clients_lead_them(
 
 
 def test_a_message_that_kafka_does_not_take_is_an_error_that_says_why() -> None:
-    nowhere = Topics("transactions", "labels")
+    nowhere = PublishTopics("transactions", "labels")
     quiet = logging.getLogger("librdkafka")
     quiet.setLevel(logging.CRITICAL)
     config = {**PUBLISHING, "bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 1000}

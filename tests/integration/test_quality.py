@@ -11,7 +11,13 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from stream.adapters.kafka.scan import read_to_end
-from stream.inspect.quality import Protocol, QualityTopics, TopicUnreadableError, Window, quality_from_topics
+from stream.inspect.quality import (
+    QualityProtocol,
+    QualityTopics,
+    QualityWindow,
+    TopicUnreadableError,
+    quality_from_topics,
+)
 from stream.messages import encode
 from tests.support.builders import decision, label, payment
 from tests.support.services import KafkaUnderTest, MakeTopics, Unique
@@ -31,7 +37,7 @@ def topics(unique: Unique, make_topics: MakeTopics) -> QualityTopics:
 
 
 def publish(kafka: KafkaUnderTest, topics: QualityTopics, *, lost: int | None = None) -> set[int]:
-    """A run with frauds every 20th, all scored higher but one in ten; copies, dead letters, silence."""
+    """A run with frauds every 20th, all scored higher but one in ten; duplicates, dead letters, labels."""
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "enable.idempotence": True})
     offsets = [0] * PARTITIONS
     chance = random.Random(4)
@@ -83,18 +89,18 @@ def test_complete_run_adds_up_and_is_measured(kafka: KafkaUnderTest, topics: Qua
         assert read <= total
         told[topic] = read
 
-    window = Window("second week", START + timedelta(days=7), START + timedelta(days=14))
+    window = QualityWindow("second week", START + timedelta(days=7), START + timedelta(days=14))
     report = quality_from_topics(
         kafka.bootstrap,
         topics=topics,
         windows=[window],
-        protocol=Protocol(k=5, drop_known_cards=False),
+        protocol=QualityProtocol(k=5, drop_known_cards=False),
         progress=progress,
     )
     account = report.completeness
     assert account.is_complete, account
     assert (account.events, account.decided, account.dead_letters) == (EVENTS + 30, EVENTS, 30)
-    assert (account.decisions, account.copies) == (EVENTS, EVENTS // 50)
+    assert (account.decisions, account.duplicates) == (EVENTS, EVENTS // 50)
     assert told == {
         topics.transactions: EVENTS + 30,
         topics.scores: EVENTS + EVENTS // 50,

@@ -32,11 +32,11 @@ def simulated(count: int, seed: int) -> list[Transaction | Label]:
 
 
 def stood(client: Any, silent: set[bytes]) -> dict[bytes, Any]:
-    """Everything in Redis but journals, owners, and silence that would be repeated.
+    """Everything in Redis but journals, owners, and assumed labels that would come again.
 
     Args:
         client: of Redis.
-        silent: transactions whose silence is in the log already.
+        silent: transactions whose assumed label is in the log already.
     """
     readers = {b"string": client.get, b"hash": client.hgetall}
     found: dict[bytes, Any] = {}
@@ -76,7 +76,7 @@ def labels_before(items: list[Transaction | Label]) -> list[Label]:
 
 @pytest.mark.parametrize("own", [{}, {"shards": 3, "features_in_scores": False}], ids=["one", "shards"])
 def test_everything_is_rebuilt_to_the_same_bits(install: Install, own: dict[str, Any]) -> None:
-    changed = {"genuine_rate": 0.3, "maturity": "2d", **own}
+    changed = {"negative_sampling_rate": 0.3, "maturity": "2d", **own}
     system = install(partitions=2, **changed)
     workers = [system.start("score", **changed), system.start("learn", **changed)]
     items = simulated(3000, seed=8)
@@ -111,7 +111,7 @@ def test_everything_is_rebuilt_to_the_same_bits(install: Install, own: dict[str,
 
 def test_workers_wait_while_the_store_is_rebuilt_and_go_on_after_it(install: Install) -> None:
     """Redis loses everything under traffic; a rebuild is broken off, and the next one ends."""
-    changed = {"genuine_rate": 0.3, "maturity": "2d", "batch_size": 20}
+    changed = {"negative_sampling_rate": 0.3, "maturity": "2d", "batch_size": 20}
     system = install(partitions=2, **changed)
     for role in ("score", "score", "learn"):
         system.start(role, **changed)

@@ -37,7 +37,7 @@ Install = Callable[..., "Installation"]
 KEY = "test key, test key, test key, 32+"
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS, A_DAY = 8, 220
-RATE = {"genuine_rate": 0.6, "maturity": "60d"}
+RATE = {"negative_sampling_rate": 0.6, "maturity": "60d"}
 
 
 def payments_file(folder: Path, *, labelled: bool = True, shops: int = 30) -> tuple[Path, Path]:
@@ -170,8 +170,8 @@ def moments_are_explained(system: Installation, live: Mapping[str, Decision], na
 def test_several_partitions_are_made_again_whatever_labels_and_workers_did(
     install: Install, tmp_path: Path
 ) -> None:
-    """Labels come early, late, contradicting, and from silence; the learner is killed and comes back."""
-    rate = {"genuine_rate": 0.6, "maturity": "1d"}
+    """Labels come early, late, contradicting, and assumed genuine; the learner is killed and comes back."""
+    rate = {"negative_sampling_rate": 0.6, "maturity": "1d"}
     system = install(partitions=3, **rate)
     learner = system.start("learn", **rate)
     for _ in range(2):
@@ -209,7 +209,7 @@ def test_several_partitions_are_made_again_whatever_labels_and_workers_did(
 def a_changed_score_is_found(system: Installation, folder: Path, decision: Decision) -> None:
     """By the command, which says so and ends with 1."""
     environment = {**variables(system.settings), "RIVERWATCH_MODEL_KEY": KEY}
-    command = ["replay", "--topics", "--genuine-rate", "0.6", "--out", str(folder / "again.jsonl")]
+    command = ["replay", "--topics", "--negative-sampling-rate", "0.6", "--out", str(folder / "again.jsonl")]
     right = CliRunner().invoke(riverwatch, command, env=environment)
     assert right.exit_code == 0, right.output
     assert f"{DAYS * A_DAY:,} scores are equal to the bit, 0 differ" in right.output
@@ -225,7 +225,14 @@ def a_changed_score_is_found(system: Installation, folder: Path, decision: Decis
     assert wrong.exit_code == 1
     assert "1 differ, 1 have no model" in wrong.output
     assert f"changed by {decision.model_version}: recorded {changed.score!r}" in wrong.output
-    explained = ["replay", "--topics", "--genuine-rate", "0.6", "--explain", decision.transaction_id]
+    explained = [
+        "replay",
+        "--topics",
+        "--negative-sampling-rate",
+        "0.6",
+        "--explain",
+        decision.transaction_id,
+    ]
     told = CliRunner().invoke(riverwatch, [*explained, "--json"], env=environment)
     assert told.exit_code == 0, told.output
     assert json.loads(told.stdout)["decision"] == json.loads(encode(decision))

@@ -47,7 +47,7 @@ def test_every_event_gets_exactly_one_decision(install: Callable[..., Installati
     account = system.account().completeness
     assert account.events == sum(isinstance(item, Transaction) for item in items)
     assert account.is_complete
-    assert account.copies == account.dead_letters == 0
+    assert account.duplicates == account.dead_letters == 0
     decisions = [decision_decoder.decode(record.value or b"") for record in system.read("scores")]
     assert all(decision.features and decision.reasons is not None for decision in decisions)
     alerts = [alert_decoder.decode(record.value or b"") for record in system.read("alerts")]
@@ -174,12 +174,12 @@ def test_learner_killed_again_and_again_learns_every_label_once(
     system.drained("score", "transactions")
     rate = "0.999999"  # every genuine one is chosen: the count of examples tells of a label learned twice
     for part in range(4):
-        learner = system.start("learn", genuine_rate=rate)
+        learner = system.start("learn", negative_sampling_rate=rate)
         system.send(labels[part * 150 : (part + 1) * 150])
         system.until(lambda: system.behind("learn", "labels") < 150, 60, "nothing was learned")
         learner.signal(signal.SIGKILL)
         learner.kill()
-    system.start("learn", genuine_rate=rate)
+    system.start("learn", negative_sampling_rate=rate)
     system.drained("learn", "labels")
     manifests = [manifest_decoder.decode(record.value or b"") for record in system.read("models")]
     assert manifests[-1].next_offset == 600
@@ -197,7 +197,7 @@ def test_label_that_comes_before_its_transaction_waits_for_it(install: Callable[
     system.send(paid(number) for number in range(10))
     system.drained("score", "transactions")
     system.drained("learn", "scores")
-    system.until(lambda: len(system.read("labels")) == 2, 20, "the label was not called in")
+    system.until(lambda: len(system.read("labels")) == 2, 20, "the label was not requeued")
     system.drained("learn", "labels")
     learned = [manifest_decoder.decode(record.value or b"").learned for record in system.read("models")]
     assert learned[-1] == 1
@@ -222,7 +222,9 @@ def test_learner_finds_features_as_served_on_its_own_disk(install: Callable[...,
     )
 
 
-def test_silence_matures_in_event_time_for_the_chosen_share(install: Callable[..., Installation]) -> None:
+def test_assumed_label_matures_in_event_time_for_the_chosen_share(
+    install: Callable[..., Installation],
+) -> None:
     system = install(maturity="10d", partitions=1)
     system.start("score")
     system.start("learn")

@@ -25,17 +25,17 @@ from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.models import opened
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.adapters.redis.due_queues import MemoryDueQueue
-from stream.adapters.redis.heartbeat import Presence
+from stream.adapters.redis.heartbeat import Heartbeat
 from stream.config.factories import feature_spec, limits_of, policy_of
 from stream.inspect.entity import as_it_stands, as_it_was
 from stream.messages import Decision, Label, Transaction, decision_decoder, encode, manifest_decoder
-from stream.pipeline import Pipeline, Topics
+from stream.pipeline import DecisionTopics, Pipeline
 from stream.ports import Message
 from stream.records import Record
 from stream.recovery.rebuild import LogIncomplete, rebuild
 from stream.serving import first_model
 from stream.verify.audit import Audit
-from stream.verify.promises import Report
+from stream.verify.promises import AuditReport
 from stream.workers.learn import LearnPorts, LearnWorker
 from stream.workers.run import nothing
 from tests.support.builders import START, payment
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.guarantee
 
 Install = Callable[..., "Installation"]
-RATE = {"genuine_rate": 0.3, "maturity": "2d"}
+RATE = {"negative_sampling_rate": 0.3, "maturity": "2d"}
 
 
 def paid(number: int, *, name: str | None = None) -> Transaction:
@@ -57,15 +57,15 @@ def simulated(count: int, seed: int) -> list[Transaction | Label]:
     return list(islice(simulate(DEMO, seed=seed), count))
 
 
-def audited(system: Installation, **more: Any) -> Report:
+def audited(system: Installation, **more: Any) -> AuditReport:
     return Audit(system.settings, **more).run()
 
 
-def verdicts(report: Report) -> dict[int, str]:
+def verdicts(report: AuditReport) -> dict[int, str]:
     return {promise.number: promise.verdict for promise in report.promises}
 
 
-def broken(report: Report) -> dict[int, dict[str, tuple[str, ...]]]:
+def broken(report: AuditReport) -> dict[int, dict[str, tuple[str, ...]]]:
     """Of each broken promise what is wrong, and examples."""
     return {
         promise.number: {found.what: found.examples for found in promise.breaks}
@@ -103,17 +103,17 @@ def work(system: Installation) -> None:
         clock=now,
         spec=spec,
         policy=policy,
-        topics=Topics(*map(settings.topic, ("scores", "alerts", "dead-letters"))),
+        topics=DecisionTopics(*map(settings.topic, ("scores", "alerts", "dead-letters"))),
         limits=limits_of(settings),
     )
-    pipeline.own(range(settings.partitions))
+    pipeline.on_assigned(range(settings.partitions))
     events = system.read("transactions")
     for at in range(0, len(events), 100):
         pipeline.process(events[at : at + 100])
     acknowledge(system, "score", "transactions", ends(events))
     learner = LearnWorker(
         settings,
-        LearnPorts(store, store, MemoryDueQueue(), outbox, now, Presence("learn")),
+        LearnPorts(store, store, MemoryDueQueue(), outbox, now, Heartbeat("learn")),
         spec,
         nothing,
     )
@@ -311,12 +311,12 @@ def test_a_second_decision_that_differs_is_caught(finished: Run) -> None:
     outbox = KafkaOutbox(system.settings)
     scores = system.settings.topic("scores")
     outbox.send([Message(scores, record.key, record.value, mark)])
-    assert not audited(system).is_broken, "a copy, marked as one"
+    assert not audited(system).is_broken, "a duplicate, marked as one"
     other = msgspec.structs.replace(decision, score=0.123)
     outbox.send([Message(scores, record.key, encode(other), mark)])
     assert broken(audited(system)) == {1: {"was decided twice, differently": (_named(decision),)}}
     outbox.send([Message(scores, record.key, record.value)])
-    assert broken(audited(system))[1]["was emitted twice, and no copy is marked as one"]
+    assert broken(audited(system))[1]["was emitted twice, and no duplicate is marked as one"]
 
 
 def test_features_that_do_not_follow_from_the_profiles_are_caught(finished: Run) -> None:

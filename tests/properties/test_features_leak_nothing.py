@@ -13,8 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from models.features.compute import entities_of, event_of, features_of, knowledge_of
-from models.features.profiles import LabelProfile, Profile, Reading, empty, informed, no_labels, updated
+from models.features.compute import entities_of, event_of, features_of, label_delta_of
+from models.features.profiles import (
+    LabelProfile,
+    Profile,
+    ProfileSnapshot,
+    apply_event,
+    apply_label,
+    empty,
+    no_labels,
+)
 from models.features.spec import DEFAULT_SPEC
 from models.scoring.registry import build_model
 from producers.simulator.simulate import DEMO, Truth, simulate_with_truth
@@ -54,7 +62,7 @@ def replay(stream: list[Paid], delay: float = DELAY) -> Scored:
     """Score, then update, each payment; learn its label a delay later."""
     profiles: dict[Key, Profile] = {}
     labels: dict[Key, LabelProfile] = {}
-    model = build_model(genuine_rate=1.0)
+    model = build_model(negative_sampling_rate=1.0)
     waiting: deque[tuple[float, list[Key], dict[str, float], bool]] = deque()
     scored = Scored([], [])
     for payment, is_fraud in stream:
@@ -62,14 +70,16 @@ def replay(stream: list[Paid], delay: float = DELAY) -> Scored:
         while waiting and waiting[0][0] + delay <= event.time:
             time, keys, x, known = waiting.popleft()
             for key in keys:
-                labels[key] = informed(labels.get(key, UNLABELLED), knowledge_of(time, known, SPEC))
+                labels[key] = apply_label(labels.get(key, UNLABELLED), label_delta_of(time, known, SPEC))
             model.learn_one(x, known)
         entities = entities_of(payment, SPEC)
         keys = [entity[:2] for entity in entities]
-        readings = tuple(Reading(profiles.get(key, EMPTY), labels.get(key, UNLABELLED)) for key in keys)
-        x = features_of(payment, event_of(payment, SPEC), tuple(kind for kind, _ in keys), readings, SPEC)
-        for (kind, name, keep), reading in zip(entities, readings, strict=True):
-            profiles[kind, name] = updated(reading.profile, event, keep)
+        snapshots = tuple(
+            ProfileSnapshot(profiles.get(key, EMPTY), labels.get(key, UNLABELLED)) for key in keys
+        )
+        x = features_of(payment, event_of(payment, SPEC), tuple(kind for kind, _ in keys), snapshots, SPEC)
+        for (kind, name, max_recent), snapshot in zip(entities, snapshots, strict=True):
+            profiles[kind, name] = apply_event(snapshot.profile, event, max_recent)
         scored.features.append(x)
         scored.scores.append(model.score_one(x))
         waiting.append((event.time, keys, x, is_fraud))

@@ -10,7 +10,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.publish.pace import Ends, Follow, Follower, Item, Waiting, in_step, time_of
+from producers.publish.pace import Ends, Follow, Follower, Item, PaceClock, in_step, time_of
 from stream.messages import Label, Transaction
 
 START = datetime(2025, 1, 6, tzinfo=UTC)
@@ -119,7 +119,7 @@ def test_no_transaction_runs_ahead_and_no_label_overtakes_a_transaction(
         Follow(step=timedelta(minutes=step)),
         sink=world,
         followers=world,
-        waiting=Waiting(lambda: 0.0, lambda _: None),
+        waiting=PaceClock(lambda: 0.0, lambda _: None),
         tell=lambda _: None,
     )
     assert world.transactions == [item for item in items if isinstance(item, Transaction)]

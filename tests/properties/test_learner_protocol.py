@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from models.scoring.registry import build_model
 from stream.learning import waited
-from stream.ports import LabelTouch, Message
+from stream.ports import LabelUpdate, Message
 from tests.properties.worlds.label_world import POINTS, Labels, LabelWorld, Notebook, undisturbed
 
 PROBES = [{"amount": float(n), "hour": n % 24.0, "card.z.30d": n / 40.0} for n in range(0, 97, 3)]
@@ -22,7 +22,7 @@ class Classifier:
     """The real model."""
 
     def __init__(self) -> None:
-        self.model = build_model(genuine_rate=0.5)
+        self.model = build_model(negative_sampling_rate=0.5)
 
     def learn_one(self, x: dict[str, float], y: bool) -> None:
         self.model.learn_one(x, y)
@@ -73,27 +73,27 @@ def test_the_real_model_gives_the_same_bits_whatever_happens(seed: int) -> None:
 
 
 class AppliesAgain(Labels):
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> Any:
-        self._label_fence = -1
+    def apply_labels(self, labels: Sequence[LabelUpdate], *, learned: int, passed: int = -1) -> Any:
+        self._applied_label_offset = -1
         return super().apply_labels(labels, learned=learned, passed=passed)
 
 
 class KeepsNoJournal(Labels):
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> Any:
+    def apply_labels(self, labels: Sequence[LabelUpdate], *, learned: int, passed: int = -1) -> Any:
         found = super().apply_labels(labels, learned=learned, passed=passed)
-        self._standings.clear()
+        self._statuses.clear()
         return found
 
 
-class LosesTheRoom(Labels):
-    def waiting(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
+class LosesPendingLabels(Labels):
+    def pending(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
         return [None for _ in transaction_ids]
 
 
 class ForgetsCorrections(Labels):
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> Any:
+    def apply_labels(self, labels: Sequence[LabelUpdate], *, learned: int, passed: int = -1) -> Any:
         found = super().apply_labels(labels, learned=learned, passed=passed)
-        return ["repeat" if standing == "correction" else standing for standing in found]
+        return ["duplicate" if status == "correction" else status for status in found]
 
 
 class LearnsTwice(Notebook):
@@ -105,7 +105,7 @@ class LearnsTwice(Notebook):
 def leaves_first(
     outbox: Any, labels: Any, topic: str, entries: Sequence[tuple[str, bytes]], _reached: Any = None
 ) -> None:
-    labels.leave(entries)
+    labels.remove_pending(entries)
     outbox.send([Message(topic, name.encode(), waited(entry)[1]) for name, entry in entries])
 
 
@@ -120,7 +120,7 @@ def hunted(broken: type[LabelWorld]) -> None:
         run_state_machine_as_test(broken, settings=hunt)
 
 
-@pytest.mark.parametrize("store", [AppliesAgain, KeepsNoJournal, LosesTheRoom, ForgetsCorrections])
+@pytest.mark.parametrize("store", [AppliesAgain, KeepsNoJournal, LosesPendingLabels, ForgetsCorrections])
 def test_the_judge_sees_a_store_that_is_not_exact(store: type[Labels]) -> None:
     hunted(world(store_class=store))
 
@@ -139,8 +139,8 @@ def test_the_judge_sees_an_example_learned_twice_and_a_label_acknowledged_too_ea
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        ("stream.learning.JOURNAL_KEPT", 0),  # standings are forgotten up to a model that is refused
-        ("stream.learning.NOTHING_KNOWN", 4e9),  # silence knows better than any report
+        ("stream.learning.JOURNAL_KEPT", 0),  # statuses are forgotten up to a model that is refused
+        ("stream.learning.NOTHING_KNOWN", 4e9),  # an assumed label knows better than any report
     ],
 )
 def test_the_judge_sees_a_rule_broken(monkeypatch: pytest.MonkeyPatch, place: str, value: object) -> None:

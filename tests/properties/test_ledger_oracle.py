@@ -49,7 +49,7 @@ def test_account_is_that_of_sets(
     assert account.decisions == len(scores)
     assert account.unexpected == len(set(scores) - set(readable))
     assert account.differing == sum(len(set(found)) > 1 for found in scores.values())
-    assert account.copies == sum(found.count(found[0]) - 1 for found in scores.values())
+    assert account.duplicates == sum(found.count(found[0]) - 1 for found in scores.values())
 
 
 @given(decided=decided, labelled=labelled)

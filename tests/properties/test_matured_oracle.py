@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.metrics.decision_window import digest
-from models.metrics.delayed_quality import Known, MaturedQuality, MaturedSettings, Scored
+from models.metrics.delayed_quality import DelayedQuality, DelayedQualitySettings, ReportedLabel, Scored
 from models.metrics.ranking import (
     alert_quality,
     average_precision,
@@ -21,7 +21,7 @@ from models.metrics.ranking import (
 
 DAY = 86400.0
 START = 20_000 * DAY
-SETTINGS = MaturedSettings(
+SETTINGS = DelayedQualitySettings(
     horizon=2 * DAY, window=30 * DAY, k=2, segment_names=("country",), least_frauds=1, drop_known_cards=True
 )
 
@@ -37,7 +37,7 @@ decisions = st.integers(0, 60).map(
     )
 )
 labels = st.builds(
-    Known,
+    ReportedLabel,
     transaction_id=st.integers(0, 60).map(lambda number: f"t{number}"),
     is_fraud=st.booleans(),
     known_at=st.integers(0, 80).map(lambda eighth: START + eighth * DAY / 8),
@@ -45,8 +45,8 @@ labels = st.builds(
 steps = st.lists(st.one_of(decisions, st.lists(labels, max_size=4)), max_size=80)
 
 
-def run(order: list[Scored | list[Known]]) -> MaturedQuality:
-    quality = MaturedQuality(SETTINGS)
+def run(order: list[Scored | list[ReportedLabel]]) -> DelayedQuality:
+    quality = DelayedQuality(SETTINGS)
     for step in order:
         if isinstance(step, list):
             quality.label(step)
@@ -55,9 +55,9 @@ def run(order: list[Scored | list[Known]]) -> MaturedQuality:
     return quality
 
 
-def matured(order: list[Scored | list[Known]]) -> tuple[list[Scored], dict[str, Known]]:
+def matured(order: list[Scored | list[ReportedLabel]]) -> tuple[list[Scored], dict[str, ReportedLabel]]:
     kept: dict[str, Scored] = {}
-    known: dict[str, Known] = {}
+    known: dict[str, ReportedLabel] = {}
     for step in order:
         if isinstance(step, Scored):
             kept.setdefault(step.transaction_id, step)
@@ -72,7 +72,7 @@ def matured(order: list[Scored | list[Known]]) -> tuple[list[Scored], dict[str, 
 @settings(max_examples=200)
 @given(steps)
 def test_quality_is_that_of_the_matured_decisions_whatever_the_order(
-    order: list[Scored | list[Known]],
+    order: list[Scored | list[ReportedLabel]],
 ) -> None:
     quality = run(order)
     kept, known = matured(order)
@@ -102,7 +102,7 @@ def test_quality_is_that_of_the_matured_decisions_whatever_the_order(
 
 
 def naive_card_precision(
-    past: list[Scored], kept: list[Scored], known: dict[str, Known], now: float
+    past: list[Scored], kept: list[Scored], known: dict[str, ReportedLabel], now: float
 ) -> float:
     rows: list[Any] = []
     for decision in past:
@@ -127,7 +127,7 @@ def naive_card_precision(
 
 
 @given(steps)
-def test_what_comes_again_changes_nothing(order: list[Scored | list[Known]]) -> None:
+def test_what_comes_again_changes_nothing(order: list[Scored | list[ReportedLabel]]) -> None:
     once, twice = run(order), run([again for step in order for again in (step, step)])
     once.mature()
     twice.mature()

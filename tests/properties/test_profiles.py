@@ -20,14 +20,14 @@ from models.features.profiles import (
     OUTLIER,
     WIDTH,
     Event,
-    Knowledge,
+    LabelDelta,
     LabelProfile,
     Profile,
+    apply_event,
+    apply_label,
     empty,
-    informed,
     mean_and_deviation,
     no_labels,
-    updated,
 )
 
 HALF_LIVES = (60.0, 7777.0, 86_400.0 * 30)
@@ -41,14 +41,14 @@ happenings = st.lists(
 )  # seconds after the one before, amount
 
 
-def event(time: float, amount: float, note: bytes = b"") -> Event:
-    return Event(time, amount, math.log1p(amount), weights(time, HALF_LIVES), note)
+def event(time: float, amount: float, recent_event: bytes = b"") -> Event:
+    return Event(time, amount, math.log1p(amount), weights(time, HALF_LIVES), recent_event)
 
 
-def profile_of(events: list[Event], keep: int = 0) -> Profile:
+def profile_of(events: list[Event], max_recent: int = 0) -> Profile:
     profile = empty(len(HALF_LIVES))
     for each in events:
-        profile = updated(profile, each, keep)
+        profile = apply_event(profile, each, max_recent)
     return profile
 
 
@@ -140,7 +140,7 @@ def test_the_same_stream_at_another_time_gives_the_same_bits(
         profile, now = empty(1), start
         for step, amount in happened:
             now += math.floor(step)
-            profile = updated(
+            profile = apply_event(
                 profile, Event(now, amount, math.log1p(amount), weights(now, half_life), b""), 0
             )
         return profile
@@ -160,7 +160,7 @@ def test_one_outlier_moves_the_norm_no_further_than_the_clip(
         now += step
         events.append(event(now, before))
     profile = profile_of(events)
-    after = updated(profile, event(now, amount), 0)
+    after = apply_event(profile, event(now, amount), 0)
     for place in range(len(HALF_LIVES)):
         _, count, _, logs, squares, _ = profile.sums[place * WIDTH : place * WIDTH + WIDTH]
         if decayed(profile, place, 1, now) < MIN_COUNT * (1 + 1e-9):
@@ -172,9 +172,9 @@ def test_one_outlier_moves_the_norm_no_further_than_the_clip(
 
 
 @given(st.lists(st.binary(max_size=255), max_size=12), st.integers(0, 6))
-def test_the_last_notes_are_kept_the_latest_first(notes: list[bytes], keep: int) -> None:
-    profile = profile_of([event(START, 1.0, note) for note in notes], keep)
-    assert profile.recent == tuple(reversed(notes))[:keep]
+def test_the_last_events_are_kept_the_latest_first(recent_events: list[bytes], max_recent: int) -> None:
+    profile = profile_of([event(START, 1.0, recent_event) for recent_event in recent_events], max_recent)
+    assert profile.recent == tuple(reversed(recent_events))[:max_recent]
 
 
 @given(st.lists(st.floats(-1e11, 1e12), min_size=1, max_size=20))
@@ -201,7 +201,7 @@ def test_labels_sum_to_what_is_known_of_each_transaction_now(
             continue  # a repeat informs nobody
         time = START + offsets[transaction]
         corrects = transaction in known
-        profile = informed(profile, Knowledge(time, weights(time, HALF_LIVES), fraud, corrects))
+        profile = apply_label(profile, LabelDelta(time, weights(time, HALF_LIVES), fraud, corrects))
         known[transaction] = fraud
         applied.append(float(fraud))
         run = [*run, time] if fraud else []

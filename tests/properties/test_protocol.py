@@ -10,9 +10,9 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from models.features.profiles import Reading, no_labels
+from models.features.profiles import ProfileSnapshot, no_labels
 from stream.pipeline import Pipeline
-from stream.ports import Message, Touch
+from stream.ports import EventUpdate, Message
 from stream.records import Record
 from tests.properties.worlds.protocol_judge import SPEC
 from tests.properties.worlds.protocol_workers import Worker
@@ -55,23 +55,30 @@ class ReturnsWhatIsOffered(Store):
 
 
 class AppliesAgain(Store):
-    def apply(self, touches: Sequence[Touch], **kwargs: Any) -> list[tuple[Reading, ...] | None]:
-        self._fences.clear()
-        return super().apply(touches, **kwargs | {"recorded": {}})
+    def apply(
+        self, updates: Sequence[EventUpdate], **kwargs: Any
+    ) -> list[tuple[ProfileSnapshot, ...] | None]:
+        self._applied_offsets.clear()
+        return super().apply(updates, **kwargs | {"recorded": {}})
 
 
 class ReadsAfterwards(Store):
-    def apply(self, touches: Sequence[Touch], **kwargs: Any) -> list[tuple[Reading, ...] | None]:
-        super().apply(touches, **kwargs)
+    def apply(
+        self, updates: Sequence[EventUpdate], **kwargs: Any
+    ) -> list[tuple[ProfileSnapshot, ...] | None]:
+        super().apply(updates, **kwargs)
         none = no_labels(len(SPEC.half_lives))
         return [
-            tuple(Reading(self.profile(e.kind, e.key), none) for e in touch.entities) for touch in touches
+            tuple(ProfileSnapshot(self.profile(e.kind, e.key), none) for e in update.entities)
+            for update in updates
         ]
 
 
 class TrimsTooEarly(Store):
-    def apply(self, touches: Sequence[Touch], **kwargs: Any) -> list[tuple[Reading, ...] | None]:
-        found = super().apply(touches, **kwargs)
+    def apply(
+        self, updates: Sequence[EventUpdate], **kwargs: Any
+    ) -> list[tuple[ProfileSnapshot, ...] | None]:
+        found = super().apply(updates, **kwargs)
         self._journals.clear()
         return found
 

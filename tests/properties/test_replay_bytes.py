@@ -17,7 +17,7 @@ from models.features.spec import FeatureSpec
 from stream.config.settings import Duration, Settings
 from stream.messages import Label, Transaction, decision_decoder
 from stream.replay.checkpoint import Checkpoints
-from stream.replay.parts import Counts
+from stream.replay.parts import ReplayCounts
 from stream.replay.replay import Replay
 from stream.replay.store import DecisionFile
 
@@ -25,7 +25,7 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 KEY = b"k" * 32
 SPEC = FeatureSpec()
 SETTINGS = Settings(
-    genuine_rate=0.9,
+    negative_sampling_rate=0.9,
     maturity=Duration(6 * 3600.0),
     label_wait=Duration(12 * 3600.0),
     decision_ttl=Duration(86400.0),
@@ -66,7 +66,7 @@ def replayed(
     batch_size: int = 500,
     publish_every: float = 0.0,
     stops: Sequence[int] = (),
-) -> tuple[bytes, Counts]:
+) -> tuple[bytes, ReplayCounts]:
     """The output, where the replay crashes after each stop and another goes on from the checkpoint."""
     current = msgspec.structs.replace(SETTINGS, batch_size=batch_size)
     with TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ def replayed(
 
 
 @cache
-def undisturbed(seed: int, publish_every: float) -> tuple[bytes, Counts]:
+def undisturbed(seed: int, publish_every: float) -> tuple[bytes, ReplayCounts]:
     return replayed(world(seed), publish_every=publish_every)
 
 
@@ -127,9 +127,9 @@ def test_the_world_has_what_could_go_wrong() -> None:
         assert versions[0] == "unsupervised-1"
         assert versions[-1] == counts.model != versions[0]
         assert counts.models == len(set(versions)) > 3
-        assert counts.copies > 0
+        assert counts.duplicates > 0
         assert counts.silent > 100
         assert counts.rejected > 0
-        assert counts.transactions == counts.decided + counts.copies
+        assert counts.transactions == counts.decided + counts.duplicates
         names = [decision_decoder.decode(line).transaction_id for line in raw.splitlines()]
         assert len(set(names)) < len(names), "some were forgotten, and decided anew"

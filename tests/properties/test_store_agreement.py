@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from models.features.decay import weights
-from models.features.profiles import Event, Knowledge, LabelProfile, Profile, Reading
+from models.features.profiles import Event, LabelDelta, LabelProfile, Profile, ProfileSnapshot
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
-from stream.ports import EntityRef, LabelTouch, StaleOwner, Touch
+from stream.ports import EntityRef, EventUpdate, LabelUpdate, StaleOwner
 
 HALF_LIVES = (1.0, 3600.0, 86_400.0 * 30)  # the shortest makes exponents jump, and sums vanish
 PARTITIONS = (0, 1, 5)
@@ -39,9 +39,9 @@ steps = st.one_of(
 )
 
 
-def bits(reading: Reading | None) -> tuple[Any, ...] | None:
+def bits(snapshot: ProfileSnapshot | None) -> tuple[Any, ...] | None:
     """Every number of a reading as its bytes: 0.0 and -0.0 differ, and nothing is rounded."""
-    return None if reading is None else (_profile_bits(reading.profile), _label_bits(reading.labels))
+    return None if snapshot is None else (_profile_bits(snapshot.profile), _label_bits(snapshot.labels))
 
 
 def _profile_bits(profile: Profile) -> tuple[Any, ...]:
@@ -62,8 +62,8 @@ def _label_bits(labels: LabelProfile) -> tuple[Any, ...]:
     return struct.pack(f"<{len(numbers)}d", *numbers), counts, [*map(type, counts)]
 
 
-def _rows(rows: list[tuple[Reading, ...] | None]) -> list[Any]:
-    return [None if row is None else [bits(reading) for reading in row] for row in rows]
+def _rows(rows: list[tuple[ProfileSnapshot, ...] | None]) -> list[Any]:
+    return [None if row is None else [bits(snapshot) for snapshot in row] for row in rows]
 
 
 def _state(store: Store) -> list[Any]:
@@ -82,12 +82,12 @@ class Agreement(RuleBasedStateMachine):
         redis_stores[0]._shards._client.flushdb()
         self.stores: list[Store] = [MemoryStore(HALF_LIVES), *redis_stores]
         self.clock = 1.7e9
-        self.log: dict[int, list[Touch]] = {partition: [] for partition in PARTITIONS}
+        self.log: dict[int, list[EventUpdate]] = {partition: [] for partition in PARTITIONS}
         self.applied = dict.fromkeys(PARTITIONS, 0)
         self.recorded = dict.fromkeys(PARTITIONS, -1)
-        self.tokens = self.agreed(lambda store: dict(store.claim(PARTITIONS)))
+        self.fencing_tokens = self.agreed(lambda store: dict(store.claim(PARTITIONS)))
         self.stale: dict[int, int] | None = None
-        self.labels: list[LabelTouch] = []
+        self.labels: list[LabelUpdate] = []
         self.labelled = 0
         self.learned = 0
 
@@ -127,16 +127,18 @@ class Agreement(RuleBasedStateMachine):
     def happen(
         self, partition: int, events: list[tuple[str, str | None, str | None, float, float, bytes, int]]
     ) -> None:
-        for card, merchant, device, amount, step, note, keep in events:
+        for card, merchant, device, amount, step, recent_event, max_recent in events:
             time = self.clock + step
             self.clock += max(step, 0.0) % 1e6
-            entities = [EntityRef("card", card, keep)]
+            entities = [EntityRef("card", card, max_recent)]
             entities += [EntityRef("merchant", merchant, 0)] if merchant else []
             entities += [EntityRef("device", device, 1)] if device else []
-            event = Event(time, amount, math.log1p(amount), weights(time, HALF_LIVES), note)
+            event = Event(time, amount, math.log1p(amount), weights(time, HALF_LIVES), recent_event)
             log = self.log[partition]
-            offset = log[-1].offset + 1 + len(note) % 2 if log else 3  # logs have gaps
-            log.append(Touch(partition, offset, event, tuple(entities) if note != b"none" else ()))
+            offset = log[-1].offset + 1 + len(recent_event) % 2 if log else 3  # logs have gaps
+            log.append(
+                EventUpdate(partition, offset, event, tuple(entities) if recent_event != b"none" else ())
+            )
 
     @rule(
         cuts=st.fixed_dictionaries(
@@ -147,34 +149,39 @@ class Agreement(RuleBasedStateMachine):
     )
     def consume(self, cuts: dict[int, tuple[int, int]], trim: bool, lost: bool) -> None:
         """A batch from before or at what is applied; sometimes its answer is lost, and it comes again."""
-        touches: list[Touch] = []
+        updates: list[EventUpdate] = []
         ends: dict[int, int] = {}
         for partition, (back, length) in cuts.items():
             start = max(self.applied[partition] - back, 0)
             part = self.log[partition][start : start + length]
             if part:
-                touches += part
+                updates += part
                 ends[partition] = part[-1].offset
                 self.applied[partition] = max(self.applied[partition], start + len(part))
         recorded = {p: end for p, end in self.recorded.items() if p in ends}
         for _ in range(2 if lost else 1):
             self.agreed(
-                lambda store: _rows(store.apply(touches, ends=ends, recorded=recorded, tokens=self.tokens))
+                lambda store: _rows(
+                    store.apply(updates, ends=ends, recorded=recorded, fencing_tokens=self.fencing_tokens)
+                )
             )
         if trim:
             for partition, end in ends.items():
-                self.recorded[partition] = max(self.recorded[partition], end - len(touches) % 3)
+                self.recorded[partition] = max(self.recorded[partition], end - len(updates) % 3)
 
     @rule(ids=st.lists(st.sampled_from(TRANSACTIONS), max_size=4), decision=st.binary(max_size=3))
     def record(self, ids: list[str], decision: bytes) -> None:
         rows = [(PARTITIONS[n % 3], key, decision + b"%d" % n) for n, key in enumerate(ids)]
-        self.agreed(lambda store: store.record(rows, tokens=self.tokens))
+        self.agreed(lambda store: store.record(rows, fencing_tokens=self.fencing_tokens))
         self.agreed(lambda store: store.lookup(TRANSACTIONS))
 
     @rule(partitions=st.sets(st.sampled_from(PARTITIONS), min_size=1))
     def rebalance(self, partitions: set[int]) -> None:
-        self.stale = self.tokens
-        self.tokens = {**self.tokens, **self.agreed(lambda store: dict(store.claim(sorted(partitions))))}
+        self.stale = self.fencing_tokens
+        self.fencing_tokens = {
+            **self.fencing_tokens,
+            **self.agreed(lambda store: dict(store.claim(sorted(partitions)))),
+        }
 
     @rule()
     def restart(self) -> None:
@@ -182,14 +189,18 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from(PARTITIONS))
     def come_back_from_the_dead(self, partition: int) -> None:
-        if self.stale is None or self.stale[partition] >= self.tokens[partition] or not self.log[partition]:
+        if (
+            self.stale is None
+            or self.stale[partition] >= self.fencing_tokens[partition]
+            or not self.log[partition]
+        ):
             return
         stale, log = self.stale, self.log[partition]
         for store in self.stores:
             with pytest.raises(StaleOwner):
-                store.apply(log, ends={partition: log[-1].offset}, recorded={}, tokens=stale)
+                store.apply(log, ends={partition: log[-1].offset}, recorded={}, fencing_tokens=stale)
             with pytest.raises(StaleOwner):
-                store.record([(partition, "t0", b"stale")], tokens=stale)
+                store.record([(partition, "t0", b"stale")], fencing_tokens=stale)
 
     @rule(
         labels=st.lists(
@@ -207,11 +218,11 @@ class Agreement(RuleBasedStateMachine):
     )
     def become_known(self, labels: list[tuple[str, bool, float, float, bool, list[tuple[str, str]]]]) -> None:
         for key, fraud, known_at, time, decided, entities in labels:
-            knowledge = Knowledge(time, weights(time, HALF_LIVES), fraud, corrects=False)
+            delta = LabelDelta(time, weights(time, HALF_LIVES), fraud, corrects=False)
             refs = tuple(EntityRef(kind, name, 0) for kind, name in entities)
             offset = self.labels[-1].offset + 1 + len(refs) if self.labels else 0
             self.labels.append(
-                LabelTouch(offset, key, fraud, known_at, knowledge if decided else None, refs, b"%d" % offset)
+                LabelUpdate(offset, key, fraud, known_at, delta if decided else None, refs, b"%d" % offset)
             )
 
     @rule(back=st.integers(0, 8), length=st.integers(0, 25), publish=st.booleans())
@@ -226,10 +237,10 @@ class Agreement(RuleBasedStateMachine):
     @rule(ids=st.sets(st.sampled_from(TRANSACTIONS), max_size=3), before=st.sampled_from([15.0, 20.5, 3e9]))
     def tidy_the_waiting_room(self, ids: set[str], before: float) -> None:
         self.agreed(lambda store: store.expired(before, 3))
-        waiting = self.agreed(lambda store: store.waiting(TRANSACTIONS))
+        waiting = self.agreed(lambda store: store.pending(TRANSACTIONS))
         leaving = [(name, entry or b"another") for name, entry in zip(TRANSACTIONS, waiting, strict=True)]
-        self.agreed(lambda store: store.leave([each for each in leaving if each[0] in ids]))
-        self.agreed(lambda store: store.waiting(TRANSACTIONS))
+        self.agreed(lambda store: store.remove_pending([each for each in leaving if each[0] in ids]))
+        self.agreed(lambda store: store.pending(TRANSACTIONS))
 
     @invariant()
     def agree_on_progress(self) -> None:
@@ -237,7 +248,7 @@ class Agreement(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """What ever came apart stays apart: comparing at the end is enough, and fast."""
-        self.agreed(lambda store: (_state(store), store.waiting(TRANSACTIONS), store.lookup(TRANSACTIONS)))
+        self.agreed(lambda store: (_state(store), store.pending(TRANSACTIONS), store.lookup(TRANSACTIONS)))
 
 
 def test_redis_and_memory_agree_to_the_bit(redis_url: str) -> None:

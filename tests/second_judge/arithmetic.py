@@ -59,7 +59,7 @@ def digest(text: str | None) -> int:
     return (zlib.crc32(text.encode()) or 1) if text else 0
 
 
-class Note(NamedTuple):
+class RecentEvent(NamedTuple):
     """One remembered event."""
 
     time: float
@@ -73,7 +73,7 @@ class Note(NamedTuple):
     country: bytes
 
     @classmethod
-    def of(cls, payment: Payment) -> Note:
+    def of(cls, payment: Payment) -> RecentEvent:
         """What is remembered of a payment; coordinates are kept in single precision."""
         place = (payment.latitude, payment.longitude)
         latitude, longitude = nan, nan
@@ -153,9 +153,9 @@ class Profile:
     first: float = 0.0
     last: float = 0.0
     sums: list[Sums] = field(default_factory=lambda: [Sums() for _ in HALF_LIVES])
-    notes: list[Note] = field(default_factory=list)
+    recent_events: list[RecentEvent] = field(default_factory=list)
 
-    def add(self, payment: Payment, keep: int) -> None:
+    def add(self, payment: Payment, max_recent: int) -> None:
         """Take in an event."""
         amount = payment.amount
         for half_life, sums in zip(HALF_LIVES, self.sums, strict=True):
@@ -165,21 +165,21 @@ class Profile:
             sums.add(exponent, mantissa, amount, log1p(amount))
         self.first = min(self.first, payment.time) if self.updates else payment.time
         self.last = max(self.last, payment.time) if self.updates else payment.time
-        if keep:
-            self.notes = [Note.of(payment), *self.notes[: keep - 1]]
+        if max_recent:
+            self.recent_events = [RecentEvent.of(payment), *self.recent_events[: max_recent - 1]]
         self.updates += 1
 
     def packed(self) -> bytes:
         """As Redis holds it."""
-        notes = [note.packed() for note in self.notes]
+        recent_events = [recent_event.packed() for recent_event in self.recent_events]
         numbers = [float(self.updates), self.first, self.last]
         for each in self.sums:
             numbers += [each.scale, each.count, each.amounts, each.logs, each.squares, each.outliers]
-        head = bytes([len(notes), *map(len, notes)])
-        return head + struct.pack(f"<{len(numbers)}d", *numbers) + b"".join(notes)
+        head = bytes([len(recent_events), *map(len, recent_events)])
+        return head + struct.pack(f"<{len(numbers)}d", *numbers) + b"".join(recent_events)
 
 
-class Knowledge(NamedTuple):
+class LabelDelta(NamedTuple):
     """What a label adds to each entity of its transaction; `time` is the transaction's own."""
 
     time: float
@@ -226,7 +226,7 @@ class LabelProfile:
     history: list[bool] = field(default_factory=list)
     sums: list[LabelSums] = field(default_factory=lambda: [LabelSums() for _ in HALF_LIVES])
 
-    def add(self, known: Knowledge) -> None:
+    def add(self, known: LabelDelta) -> None:
         """Take in a label."""
         time, is_fraud, corrects = known
         for half_life, sums in zip(HALF_LIVES, self.sums, strict=True):

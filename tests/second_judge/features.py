@@ -6,7 +6,16 @@ import zlib
 from collections.abc import Callable
 from math import asin, cos, exp, isnan, log1p, log2, radians, sin, sqrt
 
-from tests.second_judge.arithmetic import DAY, HALF_LIVES, HOUR, LabelProfile, Note, Payment, Profile, digest
+from tests.second_judge.arithmetic import (
+    DAY,
+    HALF_LIVES,
+    HOUR,
+    LabelProfile,
+    Payment,
+    Profile,
+    RecentEvent,
+    digest,
+)
 
 Features = dict[str, float]
 
@@ -83,19 +92,23 @@ def _tempo(payment: Payment, profile: Profile) -> Features:
 
 
 def _novelty(payment: Payment, profile: Profile) -> Features:
-    notes, device = profile.notes, digest(payment.device)
-    found = {"merchant_visits": float(sum(note.merchant == digest(payment.merchant) for note in notes))}
-    if device and any(note.device for note in notes):
-        found["device_visits"] = float(sum(note.device == device for note in notes))
+    recent_events, device = profile.recent_events, digest(payment.device)
+    found = {
+        "merchant_visits": float(
+            sum(recent_event.merchant == digest(payment.merchant) for recent_event in recent_events)
+        )
+    }
+    if device and any(recent_event.device for recent_event in recent_events):
+        found["device_visits"] = float(sum(recent_event.device == device for recent_event in recent_events))
     return found
 
 
 def _cards(_: Payment, profile: Profile) -> Features:
-    return {"cards": float(len({note.card for note in profile.notes}))}
+    return {"cards": float(len({recent_event.card for recent_event in profile.recent_events}))}
 
 
 def _travel(payment: Payment, profile: Profile) -> Features:
-    last = profile.notes[0]
+    last = profile.recent_events[0]
     found: Features = {}
     if payment.country and last.country:
         same = payment.country == last.country.decode(errors="ignore")
@@ -107,7 +120,7 @@ def _travel(payment: Payment, profile: Profile) -> Features:
     return found
 
 
-def _kilometres(latitude: float, longitude: float, last: Note) -> float:
+def _kilometres(latitude: float, longitude: float, last: RecentEvent) -> float:
     here, there = radians(latitude), radians(last.latitude)
     across, along = sin((there - here) / 2), sin(radians(last.longitude - longitude) / 2)
     half = across**2 + cos(here) * cos(there) * along**2

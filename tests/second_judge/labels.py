@@ -1,4 +1,4 @@
-"""What the log of labels amounts to: each label its standing, once, in the order of the log."""
+"""What the log of labels amounts to: each label its status, once, in the order of the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.second_judge import admission, findings
-from tests.second_judge.arithmetic import Knowledge, LabelProfile
+from tests.second_judge.arithmetic import LabelDelta, LabelProfile
 from tests.second_judge.findings import Findings
 from tests.second_judge.topics import Record
 
@@ -33,7 +33,7 @@ class LabelLog:
         self._labels: list[_Label] = []
         self._refused: dict[int, str] = {}
         self._waited: dict[str, int] = {}
-        self._knowledge: dict[str, list[Knowledge]] = {}
+        self._deltas: dict[str, list[LabelDelta]] = {}
         self._profiles: dict[str, LabelProfile] = {}
         self.end = 0
 
@@ -85,20 +85,20 @@ class LabelLog:
                 continue  # it waits, and has its effect when it stands in the log again
             known[name] = (is_fraud, known_at)
             for entity in decision.entities:
-                adds = Knowledge(decision.event_time, is_fraud, before is not None)
-                self._knowledge.setdefault(entity, []).append(adds)
+                adds = LabelDelta(decision.event_time, is_fraud, before is not None)
+                self._deltas.setdefault(entity, []).append(adds)
 
     def entities(self) -> list[str]:
         """Those that have labels."""
-        return list(self._knowledge)
+        return list(self._deltas)
 
     def updates(self, entity: str) -> int:
         """How many labels an entity has in all."""
-        return len(self._knowledge.get(entity, ()))
+        return len(self._deltas.get(entity, ()))
 
     def profile(self, entity: str, updates: int) -> LabelProfile | None:
         """The label profile after so many labels, None where there never were as many; not to be changed."""
-        known = self._knowledge.get(entity, [])
+        known = self._deltas.get(entity, [])
         if updates > len(known):
             return None
         profile = self._profiles.get(entity)

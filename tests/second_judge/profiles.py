@@ -120,7 +120,7 @@ class Turns:
 
     def _compare_activity(self, case: Joined, profile: Profile) -> None:
         own: Activity = []
-        for note in profile.notes:
+        for note in profile.recent_events:
             told = {
                 "event_time": note.time,
                 "amount_minor": note.amount_minor,

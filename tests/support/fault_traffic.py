@@ -9,7 +9,7 @@ from tests.support.installation import Installation
 CHANGED = {
     "maturity": "2d",
     "label_wait": "1d",
-    "genuine_rate": 0.3,
+    "negative_sampling_rate": 0.3,
     "batch_size": 50,
     "snapshot_interval": "20ms",
 }

@@ -21,14 +21,20 @@ class Digest:
         return self._hash.hexdigest()
 
 
+# The digests were stored when labels and counts were told in these words.
+FORMER = {"duplicate": "duplicate", "pending": "waiting", "duplicates": "copies"}
+
+
 def plain(value: Any) -> Any:
     """Values without the names of their classes; `repr` of it says every bit of every number."""
+    if isinstance(value, str):
+        return FORMER.get(value, value)
     if isinstance(value, float):
         return float(value)
     if isinstance(value, (tuple, list)):
         return [plain(each) for each in value]
     if isinstance(value, Mapping):
-        return [[key, plain(each)] for key, each in value.items()]
+        return [[plain(key), plain(each)] for key, each in value.items()]
     return value
 
 

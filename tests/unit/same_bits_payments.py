@@ -93,7 +93,7 @@ class Arrived(NamedTuple):
     is_label: bool
 
 
-class Labels:
+class LabelState:
     """Labels on their way."""
 
     def __init__(self, chance: Random) -> None:
@@ -145,7 +145,7 @@ def broken(luck: float, now: datetime, fields: Mapping[str, Any]) -> Arrived | N
 def arrivals(seed: int, count: int) -> Iterator[Arrived]:
     """What a worker meets: payments, some twice, some that cannot be processed, and labels as they are."""
     chance = Random(seed + 1)
-    labels = Labels(chance)
+    labels = LabelState(chance)
     sent: list[Arrived] = []
     for payment in paid(seed, count):
         now = payment.time

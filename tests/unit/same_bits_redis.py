@@ -9,9 +9,9 @@ from random import Random
 from typing import Any, Final
 
 from models.features.decay import weights
-from models.features.profiles import Event, Knowledge
+from models.features.profiles import Event, LabelDelta
 from stream.adapters.redis.store import RedisStore
-from stream.ports import EntityRef, LabelsBehind, LabelTouch, StaleOwner, StoreBehind, Touch
+from stream.ports import EntityRef, EventUpdate, LabelsBehind, LabelUpdate, StaleOwner, StoreBehind
 from tests.unit.same_bits_digest import Digest, plain
 
 PARTITIONS: Final = 4
@@ -29,11 +29,11 @@ class Shards:
         )
         self.answers: dict[str, Digest] = {}
         self.refused = 0
-        self.tokens = dict(self.ask("claim", lambda: self.store.claim(range(PARTITIONS))))
+        self.fencing_tokens = dict(self.ask("claim", lambda: self.store.claim(range(PARTITIONS))))
         self.before: dict[int, int] = {}
         self.ends = dict.fromkeys(range(PARTITIONS), -1)
         self.held = dict(self.ends)  # recorded
-        self.touches: list[Any] = []
+        self.updates: list[Any] = []
         self.labels: list[Any] = []
         self.passed = -1
         self.time = 1.7e9
@@ -60,9 +60,9 @@ class Shards:
 
     def entity(self, kind: str) -> Any:
 
-        keep = {"card": 5, "merchant": 0, "device": self.below(3)}[kind]
+        max_recent = {"card": 5, "merchant": 0, "device": self.below(3)}[kind]
         many = {"card": 60, "merchant": 12, "device": 30}[kind]
-        return EntityRef(kind, f"{kind[0]}{self.below(1 + self.below(many))}", keep)
+        return EntityRef(kind, f"{kind[0]}{self.below(1 + self.below(many))}", max_recent)
 
     def events(self) -> None:
         """A new batch; now and then one that was there already, in part, or one that is refused."""
@@ -77,51 +77,63 @@ class Shards:
             time = self.time - late
             amount = (1 + self.below(9_000) * (1 + 40 * (self.below(25) == 0))) / 100
             kinds = ("card", "merchant", "device")[: 2 + self.below(2)]
-            note = b"%d|%d" % (self.below(10**6), partition)
-            event = Event(time, amount, math.log1p(amount), weights(time, HALF_LIVES), note)
-            batch.append(Touch(partition, self.ends[partition], event, tuple(map(self.entity, kinds))))
+            recent_event = b"%d|%d" % (self.below(10**6), partition)
+            event = Event(time, amount, math.log1p(amount), weights(time, HALF_LIVES), recent_event)
+            batch.append(EventUpdate(partition, self.ends[partition], event, tuple(map(self.entity, kinds))))
         said = {
             p: [self.ends[p]] for p in range(PARTITIONS) if self.ends[p] > first[p] and self.below(4) == 0
         }
         given = [each for each in batch if each[1] not in said.get(each[0], ())]
-        rejected, copies = (said, {}) if self.below(2) else ({}, said)
+        rejected, duplicates = (said, {}) if self.below(2) else ({}, said)
         if self.below(6) == 0:
-            self.apply("apply stale", given, {p: token - 1 for p, token in self.tokens.items()}, self.held)
+            self.apply(
+                "apply stale",
+                given,
+                {p: fencing_token - 1 for p, fencing_token in self.fencing_tokens.items()},
+                self.held,
+            )
         if self.below(6) == 0:
-            self.apply("apply behind", given, self.tokens, {p: end + 3 for p, end in self.ends.items()})
-        self.apply("apply", given, self.tokens, self.held, rejected, copies)
+            self.apply(
+                "apply behind", given, self.fencing_tokens, {p: end + 3 for p, end in self.ends.items()}
+            )
+        self.apply("apply", given, self.fencing_tokens, self.held, rejected, duplicates)
         if self.below(3) == 0:  # delivered again: all of it, or its end, before and after it is recorded
             again = given[self.below(len(given) or 1) :]
-            self.apply("apply again", again, self.tokens, self.held, rejected, copies)
-            self.apply("apply again", [*self.touches, *again], self.tokens, self.held)
-        self.touches = given
+            self.apply("apply again", again, self.fencing_tokens, self.held, rejected, duplicates)
+            self.apply("apply again", [*self.updates, *again], self.fencing_tokens, self.held)
+        self.updates = given
         self.decide(given)
         if self.below(3):
             self.held = dict(self.ends)
         if self.below(12) == 0:
             fresh = self.ask("claim", lambda: self.store.claim([self.below(PARTITIONS)]))
-            self.tokens.update(fresh)
+            self.fencing_tokens.update(fresh)
 
-    def apply(self, name: str, touches: list[Any], tokens: Any, recorded: Any, *said: Any) -> None:
-        rejected, copies = said or ({}, {})
-        known = sorted({*touches}, key=lambda each: each[:2])
+    def apply(self, name: str, updates: list[Any], fencing_tokens: Any, recorded: Any, *said: Any) -> None:
+        rejected, duplicates = said or ({}, {})
+        known = sorted({*updates}, key=lambda each: each[:2])
         self.ask(
             name,
             lambda: self.store.apply(
-                known, ends=self.ends, recorded=recorded, tokens=tokens, rejected=rejected, copies=copies
+                known,
+                ends=self.ends,
+                recorded=recorded,
+                fencing_tokens=fencing_tokens,
+                rejected=rejected,
+                duplicates=duplicates,
             ),
         )
 
-    def decide(self, touches: list[Any]) -> None:
+    def decide(self, updates: list[Any]) -> None:
         made = [
             (p, f"t{p}-{offset}", b'{"at":[%d,%d,%d]}' % (p, offset, self.below(99)))
-            for p, offset, *_ in touches
+            for p, offset, *_ in updates
         ]
         made += [(p, name, b'{"other":%d}' % self.below(99)) for p, name, _ in made if self.below(8) == 0]
-        self.ask("record", lambda: self.store.record(made, tokens=self.tokens))
-        stale = {p: token - 1 for p, token in self.tokens.items()}
+        self.ask("record", lambda: self.store.record(made, fencing_tokens=self.fencing_tokens))
+        stale = {p: fencing_token - 1 for p, fencing_token in self.fencing_tokens.items()}
         if self.below(5) == 0:
-            self.ask("record stale", lambda: self.store.record([(0, "late", b"{}")], tokens=stale))
+            self.ask("record stale", lambda: self.store.record([(0, "late", b"{}")], fencing_tokens=stale))
         names = [name for _, name, _ in made[::3]] + ["nobody"]
         self.ask("lookup", lambda: self.store.lookup(names))
 
@@ -135,33 +147,33 @@ class Shards:
             name = f"t{partition}-{self.below(30)}"  # few, so that labels of one meet, also at one time
             at = self.time // 20_000 * 20_000 + self.below(8) * 2500 + self.below(2) / 8
             is_fraud = self.below(3) > 0
-            knowledge, entities = None, ()
+            delta, entities = None, ()
             if self.below(4):
                 happened = self.time - self.below(10**6) / 8
-                knowledge = Knowledge(happened, weights(happened, HALF_LIVES), is_fraud, corrects=False)
+                delta = LabelDelta(happened, weights(happened, HALF_LIVES), is_fraud, corrects=False)
                 entities = tuple(map(self.entity, ("card", "merchant", "device")[: 1 + self.below(3)]))
             raw = b'%d {"is_fraud":%d}' % (offset, is_fraud)
-            batch.append(LabelTouch(offset, name, is_fraud, at, knowledge, entities, raw))
+            batch.append(LabelUpdate(offset, name, is_fraud, at, delta, entities, raw))
         store, before, learned = self.store, self.passed, max(self.passed - 30, 0)
         if self.below(5) == 0:
             self.ask("labels behind", lambda: store.apply_labels(batch, learned=learned, passed=offset + 9))
-            self.ask("pass behind", lambda: store.pass_labels(offset, passed=offset + 9))
+            self.ask("pass behind", lambda: store.advance_labels(offset, passed=offset + 9))
         self.ask("labels", lambda: store.apply_labels(batch, learned=learned, passed=before))
         if self.below(3) == 0:
             again = [*self.labels, *batch][self.below(10) :]
             self.ask("labels again", lambda: store.apply_labels(again, learned=learned, passed=before))
-        self.ask("pass", lambda: store.pass_labels(offset, passed=before))
+        self.ask("pass", lambda: store.advance_labels(offset, passed=before))
         self.labels, self.passed = batch, offset
 
-    def room(self) -> None:
-        """Look into the waiting room; some leave it."""
+    def pending(self) -> None:
+        """Look among the pending labels; some leave it."""
         names = [label.transaction_id for label in self.labels]
-        waiting = self.ask("waiting", lambda: self.store.waiting(names))
+        waiting = self.ask("pending", lambda: self.store.pending(names))
         leaving = [(name, raw) for name, raw in zip(names, waiting, strict=True) if raw and self.below(2)]
         leaving += [(name, b"another") for name in names[:1]]
-        self.ask("leave", lambda: self.store.leave(leaving))
+        self.ask("leave", lambda: self.store.remove_pending(leaving))
         expired = self.ask("expired", lambda: self.store.expired(self.time - 2000, 1 + self.below(9)))
-        self.ask("leave", lambda: self.store.leave(expired[:2]))
+        self.ask("leave", lambda: self.store.remove_pending(expired[:2]))
 
     def end(self) -> None:
         self.ask("counts", self.store.counts)

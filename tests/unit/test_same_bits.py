@@ -37,7 +37,7 @@ from stream.experiment.engine import Engine, EngineSettings
 from stream.experiment.silent_engine import SilentEngine
 from stream.learning import Learner
 from stream.messages import label_decoder, transaction_decoder
-from stream.pipeline import Pipeline, Topics
+from stream.pipeline import DecisionTopics, Pipeline
 from stream.policy import Policy
 from stream.records import Record
 from stream.replay.file import FilePlan, replay_file
@@ -112,17 +112,17 @@ def decide(payments_in_all: int) -> dict[str, str]:
 
     spec, policy, sent = DEFAULT_SPEC, Policy(), Sent()
     store = MemoryStore(spec.half_lives)
-    model = build_model("default", genuine_rate=0.5, seed=1, spec=spec)
+    model = build_model("default", negative_sampling_rate=0.5, seed=1, spec=spec)
     learner = Learner(
         model=model, next_offset=0, decisions=store, labels=store, outbox=sent, clock=lambda: NOON, spec=spec,
-        genuine_rate=0.5, labels_topic="labels", dead_letters="dead-letters", limits=Limits(),
+        negative_sampling_rate=0.5, labels_topic="labels", dead_letters="dead-letters", limits=Limits(),
     )  # fmt: skip
     in_use = [served("default@0", model, policy)]
     pipeline = Pipeline(
         store=store, outbox=sent, model=lambda: in_use[0], clock=lambda: NOON, spec=spec, policy=policy,
-        topics=Topics("scores", "alerts", "dead-letters"), limits=Limits(),
+        topics=DecisionTopics("scores", "alerts", "dead-letters"), limits=Limits(),
     )  # fmt: skip
-    pipeline.own(range(PARTITIONS))
+    pipeline.on_assigned(range(PARTITIONS))
     offsets = [0] * PARTITIONS
     payments: list[Any] = []
     labels: list[Any] = []
@@ -182,12 +182,12 @@ def engine_digests(engine: Any) -> dict[str, str]:
     """What a pass leaves behind."""
     models = [
         [one.name, one.learned, one.scores.tobytes().hex(), bytes(one.alerted).hex(), one.effects.sums]
-        for one in engine.contestants
+        for one in engine.candidates
     ]
     return {
         "scores": digest_of(models),
         "columns": digest_of([engine.times, engine.amounts, engine.cards, engine.fraud, engine.known_at]),
-        "profiles": digest_of(sorted(plain(each) for each in engine.entities.readings().items())),
+        "profiles": digest_of(sorted(plain(each) for each in engine.entities.snapshots().items())),
     }
 
 
@@ -196,15 +196,19 @@ def test_experiment(same: Callable[[dict[str, str]], None], tmp_path: Path) -> N
 
     path = tmp_path / "payments.csv"
     source = open_source(str(path), schema=write_csv(path, 3, 10_000), label_delay=None, seed=1)
-    chosen = choose_models(("default",), genuine_rate=0.5, seed=1, spec=DEFAULT_SPEC, policy=Policy())
+    chosen = choose_models(
+        ("default",), negative_sampling_rate=0.5, seed=1, spec=DEFAULT_SPEC, policy=Policy()
+    )
     freeze = (START + timedelta(days=40)).timestamp()
-    engine = Engine(chosen, EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5, freeze_at=freeze))
+    engine = Engine(chosen, EngineSettings(spec=DEFAULT_SPEC, negative_sampling_rate=0.5, freeze_at=freeze))
     engine.run(source.items)
     assert len(engine.times) == 10_000
     assert chosen[0].own_from is not None
 
-    chosen = choose_models(("default",), genuine_rate=0.5, seed=1, spec=DEFAULT_SPEC, policy=Policy())
-    silent = SilentEngine(chosen, EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5))
+    chosen = choose_models(
+        ("default",), negative_sampling_rate=0.5, seed=1, spec=DEFAULT_SPEC, policy=Policy()
+    )
+    silent = SilentEngine(chosen, EngineSettings(spec=DEFAULT_SPEC, negative_sampling_rate=0.5))
     items = [
         (label_decoder if each.is_label else transaction_decoder).decode(each.value)
         for each in arrivals(4, 8_000)
@@ -244,7 +248,7 @@ def test_replay(same: Callable[[dict[str, str]], None], tmp_path: Path) -> None:
             publish_every=hours * 3600.0,
         )
         settings = Settings(
-            genuine_rate=0.5,
+            negative_sampling_rate=0.5,
             maturity=Duration(2 * 86400.0),
             label_wait=Duration(86400.0),
             policy=policy,
@@ -273,7 +277,7 @@ def test_lua(same: Callable[[dict[str, str]], None], redis_url: str, shards: int
         for turn in range(1, 121):
             installation.events()
             installation.inform()
-            installation.room()
+            installation.pending()
             if turn % 40 == 0:
                 found[f"keys after {turn}"] = stored_in(client)
         installation.end()

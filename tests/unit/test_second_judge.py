@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.features.compute import entities_of, event_of, features_of, knowledge_of
+from models.features.compute import entities_of, event_of, features_of, label_delta_of
 from models.features.currencies import EXPONENTS
-from models.features.profiles import Reading, empty, informed, no_labels, updated
+from models.features.profiles import ProfileSnapshot, apply_event, apply_label, empty, no_labels
 from models.features.spec import DEFAULT_SPEC
 from stream.adapters.redis.codec import Codec
 from stream.admission import Limits, Rejected, admit_label, admit_transaction
@@ -237,19 +237,19 @@ def seen(payment: Transaction) -> arithmetic.Payment:
 def test_both_give_the_same_profiles_and_features_to_the_bit(seed: int) -> None:
     chance = Random(seed)
     spec, codec = DEFAULT_SPEC, Codec(len(DEFAULT_SPEC.half_lives))
-    theirs: dict[str, Reading] = {}
+    theirs: dict[str, ProfileSnapshot] = {}
     mine: dict[str, tuple[arithmetic.Profile, arithmetic.LabelProfile]] = {}
-    nothing = Reading(empty(4), no_labels(4))
+    nothing = ProfileSnapshot(empty(4), no_labels(4))
     for payment in payments(chance):
         is_labelled, is_fraud, corrects = (chance.random() < 0.4 for _ in range(3))
         own = seen(payment)
         found = entities_of(payment, spec)
         assert own.entities() == {kind: key for kind, key, _ in found}
         event = event_of(payment, spec)
-        readings = tuple(theirs.get(f"{kind}:{key}", nothing) for kind, key, _ in found)
-        served = features_of(payment, event, tuple(kind for kind, _, _ in found), readings, spec)
+        snapshots = tuple(theirs.get(f"{kind}:{key}", nothing) for kind, key, _ in found)
+        served = features_of(payment, event, tuple(kind for kind, _, _ in found), snapshots, spec)
         told = features.of_payment(own)
-        for (kind, key, keep), reading in zip(found, readings, strict=True):
+        for (kind, key, max_recent), snapshot in zip(found, snapshots, strict=True):
             name = f"{kind}:{key}"
             profile, labels = mine.setdefault(name, (arithmetic.Profile(), arithmetic.LabelProfile()))
             told |= {
@@ -257,12 +257,12 @@ def test_both_give_the_same_profiles_and_features_to_the_bit(seed: int) -> None:
                 for each, value in features.of_entity(kind, own, profile, labels).items()
             }
             profile.add(own, arithmetic.KEPT[kind])
-            after, known = updated(reading.profile, event, keep), reading.labels
+            after, known = apply_event(snapshot.profile, event, max_recent), snapshot.labels
             if is_labelled:
-                labels.add(arithmetic.Knowledge(own.time, is_fraud, corrects))
-                adds = knowledge_of(own.time, is_fraud, spec)._replace(corrects=corrects)
-                known = informed(known, adds)
+                labels.add(arithmetic.LabelDelta(own.time, is_fraud, corrects))
+                adds = label_delta_of(own.time, is_fraud, spec)._replace(corrects=corrects)
+                known = apply_label(known, adds)
                 assert labels.packed() == codec.packed_labels(known)
             assert profile.packed() == codec.packed(after)
-            theirs[name] = Reading(after, known)
+            theirs[name] = ProfileSnapshot(after, known)
         assert told == served

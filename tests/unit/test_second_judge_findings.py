@@ -77,7 +77,7 @@ class Logs:
                         "amount_minor": note.amount_minor,
                         "merchant_id": note.merchant_id.decode(),
                     }
-                    for note in profile.notes
+                    for note in profile.recent_events
                 ]
             profile.add(payment, arithmetic.KEPT[kind])
             self.held[f"{kind}:{key}"] = profile.packed()
@@ -122,7 +122,7 @@ class Logs:
         if known:
             for entity in ("card:c1", "merchant:m1"):
                 profile = self.labels.setdefault(entity, arithmetic.LabelProfile())
-                profile.add(arithmetic.Knowledge(START.timestamp() + 60 * minute, fraud, corrects=False))
+                profile.add(arithmetic.LabelDelta(START.timestamp() + 60 * minute, fraud, corrects=False))
         return self.put(NAMES.labels, name.encode(), json.dumps(label).encode(), **headers)
 
     def change(self, topic: str, number: int, **fields: Any) -> None:
@@ -298,7 +298,7 @@ def test_profile_that_redis_holds_otherwise_is_found(logs: Logs) -> None:
 
 
 def test_label_that_counted_twice_is_found(logs: Logs) -> None:
-    logs.labels["card:c1"].add(arithmetic.Knowledge(START.timestamp(), True, False))
+    logs.labels["card:c1"].add(arithmetic.LabelDelta(START.timestamp(), True, False))
     assert logs.found() == {findings.LABEL_PROFILE}
 
 

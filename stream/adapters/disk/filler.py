@@ -72,7 +72,7 @@ class DiskFiller:
                 head = timed_decision(record.value)
                 rows.append((head.transaction_id, head.event_time.timestamp(), record.value))
         self._log.add(rows)
-        # Only now: a label that is called in finds its decision. And before it is noted that they were read:
+        # Only now: a label that is requeued finds its decision. And before it is noted that they were read:
         # where it fails, or the worker ends, they are read and told once more.
         self._came([name for name, _, _ in rows])
         self._log.add((), {record.partition: record.offset + 1 for record in records})

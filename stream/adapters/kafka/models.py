@@ -31,7 +31,7 @@ MAX_INLINE = 5_000_000  # bytes: what Base64 leaves of the 8 MB that the topic i
 _TAIL = 50  # records at the end of the topic that are read first
 
 
-class Published(msgspec.Struct, frozen=True):
+class PublishedModel(msgspec.Struct, frozen=True):
     """A model that was read, verified and built."""
 
     manifest: ModelManifest
@@ -69,7 +69,7 @@ def publish(outbox: Outbox, topic: str, manifest: ModelManifest, blob: bytes, bl
 
 def opened(
     value: bytes, key: bytes, *, name: str, allowed: Collection[tuple[str, str]] = ALLOWED
-) -> Published:
+) -> PublishedModel:
     """The model of a message.
 
     Args:
@@ -82,7 +82,7 @@ def opened(
         SnapshotRefused: it is not to be trusted.
     """
     manifest, snapshot = trusted(value, key, name=name)
-    return Published(manifest, snapshot.model(allowed))
+    return PublishedModel(manifest, snapshot.model(allowed))
 
 
 def trusted(value: bytes, key: bytes, *, name: str) -> tuple[ModelManifest, Verified]:
@@ -145,7 +145,7 @@ class ModelTopic:
             )
         )
 
-    def latest(self) -> tuple[Published | None, list[str]]:
+    def latest(self) -> tuple[PublishedModel | None, list[str]]:
         """The newest model that can be trusted, and why newer ones were refused; `poll` goes on from there.
 
         Raises:
@@ -168,7 +168,7 @@ class ModelTopic:
             ) from error
         return None, refused
 
-    def opened(self, value: bytes) -> Published:
+    def opened(self, value: bytes) -> PublishedModel:
         """The model of one of its messages.
 
         Raises:
@@ -221,7 +221,7 @@ class ModelFollower:
         swap: called in the follower's thread.
     """
 
-    def __init__(self, settings: Settings, *, name: str, swap: Callable[[Published], None]) -> None:
+    def __init__(self, settings: Settings, *, name: str, swap: Callable[[PublishedModel], None]) -> None:
         self._settings = settings
         self._name = name
         self._swap = swap
@@ -275,7 +275,7 @@ class ModelFollower:
         except SnapshotRefused as refusal:
             self._refuse(refusal.reason)
 
-    def _use(self, published: Published) -> None:
+    def _use(self, published: PublishedModel) -> None:
         try:
             self._swap(published)
         except Exception as error:  # noqa: BLE001 - other code made it; whatever it raises, scoring goes on

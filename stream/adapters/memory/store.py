@@ -9,18 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-from models.features.profiles import LabelProfile, Profile, Reading, empty, informed, no_labels, updated
-from stream.batch_checks import OTHER_ENTITIES, also_waited, check_labels, check_touches
+from models.features.profiles import (
+    LabelProfile,
+    Profile,
+    ProfileSnapshot,
+    apply_event,
+    apply_label,
+    empty,
+    no_labels,
+)
+from stream.batch_checks import OTHER_ENTITIES, also_waited, check_labels, check_updates
 from stream.ports import (
     NONE,
     DependencyDown,
+    EventUpdate,
     LabelsBehind,
-    LabelTouch,
+    LabelStatus,
+    LabelUpdate,
     Message,
     StaleOwner,
-    Standing,
     StoreBehind,
-    Touch,
 )
 
 _Key = tuple[str, str]  # an entity's kind and key
@@ -53,28 +61,28 @@ class MemoryStore:
         self._no_labels = no_labels(count)
         self._profiles: dict[_Key, Profile] = {}
         self._label_profiles: dict[_Key, LabelProfile] = {}
-        self._tokens: dict[int, int] = {}
-        self._fences: dict[int, int] = {}
-        self._journals: dict[int, dict[int, tuple[Reading, ...]]] = {}
+        self._fencing_tokens: dict[int, int] = {}
+        self._applied_offsets: dict[int, int] = {}
+        self._journals: dict[int, dict[int, tuple[ProfileSnapshot, ...]]] = {}
         self._decisions: dict[str, bytes] = {}
-        self._counts = {"decided": 0, "rejected": 0, "copies": 0}
+        self._counts = {"decided": 0, "rejected": 0, "duplicates": 0}
         self._decisions_kept = decisions_kept
         self._known: dict[str, tuple[float, bool]] = {}
-        self._label_fence = self._passed = -1
-        self._standings: dict[int, Standing] = {}
-        self._room: dict[str, tuple[float, bytes]] = {}
+        self._applied_label_offset = self._passed = -1
+        self._statuses: dict[int, LabelStatus] = {}
+        self._pending: dict[str, tuple[float, bytes]] = {}
 
     # ---- FeatureStore
 
     def claim(self, partitions: Iterable[int]) -> dict[int, int]:
         """See `FeatureStore.claim`."""
-        claimed = {partition: self._tokens.get(partition, 0) + 1 for partition in partitions}
-        self._tokens.update(claimed)
+        claimed = {partition: self._fencing_tokens.get(partition, 0) + 1 for partition in partitions}
+        self._fencing_tokens.update(claimed)
         return claimed
 
     def progress(self, partitions: Iterable[int]) -> dict[int, int]:
         """See `FeatureStore.progress`."""
-        return {partition: self._fences.get(partition, -1) for partition in partitions}
+        return {partition: self._applied_offsets.get(partition, -1) for partition in partitions}
 
     def lookup(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
         """See `FeatureStore.lookup`."""
@@ -82,53 +90,59 @@ class MemoryStore:
 
     def apply(
         self,
-        touches: Sequence[Touch],
+        updates: Sequence[EventUpdate],
         *,
         ends: Mapping[int, int],
         recorded: Mapping[int, int],
-        tokens: Mapping[int, int],
+        fencing_tokens: Mapping[int, int],
         rejected: Mapping[int, Sequence[int]] = NONE,
-        copies: Mapping[int, Sequence[int]] = NONE,
-    ) -> list[tuple[Reading, ...] | None]:
+        duplicates: Mapping[int, Sequence[int]] = NONE,
+    ) -> list[tuple[ProfileSnapshot, ...] | None]:
         """See `FeatureStore.apply`."""
-        check_touches(touches, ends, tokens)
-        self._admit(ends, tokens)
-        fences = {partition: self._fences.get(partition, -1) for partition in ends}
-        behind = {p: fence + 1 for p, fence in fences.items() if fence < recorded.get(p, -1)}
+        check_updates(updates, ends, fencing_tokens)
+        self._admit(ends, fencing_tokens)
+        applied_offsets = {partition: self._applied_offsets.get(partition, -1) for partition in ends}
+        behind = {
+            p: applied_offset + 1
+            for p, applied_offset in applied_offsets.items()
+            if applied_offset < recorded.get(p, -1)
+        }
         if behind:
             raise StoreBehind(behind)
         for partition in ends:
             self._trim(partition, recorded.get(partition, -1))
-        for name, offsets in (("rejected", rejected), ("copies", copies)):
-            self._counts[name] += sum(at > fences[p] for p, places in offsets.items() for at in places)
+        for name, offsets in (("rejected", rejected), ("duplicates", duplicates)):
+            self._counts[name] += sum(
+                at > applied_offsets[p] for p, places in offsets.items() for at in places
+            )
         profiles = self._profiles
-        results: list[tuple[Reading, ...] | None] = []
-        for partition, offset, event, entities in touches:
-            if offset <= fences[partition]:
+        results: list[tuple[ProfileSnapshot, ...] | None] = []
+        for partition, offset, event, entities in updates:
+            if offset <= applied_offsets[partition]:
                 found = self._journals[partition].get(offset) if entities else ()
                 if found is not None and len(found) != len(entities):
                     raise ValueError(OTHER_ENTITIES.format(offset=offset))
                 results.append(found)
                 continue
-            readings: list[Reading] = []
-            for kind, key, keep in entities:
+            snapshots: list[ProfileSnapshot] = []
+            for kind, key, max_recent in entities:
                 entity = (kind, key)
                 # Read before write: an event does not vouch for itself.
                 profile = profiles.get(entity, self._empty)
-                readings.append(Reading(profile, self._label_profiles.get(entity, self._no_labels)))
-                profiles[entity] = updated(profile, event, keep)
-            result = tuple(readings)
+                snapshots.append(ProfileSnapshot(profile, self._label_profiles.get(entity, self._no_labels)))
+                profiles[entity] = apply_event(profile, event, max_recent)
+            result = tuple(snapshots)
             results.append(result)
             self._journals[partition][offset] = result
         for partition, end in ends.items():
-            self._fences[partition] = max(fences[partition], end)
+            self._applied_offsets[partition] = max(applied_offsets[partition], end)
         return results
 
     def record(
-        self, decisions: Sequence[tuple[int, str, bytes]], *, tokens: Mapping[int, int]
+        self, decisions: Sequence[tuple[int, str, bytes]], *, fencing_tokens: Mapping[int, int]
     ) -> list[bytes]:
         """See `FeatureStore.record`."""
-        self._admit({partition for partition, _, _ in decisions}, tokens)
+        self._admit({partition for partition, _, _ in decisions}, fencing_tokens)
         self._counts["decided"] += len({name for _, name, _ in decisions} - self._decisions.keys())
         recorded = [
             self._decisions.setdefault(transaction_id, decision) for _, transaction_id, decision in decisions
@@ -151,20 +165,21 @@ class MemoryStore:
         """The label profile of an entity as it stands."""
         return self._label_profiles.get((kind, key), self._no_labels)
 
-    def _admit(self, partitions: Iterable[int], tokens: Mapping[int, int]) -> None:
+    def _admit(self, partitions: Iterable[int], fencing_tokens: Mapping[int, int]) -> None:
         for partition in partitions:
-            if tokens[partition] < self._tokens.get(partition, 0):
+            if fencing_tokens[partition] < self._fencing_tokens.get(partition, 0):
                 raise StaleOwner(
-                    f"partition {partition} has been claimed by another worker since (token "
-                    f"{tokens[partition]}, newest {self._tokens[partition]}): leave this batch to it"
+                    f"partition {partition} has been claimed by another worker since (fencing token "
+                    f"{fencing_tokens[partition]}, newest {self._fencing_tokens[partition]}): leave this "
+                    "batch to it"
                 )
         for partition in partitions:
-            self._tokens[partition] = tokens[partition]
+            self._fencing_tokens[partition] = fencing_tokens[partition]
 
     def _trim(self, partition: int, recorded: int) -> None:
         journal = self._journals.setdefault(partition, {})
         done = []
-        for offset in journal:  # in rising order: only offsets above the fence are added
+        for offset in journal:  # in rising order: only offsets above the applied offset are added
             if offset > recorded:
                 break
             done.append(offset)
@@ -173,69 +188,71 @@ class MemoryStore:
 
     # ---- LabelStore
 
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> list[Standing]:
+    def apply_labels(
+        self, labels: Sequence[LabelUpdate], *, learned: int, passed: int = -1
+    ) -> list[LabelStatus]:
         """See `LabelStore.apply_labels`."""
         if labels and self._passed < passed:
             raise LabelsBehind(self._passed + 1)
         check_labels(labels)
-        for offset in [offset for offset in self._standings if offset < learned]:
-            del self._standings[offset]
-        standings: list[Standing] = []
+        for offset in [offset for offset in self._statuses if offset < learned]:
+            del self._statuses[offset]
+        statuses: list[LabelStatus] = []
         for label in labels:
-            if label.offset <= self._label_fence:
-                standings.append(self._standings.get(label.offset, "repeat"))
+            if label.offset <= self._applied_label_offset:
+                statuses.append(self._statuses.get(label.offset, "duplicate"))
                 continue
-            standing = self._standing(label)
-            standings.append(standing)
-            self._standings[label.offset] = standing
-            self._label_fence = label.offset
-            if standing in {"new", "correction"} and label.knowledge is not None:
-                knowledge = label.knowledge._replace(corrects=standing == "correction")
+            status = self._resolve(label)
+            statuses.append(status)
+            self._statuses[label.offset] = status
+            self._applied_label_offset = label.offset
+            if status in {"new", "correction"} and label.delta is not None:
+                delta = label.delta._replace(corrects=status == "correction")
                 for kind, key, _ in label.entities:
                     profile = self.label_profile(kind, key)
-                    self._label_profiles[kind, key] = informed(profile, knowledge)
-        return standings
+                    self._label_profiles[kind, key] = apply_label(profile, delta)
+        return statuses
 
-    def pass_labels(self, offset: int, *, passed: int) -> None:
-        """See `LabelStore.pass_labels`."""
+    def advance_labels(self, offset: int, *, passed: int) -> None:
+        """See `LabelStore.advance_labels`."""
         if self._passed < passed:
             raise LabelsBehind(self._passed + 1)
         self._passed = max(self._passed, offset)
 
-    def _standing(self, label: LabelTouch) -> Standing:
+    def _resolve(self, label: LabelUpdate) -> LabelStatus:
         known = self._known.get(label.transaction_id)
         if known is not None:
             known_at, is_fraud = known
             if label.is_fraud == is_fraud:
                 self._known[label.transaction_id] = (max(known_at, label.known_at), is_fraud)
-                return "repeat"
+                return "duplicate"
             if label.known_at < known_at:
                 return "superseded"
-        if label.knowledge is None:
-            waiting = self._room.get(label.transaction_id)
-            if waiting is None or label.known_at >= waiting[0]:
-                self._room[label.transaction_id] = (label.known_at, label.raw)
+        if label.delta is None:
+            pending = self._pending.get(label.transaction_id)
+            if pending is None or label.known_at >= pending[0]:
+                self._pending[label.transaction_id] = (label.known_at, label.raw)
             else:
-                self._room[label.transaction_id] = (waiting[0], also_waited(waiting[1], label.offset))
-            return "waiting"
+                self._pending[label.transaction_id] = (pending[0], also_waited(pending[1], label.offset))
+            return "pending"
         self._known[label.transaction_id] = (label.known_at, label.is_fraud)
         return "new" if known is None else "correction"
 
-    def waiting(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
-        """See `LabelStore.waiting`."""
-        found = [self._room.get(transaction_id) for transaction_id in transaction_ids]
+    def pending(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
+        """See `LabelStore.pending`."""
+        found = [self._pending.get(transaction_id) for transaction_id in transaction_ids]
         return [None if entry is None else entry[1] for entry in found]
 
-    def leave(self, entries: Sequence[tuple[str, bytes]]) -> None:
-        """See `LabelStore.leave`."""
+    def remove_pending(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """See `LabelStore.remove_pending`."""
         for transaction_id, entry in entries:
-            if self._room.get(transaction_id, (0.0, None))[1] == entry:
-                del self._room[transaction_id]
+            if self._pending.get(transaction_id, (0.0, None))[1] == entry:
+                del self._pending[transaction_id]
 
     def expired(self, before: float, limit: int) -> list[tuple[str, bytes]]:
         """See `LabelStore.expired`; labels known at the same time come in the order of their ids."""
-        due = sorted((at, key) for key, (at, _) in self._room.items() if at < before)
-        return [(key, self._room[key][1]) for _, key in due[:limit]]
+        due = sorted((at, key) for key, (at, _) in self._pending.items() if at < before)
+        return [(key, self._pending[key][1]) for _, key in due[:limit]]
 
     # ---- DecisionLog
 

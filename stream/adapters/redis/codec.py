@@ -1,10 +1,10 @@
 """Profiles, events and labels as the bytes that Python and the Redis scripts exchange.
 
 Little-endian throughout, doubles for every number of a profile:
-  profile         notes n (1 byte) | their lengths (n bytes) | 3 + 6 * half-lives doubles | the notes
+  profile         recent events n (1 byte) | their lengths (n bytes) | 3 + 6 * half-lives doubles | the events
   label profile   labels n (1 byte) | one byte each (1 for fraud) | 8 + 3 * half-lives doubles
-An absent profile is the one byte 255. So a profile takes 25 + 48 h bytes and its notes one more than their
-length each; a label profile takes at most 70 + 24 h.
+An absent profile is the one byte 255. So a profile takes 25 + 48 h bytes and its recent events one more than
+their length each; a label profile takes at most 70 + 24 h.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from models.features.profiles import (
     OUTLIER,
     WIDTH,
     Event,
-    Knowledge,
+    LabelDelta,
     LabelProfile,
     Profile,
-    Reading,
+    ProfileSnapshot,
     empty,
     no_labels,
 )
@@ -32,7 +32,7 @@ from models.features.profiles import (
 CONSTANTS = struct.pack("<dddd", MIN_COUNT, CLIP, OUTLIER, FLOOR)
 _ABSENT = 255
 ABSENT = bytes([_ABSENT])
-MAX_NOTES = 254
+MAX_RECENT_EVENTS = 254
 _EVENT = struct.Struct("<dBHB")
 _LABEL = struct.Struct("<dBBB")
 _HEAD = struct.Struct("<dB")
@@ -61,31 +61,35 @@ class Codec:
             partition: its place in the call, from 1.
             offset: in the partition.
             event: what it adds.
-            entities: of each entity its place in the call, from 1, then how many notes it keeps.
+            entities: of each entity its place in the call, from 1, then how many recent events it keeps.
         """
         touched = len(entities) // 2
         layout = self._events.get(touched)
         if layout is None:
             layout = struct.Struct("<ddd" + "dd" * self.half_lives + "IB" * touched)
             self._events[touched] = layout
-        time, amount, log_amount, weights, note = event
+        time, amount, log_amount, weights, recent_event = event
         try:
-            head = _EVENT.pack(offset, touched, partition, len(note))
+            head = _EVENT.pack(offset, touched, partition, len(recent_event))
         except struct.error:
             raise ValueError(
-                f"offset {offset}: a note of at most 255 bytes, and at most 255 entities"
+                f"offset {offset}: a recent event of at most 255 bytes, and at most 255 entities"
             ) from None
-        return head + note + layout.pack(time, amount, log_amount, *chain.from_iterable(weights), *entities)
+        return (
+            head
+            + recent_event
+            + layout.pack(time, amount, log_amount, *chain.from_iterable(weights), *entities)
+        )
 
-    def label(self, offset: int, knowledge: Knowledge, entities: list[int]) -> bytes:
+    def label(self, offset: int, delta: LabelDelta, entities: list[int]) -> bytes:
         """A label at its place; `entities` are places in the call, from 1."""
         touched = len(entities)
         layout = self._labels.get(touched)
         if layout is None:
             layout = struct.Struct("<d" + "dd" * self.half_lives + "I" * touched)
             self._labels[touched] = layout
-        return _LABEL.pack(offset, touched, knowledge.is_fraud, knowledge.corrects) + layout.pack(
-            knowledge.time, *chain.from_iterable(knowledge.weights), *entities
+        return _LABEL.pack(offset, touched, delta.is_fraud, delta.corrects) + layout.pack(
+            delta.time, *chain.from_iterable(delta.weights), *entities
         )
 
     def profile(self, data: bytes, at: int = 0) -> tuple[Profile, int]:
@@ -148,7 +152,7 @@ class Codec:
             ),
         )
 
-    def entries(self, chunk: bytes) -> Iterator[tuple[int, list[Reading]]]:
+    def entries(self, chunk: bytes) -> Iterator[tuple[int, list[ProfileSnapshot]]]:
         """The entries of one chunk of the journal: offset, and what was read there."""
         at = 0
         size = len(chunk)
@@ -159,13 +163,13 @@ class Codec:
         while at < size:
             offset, touched = unpack_head(chunk, at)
             at += _HEAD.size
-            readings = []
+            snapshots = []
             for _ in range(touched):
                 profile, at = unpack_profile(chunk, at)
                 if chunk[at] == _ABSENT:
                     at += 1
-                    readings.append(Reading(profile, no_labels))
+                    snapshots.append(ProfileSnapshot(profile, no_labels))
                 else:
                     labels, at = unpack_labels(chunk, at)
-                    readings.append(Reading(profile, labels))
-            yield int(offset), readings
+                    snapshots.append(ProfileSnapshot(profile, labels))
+            yield int(offset), snapshots

@@ -1,4 +1,4 @@
-"""Where transactions wait until their silence counts, by partition: in Redis, and in memory.
+"""Where transactions wait until they are assumed genuine, by partition: in Redis, and in memory.
 
 In Redis a sorted set for each partition, some 110 bytes an entry; only the learned share
 of the genuine waits.

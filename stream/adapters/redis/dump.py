@@ -7,7 +7,7 @@ from hashlib import blake2b
 from struct import unpack_from
 from typing import Any, NamedTuple
 
-from stream.adapters.redis.shards import RedisShards, passing
+from stream.adapters.redis.shards import COUNT_FIELDS, RedisShards, passing
 
 _STEP = 1000  # keys a command
 
@@ -24,16 +24,16 @@ class Held(NamedTuple):
     digest: bytes
 
 
-class Fences(NamedTuple):
+class AppliedOffsets(NamedTuple):
     """How far a shard has applied its logs; -1 where it has nothing.
 
     Attributes:
         events: of each partition of transactions.
-        standings, label_profiles: of the labels.
+        statuses, label_profiles: of the labels.
     """
 
     events: dict[int, int]
-    standings: int
+    statuses: int
     label_profiles: int
 
 
@@ -61,13 +61,13 @@ class RedisDump:
         """Where an entity or a transaction lives."""
         return self._shards.of(name)
 
-    def fences(self) -> list[Fences]:
+    def applied_offsets(self) -> list[AppliedOffsets]:
         """Of each shard."""
         keys = [(shard, self._shards.key(shard, name)) for shard in range(self.shards) for name in _HASHES]
         found = self._shards.commands([(shard, ["HGETALL", key]) for shard, key in keys])
         maps = [_mapped(answer) for answer in found]
         return [
-            Fences(
+            AppliedOffsets(
                 {int(name[6:]): int(value) for name, value in events.items() if name.startswith(b"fence:")},
                 int(labels.get(b"standings", -1)),
                 int(labels.get(b"profiles", -1)),
@@ -76,13 +76,15 @@ class RedisDump:
         ]
 
     def counts(self) -> dict[str, int]:
-        """Transactions decided, events rejected and copies, as counted over all time."""
-        names = ["decided", "rejected", "copies"]
+        """Transactions decided, events rejected and duplicates, as counted over all time."""
         key = self._shards.key
         found = self._shards.commands(
-            [(shard, ["HMGET", key(shard, "partitions"), *names]) for shard in range(self.shards)]
+            [
+                (shard, ["HMGET", key(shard, "partitions"), *COUNT_FIELDS.values()])
+                for shard in range(self.shards)
+            ]
         )
-        return {name: sum(int(each[at] or 0) for each in found) for at, name in enumerate(names)}
+        return {name: sum(int(each[at] or 0) for each in found) for at, name in enumerate(COUNT_FIELDS)}
 
     def profiles(self) -> dict[str, Held]:
         """Every entity's profile: how many events, and what its bytes are."""
@@ -96,7 +98,7 @@ class RedisDump:
         """What is known of each transaction, as it is stored."""
         return dict(self._all("k"))
 
-    def room(self) -> list[tuple[str, bytes]]:
+    def pending(self) -> list[tuple[str, bytes]]:
         """The labels that wait: transaction and entry."""
         found = self._shards.commands(
             [(shard, ["HGETALL", self._shards.key(shard, "room")]) for shard in range(self.shards)]

@@ -49,7 +49,7 @@ class WorkerState(msgspec.Struct, kw_only=True):
 _decoder = msgspec.json.Decoder(WorkerState)
 
 
-class Presence:
+class Heartbeat:
     """Counts what a worker does and writes it down once a second, in a thread of its own.
 
     Args:
@@ -67,7 +67,7 @@ class Presence:
         self._state = WorkerState(role=role, worker=worker, started_at=time.time())
         self._events: list[tuple[float, int]] = []
         self._delays: list[float] = []
-        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         """Begin to write."""

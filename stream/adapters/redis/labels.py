@@ -7,28 +7,28 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from models.features.profiles import HISTORY, Knowledge
+from models.features.profiles import HISTORY, LabelDelta
 from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.shards import Call, RedisShards
 from stream.batch_checks import check_labels
-from stream.ports import LabelsBehind, LabelTouch, Standing
+from stream.ports import LabelsBehind, LabelStatus, LabelUpdate
 
-_STANDINGS: dict[int, Standing] = {
+_STATUSES: dict[int, LabelStatus] = {
     ord("N"): "new",
     ord("C"): "correction",
-    ord("R"): "repeat",
+    ord("R"): "duplicate",
     ord("S"): "superseded",
-    ord("W"): "waiting",
+    ord("W"): "pending",
 }
 
 
 class RedisLabels:
     """`LabelStore` on Redis.
 
-    A call has two phases: the shards of the transactions give each label its standing and journal it, then
-    the shards of the entities update the label profiles, each phase under fences of its own. After a crash
-    between the two the same labels come again: their standings are the journaled ones, and only the shards
-    that had not done their part do it.
+    A call has two phases: the shards of the transactions resolve each label's status and journal it, then
+    the shards of the entities update the label profiles, each phase under applied offsets of its own. After a
+    crash between the two the same labels come again: their statuses are the journaled ones, and only the
+    shards that had not done their part do it.
 
     Args:
         shards: where everything lives.
@@ -41,28 +41,30 @@ class RedisLabels:
         self._codec = codec
         self._label_ttl = str(ttl_seconds)
 
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> list[Standing]:
+    def apply_labels(
+        self, labels: Sequence[LabelUpdate], *, learned: int, passed: int = -1
+    ) -> list[LabelStatus]:
         """See `LabelStore.apply_labels`.
 
         Of two labels known at the same time that contradict each other, the later in the log wins. A label
-        whose standing is no longer in the journal (below `learned`) is a `repeat`. One that would change what
-        is known but whose decision is unknown is `waiting`, also when its transaction was known before.
+        whose status is no longer in the journal (below `learned`) is a `duplicate`. One that would change
+        what is known but whose decision is unknown is `pending`, also when its transaction was known before.
         """
         self._shards.agree()
         check_labels(labels)
         if not labels:
             return []
-        standings = self._stand(labels, learned, passed)
-        informing = [
-            (label, label.knowledge._replace(corrects=standing == "correction"))
-            for label, standing in zip(labels, standings, strict=True)
-            if label.knowledge is not None and standing in {"new", "correction"}
+        statuses = self._resolve(labels, learned, passed)
+        changing = [
+            (label, label.delta._replace(corrects=status == "correction"))
+            for label, status in zip(labels, statuses, strict=True)
+            if label.delta is not None and status in {"new", "correction"}
         ]
-        if informing:
-            self._inform(informing)
-        return standings
+        if changing:
+            self._apply_deltas(changing)
+        return statuses
 
-    def _stand(self, labels: Sequence[LabelTouch], learned: int, passed: int) -> list[Standing]:
+    def _resolve(self, labels: Sequence[LabelUpdate], learned: int, passed: int) -> list[LabelStatus]:
         spread = self._shards.spread([label.transaction_id for label in labels])
         calls, dealt = [], []
         for shard, places in enumerate(spread):
@@ -80,22 +82,22 @@ class RedisLabels:
                     label.transaction_id,
                     "1" if label.is_fraud else "0",
                     repr(float(label.known_at)),
-                    "0" if label.knowledge is None else "1",
+                    "0" if label.delta is None else "1",
                     label.raw,
                 )
             calls.append(Call(shard, keys, args))
-        standings: list[Standing] = ["repeat"] * len(labels)
-        for places, letters in zip(dealt, self._run("stand", calls), strict=True):
+        statuses: list[LabelStatus] = ["duplicate"] * len(labels)
+        for places, letters in zip(dealt, self._run("resolve_labels", calls), strict=True):
             for place, letter in zip(places, letters, strict=True):
-                standings[place] = _STANDINGS[letter]
-        return standings
+                statuses[place] = _STATUSES[letter]
+        return statuses
 
-    def pass_labels(self, offset: int, *, passed: int) -> None:
-        """See `LabelStore.pass_labels`."""
+    def advance_labels(self, offset: int, *, passed: int) -> None:
+        """See `LabelStore.advance_labels`."""
         self._shards.agree()
         args: list[bytes | str] = [str(passed), str(offset)]
         shards = range(self._shards.count)
-        self._run("pass", [Call(shard, [self._shards.key(shard, "labels")], args) for shard in shards])
+        self._run("advance", [Call(shard, [self._shards.key(shard, "labels")], args) for shard in shards])
         self._shards.settle()  # what is learned now is not forgotten by a failover
 
     def _run(self, script: str, calls: Sequence[Call]) -> list[Any]:
@@ -107,10 +109,10 @@ class RedisLabels:
                 raise
             raise LabelsBehind(int(held) + 1) from error
 
-    def _inform(self, informing: Sequence[tuple[LabelTouch, Knowledge]]) -> None:
+    def _apply_deltas(self, changing: Sequence[tuple[LabelUpdate, LabelDelta]]) -> None:
         entities: list[dict[str, int]] = [{} for _ in range(self._shards.count)]
         packed: list[list[bytes]] = [[] for _ in range(self._shards.count)]
-        for label, knowledge in informing:
+        for label, delta in changing:
             dealt: dict[int, list[int]] = {}
             for kind, entity, _ in label.entities:
                 name = f"{kind}:{entity}"
@@ -118,11 +120,11 @@ class RedisLabels:
                 number = entities[shard].setdefault(name, len(entities[shard]) + 1)
                 dealt.setdefault(shard, []).append(number)
             for shard, numbers in dealt.items():
-                packed[shard].append(self._codec.label(label.offset, knowledge, numbers))
-        fixed = [str(self._codec.half_lives), str(HISTORY), str(informing[-1][0].offset)]
+                packed[shard].append(self._codec.label(label.offset, delta, numbers))
+        fixed = [str(self._codec.half_lives), str(HISTORY), str(changing[-1][0].offset)]
         key = self._shards.key
         self._shards.run(
-            "inform",
+            "apply_labels",
             [
                 Call(
                     shard,
@@ -134,11 +136,11 @@ class RedisLabels:
             ],
         )
 
-    def waiting(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
-        """See `LabelStore.waiting`.
+    def pending(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
+        """See `LabelStore.pending`.
 
         Raises:
-            DependencyDown: no answer, or the waiting room is being rebuilt and does not hold everything yet.
+            DependencyDown: no answer, or the pending labels are being rebuilt and are not all there yet.
         """
         results: list[bytes | None] = [None] * len(transaction_ids)
         spread = [
@@ -156,15 +158,15 @@ class RedisLabels:
                 results[place] = label
         return results
 
-    def leave(self, entries: Sequence[tuple[str, bytes]]) -> None:
-        """See `LabelStore.leave`: in one script, for a label that leaves by halves would be due for ever."""
+    def remove_pending(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """See `LabelStore.remove_pending`: in one script, as half a removal would be due for ever."""
         key = self._shards.key
         calls = []
         for shard, places in enumerate(self._shards.spread([name for name, _ in entries])):
             if places:
                 args = [part for place in places for part in entries[place]]
                 calls.append(Call(shard, [key(shard, "room"), key(shard, "room-times")], args))
-        self._shards.run("leave", calls)
+        self._shards.run("remove_pending", calls)
 
     def expired(self, before: float, limit: int) -> list[tuple[str, bytes]]:
         """See `LabelStore.expired`; labels known at the same time come in the order of their ids."""

@@ -39,7 +39,7 @@ class RedisRestore:
         return self._shards.of(name)
 
     def begin(self) -> None:
-        """Stop the workers at their next call, and take away what is there. Owners keep their tokens."""
+        """Stop the workers at their next call, and take away all but the owners' fencing tokens."""
         self._run(
             (shard, ["HSET", self._key(shard, name), MARK, "1"])
             for shard in range(self.shards)
@@ -69,9 +69,9 @@ class RedisRestore:
 
     def fields(self, shard: int, name: str, values: Mapping[str, int]) -> None:
         """Set numbers in one of a shard's hashes, `partitions` or `labels`; zeros are left out."""
-        said = [text for field, value in values.items() for text in (field, str(value))]
-        if said:
-            self._run([(shard, ["HSET", self._key(shard, name), *said])])
+        arguments = [text for field, value in values.items() for text in (field, str(value))]
+        if arguments:
+            self._run([(shard, ["HSET", self._key(shard, name), *arguments])])
 
     def profiles(self, kind: str, profiles: Iterable[tuple[str, bytes]]) -> None:
         """Profiles (`e`) or label profiles (`l`) of entities."""
@@ -104,8 +104,8 @@ class RedisRestore:
             new.discard(name)
         return results
 
-    def standings(self, standings: Iterable[tuple[str, int, str]]) -> None:
-        """The journal of standings: (transaction, offset of the label, letter)."""
+    def statuses(self, statuses: Iterable[tuple[str, int, str]]) -> None:
+        """The journal of statuses: (transaction, offset of the label, letter)."""
         self._run(
             (
                 self.shard_of(name),
@@ -116,12 +116,12 @@ class RedisRestore:
                     f"{offset}{letter}",
                 ],
             )
-            for name, offset, letter in standings
+            for name, offset, letter in statuses
         )
 
-    def room(self, waiting: Iterable[tuple[str, float, bytes]]) -> None:
-        """The waiting room: (transaction, known since, entry)."""
-        for name, known_at, entry in waiting:
+    def pending(self, pending: Iterable[tuple[str, float, bytes]]) -> None:
+        """The pending labels: (transaction, known since, entry)."""
+        for name, known_at, entry in pending:
             shard = self.shard_of(name)
             self._run(
                 [

@@ -62,6 +62,10 @@ _ADVICE = {
 }
 
 
+# What is counted, and the field of Redis that holds it.
+COUNT_FIELDS = {"decided": "decided", "rejected": "rejected", "duplicates": "copies"}
+
+
 class Call(NamedTuple):
     """One script call in one shard; every key carries the shard's tag."""
 

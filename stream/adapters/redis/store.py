@@ -2,12 +2,13 @@
 
 What it takes, in bytes, with h half-lives; in brackets what MEMORY USAGE said of h = 3, Redis 7.0 and keys of
 some 30 bytes (`python -m benchmarks.bench_store --redis URL`):
-  an entity         25 + 48 h, each note one more than its length, and 110 for key and allocator [277];
+  an entity         25 + 48 h, each recent event one more than its length, and 110 for key and allocator
+  [277];
                     what it never exceeds, however many events it has seen
   its labels        at most 70 + 24 h, and 120 for key and allocator [245]; only entities with a label
   a decision        its own bytes and 100, until it expires [1,096 of 1,000]
   a transaction     104, from its first label until that expires
-  the journal       the readings of what is applied and not yet recorded: a batch a partition
+  the journal       the profile snapshots of what is applied and not yet recorded: a batch a partition
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
-from models.features.profiles import LabelProfile, Profile, Reading
-from stream.adapters.redis.codec import ABSENT, CONSTANTS, MAX_NOTES, Codec
+from models.features.profiles import LabelProfile, Profile, ProfileSnapshot
+from stream.adapters.redis.codec import ABSENT, CONSTANTS, MAX_RECENT_EVENTS, Codec
 from stream.adapters.redis.labels import RedisLabels
-from stream.adapters.redis.shards import Call, Client, RedisShards
-from stream.batch_checks import OTHER_ENTITIES, check_touches
-from stream.ports import NONE, StaleOwner, StoreBehind, Touch
+from stream.adapters.redis.shards import COUNT_FIELDS, Call, Client, RedisShards
+from stream.batch_checks import OTHER_ENTITIES, check_updates
+from stream.ports import NONE, EventUpdate, StaleOwner, StoreBehind
 
 _FORMAT = 2  # of the bytes in Redis; another one cannot read them
 
@@ -32,7 +33,7 @@ def layout_of(half_lives: Sequence[float]) -> dict[str, object]:
 
 
 class _Part:
-    """One shard's part of a batch: the call, and how its answer becomes readings."""
+    """One shard's part of a batch: the call, and how its answer becomes profile snapshots."""
 
     def __init__(self, shards: RedisShards, shard: int, partitions: Mapping[int, int]) -> None:
         self._shards = shards
@@ -63,19 +64,21 @@ class _Part:
             ],
         )
 
-    def fill(self, answer: list[Any], codec: Codec, results: list[list[Reading | None] | None]) -> None:
-        """Put each reading at its place; an event that is no longer in the journal becomes None."""
-        _, fences, trimmed, chunks, old = answer
-        fence = [int(value) for value in fences]
+    def fill(
+        self, answer: list[Any], codec: Codec, results: list[list[ProfileSnapshot | None] | None]
+    ) -> None:
+        """Put each snapshot at its place; an event that is no longer in the journal becomes None."""
+        _, applied_offsets, trimmed, chunks, old = answer
+        applied_offset = [int(value) for value in applied_offsets]
         floor = [int(value) for value in trimmed]
         new = [codec.entries(chunk) for chunk in chunks]
         journal = [
-            {offset: readings for chunk in stored for offset, readings in codec.entries(chunk)}
+            {offset: snapshots for chunk in stored for offset, snapshots in codec.entries(chunk)}
             for stored in old
         ]
         for place, partition, offset, positions in self.touched:
-            found: list[Reading] | None
-            if offset > fence[partition]:
+            found: list[ProfileSnapshot] | None
+            if offset > applied_offset[partition]:
                 found = next(new[partition])[1]
             elif offset <= floor[partition]:
                 found = None
@@ -87,8 +90,8 @@ class _Part:
             elif len(found) != len(positions):
                 raise ValueError(OTHER_ENTITIES.format(offset=offset))
             elif slots is not None:
-                for position, reading in zip(positions, found, strict=True):
-                    slots[position] = reading
+                for position, snapshot in zip(positions, found, strict=True):
+                    slots[position] = snapshot
 
 
 class RedisStore(RedisLabels):
@@ -100,8 +103,9 @@ class RedisStore(RedisLabels):
         shards: logical shards, > 0; all users of one prefix agree on it. One is right on a single server.
         decision_ttl_seconds: how long a decision is kept, > 0.
         label_ttl_seconds: how long it is remembered what is known of a transaction, > 0.
-        replicas: of each server, that have what was written when `claim`, `record` and `pass_labels` return.
-        clock: seconds; where owners' tokens begin when Redis knows of none.
+        replicas: of each server, that have what was written when `claim`, `record` and `advance_labels`
+            return.
+        clock: seconds; where owners' fencing tokens begin when Redis knows of none.
         prefix: of every key.
 
     Several threads may share one. The entity of kind `K` and key `X` is named `K:X`; a kind holds no colon.
@@ -131,22 +135,24 @@ class RedisStore(RedisLabels):
         self._shards.close()
 
     def claim(self, partitions: Iterable[int]) -> dict[int, int]:
-        """See `FeatureStore.claim`. The first shard issues tokens, the others are raised to them.
+        """See `FeatureStore.claim`. The first shard issues fencing tokens, the others are raised to them.
 
-        A Redis that lost its data has forgotten which tokens it gave: they begin at the clock, so that a
-        worker of before the loss never holds the newest.
+        A Redis that lost its data has forgotten which fencing tokens it gave: they begin at the clock, so
+        that a worker of before the loss never holds the newest.
         """
         self._shards.agree()
-        tokens = dict.fromkeys(partitions, int(self._clock() * 1e6))
+        fencing_tokens = dict.fromkeys(partitions, int(self._clock() * 1e6))
         while True:
-            [issued] = self._claim([0], tokens, issue=True)
-            tokens = issued
-            raised = self._claim(range(1, self._shards.count), tokens, issue=False)
-            highest = {p: max(each[p] for each in (tokens, *raised)) for p in tokens}
-            if highest == tokens:
+            [issued] = self._claim([0], fencing_tokens, issue=True)
+            fencing_tokens = issued
+            raised = self._claim(range(1, self._shards.count), fencing_tokens, issue=False)
+            highest = {p: max(each[p] for each in (fencing_tokens, *raised)) for p in fencing_tokens}
+            if highest == fencing_tokens:
                 self._shards.settle()
-                return tokens
-            tokens = highest  # the first shard forgot, or another worker claims at this moment: go above it
+                return fencing_tokens
+            fencing_tokens = (
+                highest  # the first shard forgot, or another worker claims at this moment: go above it
+            )
 
     def _claim(
         self, shards: Iterable[int], floors: Mapping[int, int], *, issue: bool
@@ -170,7 +176,7 @@ class RedisStore(RedisLabels):
             ]
         )
         return {
-            partition: min(int(fences[place] or -1) for fences in answers)
+            partition: min(int(applied_offsets[place] or -1) for applied_offsets in answers)
             for place, partition in enumerate(asked)
         }
 
@@ -200,34 +206,39 @@ class RedisStore(RedisLabels):
 
     def apply(
         self,
-        touches: Sequence[Touch],
+        updates: Sequence[EventUpdate],
         *,
         ends: Mapping[int, int],
         recorded: Mapping[int, int],
-        tokens: Mapping[int, int],
+        fencing_tokens: Mapping[int, int],
         rejected: Mapping[int, Sequence[int]] = NONE,
-        copies: Mapping[int, Sequence[int]] = NONE,
-    ) -> list[tuple[Reading, ...] | None]:
-        """See `FeatureStore.apply`. Every shard is called, so that every fence moves."""
-        check_touches(touches, ends, tokens)
+        duplicates: Mapping[int, Sequence[int]] = NONE,
+    ) -> list[tuple[ProfileSnapshot, ...] | None]:
+        """See `FeatureStore.apply`. Every shard is called, so that every applied offset moves."""
+        check_updates(updates, ends, fencing_tokens)
         if not ends:
             return []
         index = {partition: place for place, partition in enumerate(ends)}
         parts = [_Part(self._shards, shard, index) for shard in range(self._shards.count)]
-        for place, touch in enumerate(touches):
-            self._deal(place, touch, index[touch.partition], parts)
+        for place, update in enumerate(updates):
+            self._deal(place, update, index[update.partition], parts)
         head: list[str] = []
         uncounted: list[str] = []
         for partition, end in ends.items():
-            state = [str(partition), str(end), str(recorded.get(partition, -1)), str(tokens[partition])]
-            head += [*state, _listed(rejected, partition), _listed(copies, partition)]
+            state = [
+                str(partition),
+                str(end),
+                str(recorded.get(partition, -1)),
+                str(fencing_tokens[partition]),
+            ]
+            head += [*state, _listed(rejected, partition), _listed(duplicates, partition)]
             uncounted += [*state, "", ""]
         # The first shard counts for all.
         calls = [part.call(self._codec, uncounted if part.shard else head) for part in parts]
         answers = self._shards.run("apply", calls)
         for answer in answers:
             if answer[0] == 0:
-                _stale(answer, tokens)
+                _stale(answer, fencing_tokens)
         behind: dict[int, int] = {}
         for answer in answers:
             if answer[0] == 2:  # noqa: PLR2004 - as the script says
@@ -235,28 +246,32 @@ class RedisStore(RedisLabels):
                 behind[partition] = min(start, behind.get(partition, start))
         if behind:
             raise StoreBehind(behind)
-        slots: list[list[Reading | None] | None] = [[None] * len(touch.entities) for touch in touches]
+        slots: list[list[ProfileSnapshot | None] | None] = [
+            [None] * len(update.entities) for update in updates
+        ]
         for part, answer in zip(parts, answers, strict=True):
             part.fill(answer, self._codec, slots)
         # Every place is filled: each entity was dealt to one shard, and a shard without it made the row None.
-        rows = cast("list[list[Reading] | None]", slots)
+        rows = cast("list[list[ProfileSnapshot] | None]", slots)
         return [None if row is None else tuple(row) for row in rows]
 
-    def _deal(self, place: int, touch: Touch, partition: int, parts: list[_Part]) -> None:
+    def _deal(self, place: int, update: EventUpdate, partition: int, parts: list[_Part]) -> None:
         """Give each shard its entities of an event."""
-        _, offset, event, entities = touch
+        _, offset, event, entities = update
         dealt: dict[int, tuple[list[int], list[int]]] = {}
-        for position, (kind, key, keep) in enumerate(entities):
+        for position, (kind, key, max_recent) in enumerate(entities):
             name = f"{kind}:{key}"
             shard = self._shards.of(name)
             known = parts[shard].entities
             number = known.get(name)
-            if keep > MAX_NOTES:
-                raise ValueError(f"entity {name} keeps {keep} notes: at most {MAX_NOTES} are possible")
+            if max_recent > MAX_RECENT_EVENTS:
+                raise ValueError(
+                    f"entity {name} keeps {max_recent} recent events: at most {MAX_RECENT_EVENTS} fit"
+                )
             if number is None:
                 number = known[name] = len(known) + 1
             packed, positions = dealt.setdefault(shard, ([], []))
-            packed += (number, keep)
+            packed += (number, max_recent)
             positions.append(position)
         for shard, (packed, positions) in dealt.items():
             part = parts[shard]
@@ -264,7 +279,7 @@ class RedisStore(RedisLabels):
             part.touched.append((place, partition, offset, tuple(positions)))
 
     def record(
-        self, decisions: Sequence[tuple[int, str, bytes]], *, tokens: Mapping[int, int]
+        self, decisions: Sequence[tuple[int, str, bytes]], *, fencing_tokens: Mapping[int, int]
     ) -> list[bytes]:
         """See `FeatureStore.record`."""
         spread = self._shards.spread([transaction_id for _, transaction_id, _ in decisions])
@@ -277,14 +292,14 @@ class RedisStore(RedisLabels):
             owners = sorted({partition for partition, _, _ in mine})
             args: list[bytes | str] = [self._ttl, str(len(owners))]
             for partition in owners:
-                args += (str(partition), str(tokens[partition]))
+                args += (str(partition), str(fencing_tokens[partition]))
             args += (decision for _, _, decision in mine)
             keys = [self._shards.key(shard, f"d:{transaction_id}") for _, transaction_id, _ in mine]
             calls.append(Call(shard, [self._shards.key(shard, "partitions"), *keys], args))
         results = [decision for _, _, decision in decisions]
         for places, answer in zip(dealt, self._shards.run("record", calls) if calls else [], strict=True):
             if answer[0] == 0:
-                _stale(answer, tokens)
+                _stale(answer, fencing_tokens)
             for place, other in zip(places, answer[1], strict=True):
                 if other is not None:
                     results[place] = other
@@ -293,12 +308,14 @@ class RedisStore(RedisLabels):
 
     def counts(self) -> dict[str, int]:
         """See `FeatureStore.counts`."""
-        names = ("decided", "rejected", "copies")
         shards = range(self._shards.count)
         found = self._shards.commands(
-            [(shard, ["HMGET", self._shards.key(shard, "partitions"), *names]) for shard in shards]
+            [
+                (shard, ["HMGET", self._shards.key(shard, "partitions"), *COUNT_FIELDS.values()])
+                for shard in shards
+            ]
         )
-        return {name: sum(int(each[place] or 0) for each in found) for place, name in enumerate(names)}
+        return {name: sum(int(each[place] or 0) for each in found) for place, name in enumerate(COUNT_FIELDS)}
 
     def profile(self, kind: str, key: str) -> Profile:
         """The profile of an entity as it stands."""
@@ -314,11 +331,11 @@ class RedisStore(RedisLabels):
         return ABSENT if value is None else bytes(value)
 
 
-def _stale(answer: list[Any], tokens: Mapping[int, int]) -> NoReturn:
+def _stale(answer: list[Any], fencing_tokens: Mapping[int, int]) -> NoReturn:
     partition = int(answer[1])
     raise StaleOwner(
-        f"partition {partition} has been claimed by another worker since (token {tokens[partition]}, newest "
-        f"{int(answer[2])}): leave this batch to it"
+        f"partition {partition} has been claimed by another worker since (fencing token "
+        f"{fencing_tokens[partition]}, newest {int(answer[2])}): leave this batch to it"
     )
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.argument("entity")
 @click.option("--at", type=Moment(), help="As it was at that event time, computed again from the logs [now].")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@with_settings(*CONNECTION, "redis_cluster", "shards", "partitions", "features_file", "genuine_rate")
+@with_settings(
+    *CONNECTION, "redis_cluster", "shards", "partitions", "features_file", "negative_sampling_rate"
+)
 def profile(settings: Settings, entity: str, at: datetime | None, as_json: bool) -> None:
     """Show what is known of an ENTITY: a card, or merchant:ID, device:ID, ...: any kind of the features.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stream.inspect.quality import QualityReport, WindowQuality
 
 
-class Day(click.ParamType):
+class DayParameter(click.ParamType):
     """YYYY-MM-DD, midnight UTC."""
 
     name = "day"
@@ -32,9 +32,15 @@ class Day(click.ParamType):
 
 @click.command()
 @click.option(
-    "--from", "start", type=Day(), default=None, help="Measure from this day on [the first decision]."
+    "--from",
+    "start",
+    type=DayParameter(),
+    default=None,
+    help="Measure from this day on [the first decision].",
 )
-@click.option("--to", "end", type=Day(), default=None, help="Up to this day, itself not included [the last].")
+@click.option(
+    "--to", "end", type=DayParameter(), default=None, help="Up to this day, itself not included [the last]."
+)
 @click.option("--k", type=click.IntRange(min=1), default=100, show_default=True, help="Cards checked a day.")
 @click.option(
     "--label-delay",
@@ -61,7 +67,7 @@ def quality(
     Reads only the topics. Exit code 1 where an event is lost or decided twice differently.
     """
     from stream.adapters.kafka.client import confluent  # noqa: PLC0415 - `--help` stays instant
-    from stream.inspect.quality import Protocol, QualityTopics, quality_from_topics  # noqa: PLC0415
+    from stream.inspect.quality import QualityProtocol, QualityTopics, quality_from_topics  # noqa: PLC0415
 
     topics = QualityTopics(*map(settings.topic, ("transactions", "scores", "labels", "dead-letters")))
     report = quality_from_topics(
@@ -69,7 +75,7 @@ def quality(
         topics=topics,
         start=start,
         end=end,
-        protocol=Protocol(
+        protocol=QualityProtocol(
             k=k,
             drop_known_cards=not known_cards,
             label_delay=None if label_delay == "labels" else seconds(label_delay),
@@ -126,7 +132,7 @@ def as_text(report: QualityReport, k: int) -> str:
         f"{found.events:,} events = {found.decided:,} decided + {found.dead_letters:,} dead letters "
         f"+ {found.missing:,} missing",
         f"{found.decisions:,} transactions decided; {found.repeated_events:,} events came again; "
-        f"{found.copies:,} decisions were sent again, the same to the byte; {found.differing:,} differ",
+        f"{found.duplicates:,} decisions were sent again, the same to the byte; {found.differing:,} differ",
         "",
         f"{'':>10} {'decisions':>10} {'frauds':>7} {'AP':>6} {'AUC':>6} {f'CP@{k}':>7} "
         f"{'precision':>9} {'recall':>6} {'ECE':>6}",

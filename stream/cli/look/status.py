@@ -14,7 +14,7 @@ from stream.config.settings import Settings
 
 if TYPE_CHECKING:
     from stream.adapters.redis.heartbeat import WorkerState
-    from stream.inspect.status import Account, Status
+    from stream.inspect.status import EventAccount, Status
 
 
 @click.command()
@@ -70,10 +70,10 @@ def _worker(worker: WorkerState) -> str:
     return text + (f"  WAITS: {worker.waiting}" if worker.waiting else "")
 
 
-def _account(account: Account) -> list[str]:
+def _account(account: EventAccount) -> list[str]:
     sign = "" if account.balanced else f"  (differs by {account.difference:,}: events are in work, or lost)"
     return [
-        f"events {account.events:,} = {account.decided:,} decided + {account.copies:,} copies "
+        f"events {account.events:,} = {account.decided:,} decided + {account.duplicates:,} duplicates "
         f"+ {account.rejected:,} dead letters + {account.lag:,} to come{sign}",
         f"alerts {account.alerts:,}, labels {account.labels:,}, dead letters of all topics "
         f"{account.dead_letters:,}",

@@ -16,7 +16,7 @@ from stream.cli.progress import Bar
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:
-    from stream.verify.promises import Promise, Report
+    from stream.verify.promises import AuditReport, Promise
 
 COLOURS = {"holds": "green", "broken": "red", "not judged": "yellow"}
 
@@ -52,12 +52,12 @@ def verify(settings: Settings, start: datetime | None, end: datetime | None, as_
     sys.exit(1 if report.is_broken else 0)
 
 
-def as_data(report: Report) -> dict[str, Any]:
+def as_data(report: AuditReport) -> dict[str, Any]:
     """The report for programs."""
     return {"is_broken": report.is_broken, "promises": msgspec.to_builtins(report.promises)}
 
 
-def as_text(report: Report) -> str:
+def as_text(report: AuditReport) -> str:
     """The report for people."""
     lines = [line for promise in report.promises for line in _promise(promise)]
     broken = [str(promise.number) for promise in report.promises if promise.verdict == "broken"]

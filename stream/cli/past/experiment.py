@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from models.scoring.calibration import GENUINE_RATE
-from stream.cli.look.quality import Day
+from models.scoring.calibration import NEGATIVE_SAMPLING_RATE
+from stream.cli.look.quality import DayParameter
+from stream.cli.options import renamed_flags
 from stream.cli.past.experiment_topics import again, with_topics
 from stream.config.settings import seconds
 
@@ -24,7 +25,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
-class Span(click.ParamType):
+class SpanParameter(click.ParamType):
     """A duration such as 7d."""
 
     name = "duration"
@@ -54,16 +55,19 @@ class Span(click.ParamType):
 @click.option("--features", type=FILE, help="A feature specification (TOML) [the default one].")
 @click.option(
     "--label-delay",
-    type=Span(),
+    type=SpanParameter(),
     help="A label is known so long after its transaction [as the schema says: 7d].",
 )
-@click.option("--evaluate-from", type=Day(), help="Measure from this day on [four weeks after the first].")
-@click.option("--evaluate-to", type=Day(), help="Up to this day, itself not included [the last].")
-@click.option("--drop-known-cards", is_flag=True, help="Leave out, each day, cards already known defrauded.")
 @click.option(
-    "--genuine-rate",
+    "--evaluate-from", type=DayParameter(), help="Measure from this day on [four weeks after the first]."
+)
+@click.option("--evaluate-to", type=DayParameter(), help="Up to this day, itself not included [the last].")
+@click.option("--drop-known-cards", is_flag=True, help="Leave out, each day, cards already known defrauded.")
+@renamed_flags("negative_sampling_rate")
+@click.option(
+    "--negative-sampling-rate",
     type=click.FloatRange(0.0, 1.0, min_open=True),
-    default=GENUINE_RATE,
+    default=NEGATIVE_SAMPLING_RATE,
     show_default=True,
     help="Share of genuine transactions that is learned.",
 )
@@ -111,7 +115,7 @@ def experiment(
     evaluate_from: datetime | None,
     evaluate_to: datetime | None,
     drop_known_cards: bool,
-    genuine_rate: float,
+    negative_sampling_rate: float,
     review_share: float,
     review_cost: float,
     seed: int,
@@ -131,7 +135,7 @@ def experiment(
     from stream.experiment.measures.results import as_json  # noqa: PLC0415
     from stream.experiment.progress import Bar  # noqa: PLC0415
     from stream.experiment.report.page import as_html  # noqa: PLC0415
-    from stream.experiment.run import Plan, conduct  # noqa: PLC0415 - `--help` stays instant
+    from stream.experiment.run import Plan, run_experiment  # noqa: PLC0415 - `--help` stays instant
     from stream.policy import Policy  # noqa: PLC0415
 
     plan = Plan(
@@ -144,7 +148,7 @@ def experiment(
         evaluate_from=evaluate_from,
         evaluate_to=evaluate_to,
         drop_known_cards=drop_known_cards,
-        genuine_rate=genuine_rate,
+        negative_sampling_rate=negative_sampling_rate,
         seed=seed,
         inject=inject,
         policy=Policy(
@@ -155,7 +159,7 @@ def experiment(
         rounds=rounds,
     )
     with Bar() as bar:
-        found = conduct(plan, progress=bar)
+        found = run_experiment(plan, progress=bar)
     if json_file is not None:
         json_file.write_bytes(as_json(found))
     if report_file is not None:

@@ -25,7 +25,7 @@ from stream.config.settings import Settings
     "model_key_file",
     "model_blob_dir",
     "features_file",
-    "genuine_rate",
+    "negative_sampling_rate",
     "decision_ttl",
     "maturity",
     "max_event_bytes",
@@ -45,8 +45,8 @@ def rebuild(settings: Settings, allow_gaps: bool) -> None:
         done = run(settings, progress=bar, allow_gaps=allow_gaps)
     click.echo(
         f"rebuilt: {done.decisions:,} decisions, {done.profiles:,} profiles, {done.label_profiles:,} label "
-        f"profiles, the knowledge of {done.known:,} transactions, {done.waiting:,} labels that wait, "
-        f"{done.due:,} silences to come; workers go on"
+        f"profiles, the knowledge of {done.known:,} transactions, {done.pending:,} labels that wait, "
+        f"{done.due:,} assumed labels to come; workers go on"
     )
     for remark in done.remarks:
         click.echo(click.style(f"note: {remark}", fg="yellow"))

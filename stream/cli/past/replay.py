@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from stream.cli.options import CONNECTION, with_settings
-from stream.cli.past.experiment import FILE, OUT, Span
+from stream.cli.past.experiment import FILE, OUT, SpanParameter
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:
     from stream.replay.file import Replayed
-    from stream.replay.topics import Rebuilt
+    from stream.replay.topics import RescoredTopics
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -33,21 +33,21 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 )
 @click.option(
     "--checkpoint-every",
-    type=Span(),
+    type=SpanParameter(),
     default="60s",
     show_default=True,
     help="Keep it so often, and at Ctrl-C.",
 )
 @click.option(
     "--publish-every",
-    type=Span(),
+    type=SpanParameter(),
     default="0s",
     show_default=True,
     help="A model scores from the next multiple of so much event time on; 0: after every label.",
 )
 @click.option(
     "--label-delay",
-    type=Span(),
+    type=SpanParameter(),
     help="A label is known so long after its transaction [as the schema says: 7d].",
 )
 @click.option(
@@ -71,7 +71,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     "model_seed",
     "model_key_file",
     "features_file",
-    "genuine_rate",
+    "negative_sampling_rate",
     "maturity",
     "label_wait",
     "decision_ttl",
@@ -130,7 +130,7 @@ def replay(
     )
     with told_to_stop() as stop, Bar() as bar:
         found = replay_file(plan, settings, stop=stop, progress=bar)
-    for line in said(found):
+    for line in lines_of(found):
         click.echo(line)
     if not found.is_finished:
         again = " run it again to go on" if checkpoint else " (--checkpoint DIR would let it go on)"
@@ -138,19 +138,20 @@ def replay(
         sys.exit(130)  # as a shell tells of Ctrl-C
 
 
-def said(found: Replayed) -> list[str]:
+def lines_of(found: Replayed) -> list[str]:
     """What was done, for people."""
     counts = found.counts
     lines = list(found.lines)
     if found.resumed_at:
         lines.append(f"went on after {found.resumed_at:,} transactions")
     lines.append(
-        f"{counts.transactions:,} transactions = {counts.decided:,} decided + {counts.copies:,} copies + "
-        f"{counts.transactions - counts.decided - counts.copies:,} rejected, {counts.alerts:,} alerts, "
+        f"{counts.transactions:,} transactions = {counts.decided:,} decided + "
+        f"{counts.duplicates:,} duplicates + "
+        f"{counts.transactions - counts.decided - counts.duplicates:,} rejected, {counts.alerts:,} alerts, "
         f"in {found.seconds:.1f} s"
     )
     lines.append(
-        f"{counts.labels:,} labels ({counts.silent:,} of silence), {counts.learned:,} learned; "
+        f"{counts.labels:,} labels ({counts.silent:,} assumed genuine), {counts.learned:,} learned; "
         f"{counts.models:,} models scored, the last is {counts.model or 'none'}"
     )
     if counts.rejected:
@@ -181,12 +182,12 @@ def _topics(settings: Settings, out: Path | None, explained: str | None, as_json
 
     with Bar() as bar:
         found = rebuild_scores(settings, out, progress=bar)
-    for line in told(found):
+    for line in rebuilt_lines(found):
         click.echo(line)
     sys.exit(0 if found.is_exact else 1)
 
 
-def told(found: Rebuilt) -> list[str]:
+def rebuilt_lines(found: RescoredTopics) -> list[str]:
     """What was made again, for people."""
     lines = [
         f"{found.decisions:,} decisions of {found.versions:,} models; {found.learned:,} examples learned",

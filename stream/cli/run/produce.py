@@ -17,7 +17,7 @@ from stream.config.settings import Settings, seconds
 
 if TYPE_CHECKING:
     from producers.publish.pace import Item, Pace
-    from producers.publish.publish import Published
+    from producers.publish.publish import PublishProgress
 
 
 def paced(command: Any) -> Any:
@@ -60,13 +60,13 @@ def pace_of(settings: Settings, rate: float | None, speed_up: float | None, foll
     )
 
 
-def send(settings: Settings, items: Iterable[Item], pace: Pace) -> Published:
+def send(settings: Settings, items: Iterable[Item], pace: Pace) -> PublishProgress:
     """Publish, with a progress line; returns what was published."""
     from confluent_kafka import Producer  # noqa: PLC0415 - `--help` stays instant
 
     from producers.publish.followers import KafkaFollowers  # noqa: PLC0415
     from producers.publish.pace import Follow  # noqa: PLC0415
-    from producers.publish.publish import PUBLISHING, Topics, publish  # noqa: PLC0415
+    from producers.publish.publish import PUBLISHING, PublishTopics, publish  # noqa: PLC0415
     from stream.adapters.kafka.client import confluent  # noqa: PLC0415
 
     config = confluent(settings)
@@ -76,7 +76,7 @@ def send(settings: Settings, items: Iterable[Item], pace: Pace) -> Published:
             items,
             producer=Producer({**config, **PUBLISHING}),
             pace=pace,
-            topics=Topics(settings.topic("transactions"), settings.topic("labels")),
+            topics=PublishTopics(settings.topic("transactions"), settings.topic("labels")),
             progress=_Progress(),
             followers=followers,
             tell=lambda line: click.echo(line, err=True),
@@ -93,15 +93,15 @@ class _Progress:
         self._terminal = os.isatty(2)
         self._next = 0.0
 
-    def __call__(self, done: Published) -> None:
+    def __call__(self, done: PublishProgress) -> None:
         now = time.monotonic()
         if not self._terminal and now < self._next:
             return
         self._next = now + 10.0
-        click.echo(said(done), err=True, nl=not self._terminal)
+        click.echo(summary(done), err=True, nl=not self._terminal)
 
 
-def said(done: Published) -> str:
+def summary(done: PublishProgress) -> str:
     """What was published so far, in a line."""
     at = f"{done.event_time:%Y-%m-%d %H:%M}" if done.event_time else "the start"
     rate = done.transactions / done.seconds if done.seconds else 0.0

@@ -9,7 +9,7 @@ import numpy as np
 from models.metrics.bootstrap import NAN
 from models.metrics.drift import DriftFound
 from models.metrics.ranking import average_precision
-from stream.experiment.candidate import Contestant
+from stream.experiment.candidate import Candidate
 from stream.experiment.engine import Engine
 from stream.experiment.injections import Injection
 from stream.experiment.measures.measure import DAY, WEEK, Scores, Table, day_name
@@ -31,14 +31,14 @@ def injected_of(
         changed: transactions that were.
     """
     at = min(each.start.timestamp() for each in injections)
-    frozen = {one.name: one for one in disturbed.contestants if one.is_frozen}
-    before = {one.name: one for one in undisturbed.contestants}
+    frozen = {one.name: one for one in disturbed.candidates if one.is_frozen}
+    before = {one.name: one for one in undisturbed.candidates}
     models = {}
-    for contestant in disturbed.contestants:
-        if not contestant.is_frozen:
-            copy = frozen.get(f"{contestant.name} (frozen)")
-            models[contestant.name] = _one(
-                (undisturbed, before[contestant.name]), (disturbed, contestant), copy, at
+    for candidate in disturbed.candidates:
+        if not candidate.is_frozen:
+            copy = frozen.get(f"{candidate.name} (frozen)")
+            models[candidate.name] = _one(
+                (undisturbed, before[candidate.name]), (disturbed, candidate), copy, at
             )
     return Injected(
         injections=tuple(each.text for each in injections), at=day_name(at), changed=changed, models=models
@@ -46,23 +46,23 @@ def injected_of(
 
 
 def _one(
-    reference: tuple[Engine, Contestant],
-    run: tuple[Engine, Contestant],
-    copy: Contestant | None,
+    reference: tuple[Engine, Candidate],
+    run: tuple[Engine, Candidate],
+    copy: Candidate | None,
     at: float,
 ) -> InjectedModel:
-    engine, contestant = run
+    engine, candidate = run
     end = (max(engine.times) // DAY + 1.0) * DAY
     starts = np.arange(at, end - WEEK + 1.0, DAY).tolist()
     undisturbed = _quality(*reference, starts)
-    disturbed = _quality(engine, contestant, starts)
+    disturbed = _quality(engine, candidate, starts)
     frozen = [NAN] * len(starts) if copy is None else _quality(engine, copy, starts)
     gaps = np.array(undisturbed) - np.array(disturbed)
     recovered = next(
         (place for place in range(len(starts)) if gaps[place] <= WITHIN and _stays(gaps, place)), None
     )
     detection: dict[str, float] = {}
-    for found in _alarms(engine, contestant):
+    for found in _alarms(engine, candidate):
         if found.event_time >= at:
             detection.setdefault(found.signal, (found.event_time - at) / 3600.0)
     labels = _first_label(engine, at)
@@ -80,8 +80,8 @@ def _one(
     )
 
 
-def _alarms(engine: Engine, contestant: Contestant) -> list[DriftFound]:
-    return [found for model, found in engine.alarms if model in ("", contestant.name)]
+def _alarms(engine: Engine, candidate: Candidate) -> list[DriftFound]:
+    return [found for model, found in engine.alarms if model in ("", candidate.name)]
 
 
 def _first_label(engine: Engine, at: float) -> float:
@@ -101,9 +101,9 @@ def _mean(gaps: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
     return float(finite.mean()) if finite.size else NAN
 
 
-def _quality(engine: Engine, contestant: Contestant, starts: Sequence[float]) -> list[float]:
+def _quality(engine: Engine, candidate: Candidate, starts: Sequence[float]) -> list[float]:
     table, rows = table_of(engine)
-    scores = scores_of(contestant, rows)
+    scores = scores_of(candidate, rows)
     return [_average_precision(table, scores, start) for start in starts]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from models.metrics.bootstrap import NAN
 from models.metrics.ranking import calibration_curve, precision_recall_curve
 from producers.files.cleaning import Cleaning
-from stream.experiment.candidate import Contestant
+from stream.experiment.candidate import Candidate
 from stream.experiment.engine import Engine
 from stream.experiment.measures.first_days import first_days
 from stream.experiment.measures.measure import (
@@ -58,11 +58,11 @@ def table_of(engine: Engine) -> tuple[Table, Rows]:
     return table, rows
 
 
-def scores_of(contestant: Contestant, rows: Rows) -> Scores:
+def scores_of(candidate: Candidate, rows: Rows) -> Scores:
     """A model's scores of some transactions."""
     return Scores(
-        np.frombuffer(contestant.scores)[rows],
-        np.frombuffer(bytes(contestant.alerted), dtype=np.uint8)[rows] == 1,
+        np.frombuffer(candidate.scores)[rows],
+        np.frombuffer(bytes(candidate.alerted), dtype=np.uint8)[rows] == 1,
     )
 
 
@@ -87,7 +87,7 @@ def seasoned_from(engine: Engine, end: float, label_delay: float) -> float:
 
 def model_result(
     engine: Engine,
-    contestant: Contestant,
+    candidate: Candidate,
     table: Table,
     rows: Rows,
     span: tuple[float, float],
@@ -95,7 +95,7 @@ def model_result(
 ) -> ModelResult:
     """What one model was worth over a span of time."""
     start, end = span
-    scores = scores_of(contestant, rows)
+    scores = scores_of(candidate, rows)
     first = min(engine.times) // DAY * DAY
     spans = weeks_from(start, end)
     windows = [window(table, since, until, rules) for since, until in spans]
@@ -105,32 +105,32 @@ def model_result(
             **_fields(measure(table, scores, [each], rules)),
             start=day_name(since),
             to=day_name(until),
-            microseconds_per_event=_cost(engine, contestant, since, until)[0],
+            microseconds_per_event=_cost(engine, candidate, since, until)[0],
         )
         for (since, until), each in zip(spans, windows, strict=True)
     ]
     kept = np.concatenate([each.rows for each in windows]) if windows else np.zeros(0, dtype=np.int64)
     over = np.concatenate([window(table, start - WEEK, start, rules).rows, kept])
     precisions = [week.average_precision for week in weeks if week.frauds]
-    cost, own = _cost(engine, contestant, first, end + WEEK)
+    cost, own = _cost(engine, candidate, first, end + WEEK)
     anomaly = np.ones(rows.size, dtype=np.bool_)
-    if contestant.own_from is not None:
-        anomaly = rows < contestant.own_from
+    if candidate.own_from is not None:
+        anomaly = rows < candidate.own_from
     return ModelResult(
         **_fields(overall),
         mean_weekly_average_precision=float(np.mean(precisions)) if precisions else NAN,
         microseconds_per_event=cost,
         model_microseconds=own,
-        learned=contestant.learned,
+        learned=candidate.learned,
         weeks=tuple(weeks),
         segments=tuple(segments(table, scores, kept, rules)),
         days=tuple(over_days(table, scores, over, max(start - WEEK, first), end)),
         first_days=tuple(
-            first_days(table, scores, anomaly, first, name=contestant.name, budget=contestant.budget)
+            first_days(table, scores, anomaly, first, name=candidate.name, budget=candidate.budget)
         ),
         precision_recall=tuple(precision_recall_curve(table.is_fraud[kept], scores.score[kept])),
         calibration=tuple(calibration_curve(table.is_fraud[kept], scores.score[kept])),
-        effects=_effects(contestant),
+        effects=_effects(candidate),
     )
 
 
@@ -138,7 +138,7 @@ def _fields(measures: Measures) -> dict[str, Any]:
     return {name: getattr(measures, name) for name in Measures.__struct_fields__}
 
 
-def _cost(engine: Engine, contestant: Contestant, start: float, end: float) -> tuple[float, float]:
+def _cost(engine: Engine, candidate: Candidate, start: float, end: float) -> tuple[float, float]:
     """Microseconds of CPU an event from one day to another: with all that is shared, and the model's own."""
     days = [day for day in engine.days if start <= day.time < end]
     after = [day for day in engine.days if day.time >= end]
@@ -150,15 +150,15 @@ def _cost(engine: Engine, contestant: Contestant, start: float, end: float) -> t
         return NAN, NAN
     spent = {name: last.models[name] - first.models.get(name, 0) for name in last.models}
     shared = last.cpu - first.cpu - sum(spent.values())
-    own = spent[contestant.name]
+    own = spent[candidate.name]
     return (max(shared, 0) + own) / events / 1000.0, own / events / 1000.0
 
 
-def _effects(contestant: Contestant) -> tuple[Effect, ...]:
-    genuine, frauds = contestant.effects.counts
+def _effects(candidate: Candidate) -> tuple[Effect, ...]:
+    genuine, frauds = candidate.effects.counts
     found = [
         Effect(feature=name, frauds=sums[1] / max(frauds, 1), genuine=sums[0] / max(genuine, 1))
-        for name, sums in contestant.effects.sums.items()
+        for name, sums in candidate.effects.sums.items()
     ]
     found.sort(key=lambda effect: (-abs(effect.frauds - effect.genuine), effect.feature))
     return tuple(found[:MOST_EFFECTS])

@@ -40,7 +40,7 @@ def span_until(engine: SilentEngine, span: Span, *, begins: datetime | None, dat
         start = seasoned_from(engine, known, DELAY.total_seconds())
     if start >= known:
         raise SourceError(
-            f"{data}: from {day_name(known)} on not all is known yet, for silence has not counted, and "
+            f"{data}: from {day_name(known)} on not all is known yet: the horizon has not passed; "
             f"measuring would begin on {day_name(start)}: take a longer range, an earlier --evaluate-from or "
             "a shorter --maturity"
         )
@@ -60,7 +60,7 @@ def account_with(account: Account, topics: TopicSource | None, engine: Engine) -
         )
     return msgspec.structs.replace(
         account,
-        duplicates=account.duplicates + topics.counts.copies,
+        duplicates=account.duplicates + topics.counts.duplicates,
         unmatched_labels=account.unmatched_labels + topics.counts.unknown,
         lines=tuple(lines),
     )

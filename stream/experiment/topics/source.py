@@ -15,7 +15,7 @@ from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.scan import read_spans
 from stream.admission import Rejected, admit_label, admit_transaction
 from stream.config.factories import feature_spec, limits_of
-from stream.experiment.delayed_labels import Past
+from stream.experiment.delayed_labels import DelayedLabels
 from stream.experiment.topics.range import LABELS, TopicRange, fields_missing
 from stream.history.event_order import Disorder, EventOrder, Placed, look_ahead_of
 from stream.messages import Label, Transaction, decision_decoder
@@ -70,15 +70,15 @@ class TopicSource:
         self._limits = limits_of(settings)
         self._payments = _Reading(settings.topic(ranged.events))
         self._labels = _Reading(settings.topic(LABELS))
-        self._past = Past(
+        self._delayed_labels = DelayedLabels(
             maturity=float(settings.maturity),
             label_wait=float(settings.label_wait),
             remembered=float(settings.decision_ttl),
             start=float("-inf") if ranged.start is None else ranged.start.timestamp(),
             end=float("inf") if ranged.end is None else ranged.end.timestamp(),
         )
-        self.counts = self._past.counts
-        self.corrected = self._past.corrected
+        self.counts = self._delayed_labels.counts
+        self.corrected = self._delayed_labels.corrected
         self._admit: Callable[[Record], Transaction | Rejected] = self._transaction
         if ranged.events == "scores":
             installed = feature_spec(settings)
@@ -115,7 +115,7 @@ class TopicSource:
             lambda record: admit_label(record, self._limits),
             lambda found: found.known_at.timestamp(),
         )
-        return self._past.items(payments, labels)
+        return self._delayed_labels.items(payments, labels)
 
     def _in_order(
         self,
@@ -150,11 +150,11 @@ class TopicSource:
     def _decision(self, record: Record) -> Transaction | Rejected:
         """The payment as its decision tells it."""
         try:
-            told = decision_decoder.decode(record.value or b"")
+            lines = decision_decoder.decode(record.value or b"")
             keys = {
-                self._keys[kind]: key for kind, (key, _, _) in told.entities.items() if kind in self._keys
+                self._keys[kind]: key for kind, (key, _, _) in lines.entities.items() if kind in self._keys
             }
-            fields = {name: getattr(told, name) for name in _TOLD}
+            fields = {name: getattr(lines, name) for name in _FIELDS}
             return msgspec.convert(keys | fields, Transaction)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             return Rejected("invalid", str(error))
@@ -162,31 +162,34 @@ class TopicSource:
     def lines(self) -> list[str]:
         """What became of messages, payments and labels, for people."""
         counts, maturity = self.counts, float(self._range.settings.maturity) / DAY
-        told = [f"{self.done:,} messages of {self._payments.topic} read: {counts.payments:,} payments"]
-        told += _counted(
+        lines = [f"{self.done:,} messages of {self._payments.topic} read: {counts.payments:,} payments"]
+        lines += _counted(
             (counts.outside, "payments outside the time limits"),
-            (counts.copies, f"payments discarded: their id had come before (first {counts.first_copy})"),
+            (
+                counts.duplicates,
+                f"payments discarded: their id had come before (first {counts.first_duplicate})",
+            ),
         )
-        told += _wrong(self._payments, "payments")
-        told.append(
+        lines += _wrong(self._payments, "payments")
+        lines.append(
             f"{counts.labels:,} labels read: {counts.told:,} told something new; {counts.silent:,} payments "
             f"that nobody reported count as genuine after {maturity:g} days"
         )
-        told += _counted(
-            (counts.logged_silence, "labels of silence in the log not used: silence is counted anew"),
-            (counts.repeated, "labels said what was known"),
+        lines += _counted(
+            (counts.logged_assumed, "assumed-genuine labels in the log not used: silence is counted anew"),
+            (counts.duplicate_labels, "labels said what was known"),
             (counts.superseded, "labels were older than what was known"),
             (
                 counts.corrections,
                 "labels corrected an earlier one: measured by them, learned by the first "
-                f"({counts.late_frauds:,} of them frauds reported after silence had counted)",
+                f"({counts.late_frauds:,} of them frauds reported after they were assumed genuine)",
             ),
             (counts.unknown, "labels left out: their payment is not in the range"),
         )
-        return told + _wrong(self._labels, "labels")
+        return lines + _wrong(self._labels, "labels")
 
 
-_TOLD = (
+_FIELDS = (
     "transaction_id",
     "event_time",
     "card_id",
@@ -205,14 +208,14 @@ def _counted(*counts: tuple[int, str]) -> list[str]:
 
 def _wrong(reading: _Reading, what: str) -> list[str]:
     """What could not be used, and what was out of order."""
-    told = [
+    lines = [
         f"{left.count:,} messages discarded: {reason} (first {left.first})"
         for reason, left in sorted(reading.rejected.items(), key=lambda each: -each[1].count)
     ]
     items, furthest, late = Disorder() if reading.order is None else reading.order.disorder
     if items:
-        told.append(
+        lines.append(
             f"{items:,} {what} out of order by up to {timedelta(seconds=round(furthest))}: "
             f"{items - late:,} sorted, {late:,} taken late"
         )
-    return told
+    return lines

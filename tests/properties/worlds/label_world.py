@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from models.features.compute import knowledge_of
-from models.features.profiles import LabelProfile, informed, no_labels
+from models.features.compute import label_delta_of
+from models.features.profiles import LabelProfile, apply_label, no_labels
 from models.features.spec import FeatureSpec
 from stream.adapters.memory.store import MemoryOutbox, MemoryStore
 from stream.adapters.redis.due_queues import MemoryDueQueue
@@ -25,7 +25,7 @@ from stream.admission import Limits
 from stream.learning import Learner
 from stream.maturity import Maturity
 from stream.messages import Decision, Label, encode
-from stream.ports import DependencyDown, LabelTouch, Message
+from stream.ports import DependencyDown, LabelUpdate, Message
 from stream.records import Record
 
 SPEC = FeatureSpec()
@@ -68,15 +68,15 @@ class Labels(MemoryStore):
             self.fault = None
             raise DependencyDown(name)
 
-    def apply_labels(self, labels: Sequence[LabelTouch], *, learned: int, passed: int = -1) -> Any:
+    def apply_labels(self, labels: Sequence[LabelUpdate], *, learned: int, passed: int = -1) -> Any:
         self._lost("apply_labels", "before")
         found = super().apply_labels(labels, learned=learned, passed=passed)
         self._lost("apply_labels", "after")
         return found
 
-    def leave(self, entries: Sequence[tuple[str, bytes]]) -> None:
+    def remove_pending(self, entries: Sequence[tuple[str, bytes]]) -> None:
         self._lost("leave", "before")
-        super().leave(entries)
+        super().remove_pending(entries)
         self._lost("leave", "after")
 
     def decisions(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
@@ -143,12 +143,12 @@ class LabelWorld(RuleBasedStateMachine):
             learned=newest.learned,
             decisions=self.store,
             spec=SPEC,
-            genuine_rate=0.5,
+            negative_sampling_rate=0.5,
             limits=Limits(future_tolerance=1e9),
             **common,
         )
         self.maturity = Maturity(
-            queue=self.queue, horizon=HORIZON, label_wait=WAIT, genuine_rate=0.5, **common
+            queue=self.queue, horizon=HORIZON, label_wait=WAIT, negative_sampling_rate=0.5, **common
         )
 
     def append(self, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
@@ -183,7 +183,7 @@ class LabelWorld(RuleBasedStateMachine):
             )
             raw = encode(decision)
             self.decided[decision.transaction_id] = decision
-            self.store.record([(0, decision.transaction_id, raw)], tokens=self.store.claim([0]))
+            self.store.record([(0, decision.transaction_id, raw)], fencing_tokens=self.store.claim([0]))
             self.scores.append(Record("scores", 0, len(self.scores), 0, b"c", raw))
 
     @rule(
@@ -194,7 +194,7 @@ class LabelWorld(RuleBasedStateMachine):
         silent=st.booleans(),
     )
     def tell(self, ahead: int, fraud: bool, day: int, copies: int, silent: bool) -> None:
-        """Someone reports: early, late, twice, older than what is known, of nothing; or silence does."""
+        """Someone reports: early, late, twice, older than what is known, of nothing; or nobody does."""
         number = max(len(self.decided) + ahead, 0)
         label = Label(
             transaction_id=f"t{number}",
@@ -230,7 +230,7 @@ class LabelWorld(RuleBasedStateMachine):
 
     @rule(
         size=st.integers(1, 6),
-        call=st.sampled_from(["apply_labels", "leave", "decisions"]),
+        call=st.sampled_from(["apply_labels", "remove_pending", "decisions"]),
         when=st.sampled_from(["before", "after"]),
     )
     def lose_reply_learning(self, size: int, call: str, when: str) -> None:
@@ -258,7 +258,9 @@ class LabelWorld(RuleBasedStateMachine):
                     self.committed = self.next
         except DependencyDown:
             readable = [record.offset for record in batch if told_by(record)]
-            if readable and self.store._label_fence >= readable[-1]:  # the reply was lost, not the call
+            if (
+                readable and self.store._applied_label_offset >= readable[-1]
+            ):  # the reply was lost, not the call
                 self.look(batch)
         except Crash:
             self.look(batch)
@@ -341,9 +343,9 @@ class LabelWorld(RuleBasedStateMachine):
             told = told_by(self.log[offset])
             assert told is not None
             name = told["transaction_id"]
-            waits = self.store.waiting([name]) != [None]
+            waits = self.store.pending([name]) != [None]
             assert waits or name.encode() in expired or name in self.store._known, f"{name} is forgotten"
-            assert not (waits and name in self.decided), f"{name} was not called in"
+            assert not (waits and name in self.decided), f"{name} was not requeued"
         assert waited_by(self) == self.waited, "the log does not tell which labels waited"
 
 
@@ -357,15 +359,15 @@ def told_by(record: Record) -> dict[str, Any] | None:
 
 
 def waited_by(world: LabelWorld) -> set[int]:
-    """Which labels found no decision, as the log, the dead letters and the waiting room tell it."""
+    """Which labels found no decision, as the log, the dead letters and the pending labels tell it."""
     told = {record.offset: told_by(record) for record in world.log}
     names = {offset: label["transaction_id"] for offset, label in told.items() if label}
     letters = [message for message in world.outbox.sent if message.topic == "dead-letters"]
     heads = [(names.get(record.offset, ""), dict(record.headers)) for record in world.log]
     heads += [((letter.key or b"").decode(), dict(letter.headers)) for letter in letters]
     ends = [(name, int(head["waited"])) for name, head in heads if "waited" in head]
-    room = world.store._room.items()
-    ends += [(name, int(entry.partition(b" ")[0].rpartition(b":")[2])) for name, (_, entry) in room]
+    pending = world.store._pending.items()
+    ends += [(name, int(entry.partition(b" ")[0].rpartition(b":")[2])) for name, (_, entry) in pending]
     return {offset for name, end in ends for offset in names if names[offset] == name and offset <= end}
 
 
@@ -387,8 +389,8 @@ def undisturbed(world: LabelWorld) -> tuple[Any, dict[tuple[str, str], LabelProf
         decision = world.decided[name]
         for kind, (key, _, _) in decision.entities.items():
             before = profiles.get((kind, key), no_labels(len(SPEC.half_lives)))
-            knowledge = knowledge_of(decision.event_time.timestamp(), fraud, SPEC)
-            profiles[kind, key] = informed(before, knowledge._replace(corrects=name in known))
+            delta = label_delta_of(decision.event_time.timestamp(), fraud, SPEC)
+            profiles[kind, key] = apply_label(before, delta._replace(corrects=name in known))
         known[name] = (at, fraud)
         if fraud or chosen(name):
             model.learn_one(dict(decision.features or {}), fraud)

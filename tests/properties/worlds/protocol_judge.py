@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from models.features.compute import event_of, features_of
-from models.features.profiles import Profile, Reading, empty, no_labels, updated
+from models.features.profiles import Profile, ProfileSnapshot, apply_event, empty, no_labels
 from models.features.spec import FeatureSpec
 from stream.adapters.memory.store import MemoryOutbox, MemoryStore
 from stream.messages import Transaction
@@ -90,13 +90,13 @@ def judge(case: Case) -> None:
     }
     if case.twins:  # both may have been read before either was decided: the other one has no decision
         return
-    readings, profiles = replay(case, final)
+    snapshots, profiles = replay(case, final)
     for decision in final:
         name = decision["transaction_id"]
         paid = case.good[decision["origin"][0], decision["origin"][1]]
         kinds = tuple(decision["entities"])
         features = features_of(
-            paid, event_of(paid, SPEC), kinds, tuple(readings[name, kind] for kind in kinds), SPEC
+            paid, event_of(paid, SPEC), kinds, tuple(snapshots[name, kind] for kind in kinds), SPEC
         )
         assert features == decision["features"], f"{name} was not served what was known before it"
         assert list(features) == list(decision["features"])
@@ -108,7 +108,7 @@ def judge(case: Case) -> None:
 
 def replay(
     case: Case, decisions: Sequence[dict[str, Any]]
-) -> tuple[dict[tuple[str, str], Reading], dict[tuple[str, str], Profile]]:
+) -> tuple[dict[tuple[str, str], ProfileSnapshot], dict[tuple[str, str], Profile]]:
     """One pass over the log: what was known of each entity before each event, and at the end."""
     order: defaultdict[tuple[str, str], dict[int, tuple[int, int]]] = defaultdict(dict)
     for decision in decisions:
@@ -120,8 +120,8 @@ def replay(
         for kind, (key, count, _) in decision["entities"].items():
             assert count not in order[kind, key], "two events read the same state"
             order[kind, key][count] = tuple(decision["origin"])
-    keep = {entity.kind: entity.keep for entity in SPEC.entities}
-    readings: dict[tuple[str, str], Reading] = {}
+    max_recent = {entity.kind: entity.max_recent for entity in SPEC.entities}
+    snapshots: dict[tuple[str, str], ProfileSnapshot] = {}
     profiles: dict[tuple[str, str], Profile] = {}
     halves = len(SPEC.half_lives)
     for (kind, key), events in order.items():
@@ -132,7 +132,7 @@ def replay(
             assert offset > last[partition], "a partition's events were applied out of order"
             last[partition] = offset
             paid = case.good[partition, offset]
-            readings[paid.transaction_id, kind] = Reading(profile, no_labels(halves))
-            profile = updated(profile, event_of(paid, SPEC), keep[kind])
+            snapshots[paid.transaction_id, kind] = ProfileSnapshot(profile, no_labels(halves))
+            profile = apply_event(profile, event_of(paid, SPEC), max_recent[kind])
         profiles[kind, key] = profile
-    return readings, profiles
+    return snapshots, profiles

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stream.admission import Limits
-from stream.pipeline import Topics
+from stream.pipeline import DecisionTopics
 from stream.policy import Policy, Thresholds
-from stream.ports import DependencyDown, Touch
+from stream.ports import DependencyDown, EventUpdate
 from stream.records import Record
 from tests.properties.worlds.protocol_judge import SPEC, verdict
 
@@ -55,8 +55,8 @@ class Connection:
     def lookup(self, transaction_ids: Sequence[str]) -> Any:
         return self._call("lookup", transaction_ids)
 
-    def apply(self, touches: Sequence[Touch], **kwargs: Any) -> Any:
-        return self._call("apply", touches, **kwargs)
+    def apply(self, updates: Sequence[EventUpdate], **kwargs: Any) -> Any:
+        return self._call("apply", updates, **kwargs)
 
     def counts(self) -> Any:
         return self._call("counts")
@@ -81,7 +81,7 @@ class Worker:
             clock=world.clock,
             spec=SPEC,
             policy=Policy(),
-            topics=Topics("scores", "alerts", "dead-letters"),
+            topics=DecisionTopics("scores", "alerts", "dead-letters"),
             limits=Limits(),
             reached=self.reached,
         )
@@ -96,13 +96,13 @@ class Worker:
         self.hand = []
         while True:
             try:
-                self.pipeline.own(self.held)
+                self.pipeline.on_assigned(self.held)
                 holds = self.connection.progress(self.held)
             except DependencyDown:
                 continue
             break
         self.next = {p: min(self.world.committed[p], holds[p] + 1) for p in self.held}
-        self.pipeline.begin_at(self.next)
+        self.pipeline.set_start_offsets(self.next)
         self.world.committed.update(self.next)  # before anything else: or a crash would skip what it repeats
 
     def take(self, sizes: Sequence[int]) -> None:
@@ -121,7 +121,7 @@ class Worker:
             counts = self.pipeline.process(self.hand)
         except DependencyDown:
             return False
-        assert counts.events == counts.decided + counts.repeated + counts.rejected + counts.forgotten
+        assert counts.events == counts.decided + counts.duplicates + counts.rejected + counts.forgotten
         # One of a pair may stand alone in its batch when its twin is read but not decided: that one decides.
         assert counts.forgotten == 0 or self.world.twins
         for record in self.hand:

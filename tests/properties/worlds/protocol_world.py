@@ -36,14 +36,14 @@ class Crash(Exception):  # noqa: N818 - it is what happens, not an error
 
 
 class Store(MemoryStore):
-    """The store in memory, with tokens that rise as clocks do: also over what the store forgets."""
+    """The store in memory, with fencing tokens that rise as clocks do: also over what the store forgets."""
 
     issued = 0
 
     def claim(self, partitions: Iterable[int]) -> dict[int, int]:
         Store.issued += 1
         claimed = dict.fromkeys(partitions, Store.issued)
-        self._tokens.update(claimed)
+        self._fencing_tokens.update(claimed)
         return claimed
 
 
@@ -153,7 +153,7 @@ class World(RuleBasedStateMachine):
             self.restart(number)
             return False
         except StaleOwner:
-            assert self.workers[number] is not worker, "an owner was taken for a worker of yesterday"
+            assert self.workers[number] is not worker, "an owner was taken for a stale owner"
             return False
         except StoreBehind:
             if self.workers[number] is worker:
@@ -221,12 +221,12 @@ class World(RuleBasedStateMachine):
                 worker.take((3, 3))
                 self.zombies.append(worker)
             else:
-                worker.pipeline.disown(worker.held)
+                worker.pipeline.on_revoked(worker.held)
         self.hand_over(owners)
 
     @rule(which=st.integers(0, 9))
     def wake(self, which: int) -> None:
-        """A worker of yesterday goes on: with its batch, its token and what it believes is recorded."""
+        """A stale owner goes on: with its batch, its fencing token and what it believes is recorded."""
         if self.zombies:
             zombie = self.zombies.pop(which % len(self.zombies))
             with suppress(StaleOwner, StoreBehind):

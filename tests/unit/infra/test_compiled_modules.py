@@ -25,19 +25,19 @@ from models.features.spec import DEFAULT_SPEC
 from models.features.compute import features_of
 from models.scoring.registry import build_model
 from producers.simulator.simulate import DEMO, simulate
-from stream.experiment.candidate import Contestant
+from stream.experiment.candidate import Candidate
 from stream.experiment.engine import Engine, EngineSettings
 from stream.policy import Policy
 print("compiled" if features_of.__class__.__name__ != "function" else "interpreted")
 names = "default", "river-pipeline"
-one, other = (Contestant(name, build_model(name, genuine_rate=0.5), Policy()) for name in names)
+one, other = (Candidate(name, build_model(name, negative_sampling_rate=0.5), Policy()) for name in names)
 freeze = (DEMO.start + timedelta(days=20)).timestamp()
-engine = Engine([one, other], EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5, freeze_at=freeze))
+engine = Engine([one, other], EngineSettings(spec=DEFAULT_SPEC, negative_sampling_rate=0.5, freeze_at=freeze))
 engine.run(islice(simulate(DEMO, seed=3), 24_000))
 digest = hashlib.sha256(repr(engine.alarms).encode())
-for contestant in engine.contestants:
-    digest.update(contestant.scores.tobytes() + repr(contestant.effects.sums).encode())
-for entity, (profile, labels) in sorted(engine.entities.readings().items()):
+for candidate in engine.candidates:
+    digest.update(candidate.scores.tobytes() + repr(candidate.effects.sums).encode())
+for entity, (profile, labels) in sorted(engine.entities.snapshots().items()):
     digest.update(repr((entity, tuple(profile), tuple(labels))).encode())
 print(one.learned, digest.hexdigest())
 """

@@ -413,13 +413,13 @@ def test_a_wrong_label_is_rejected_with_its_reason(change: dict[str, Any], why: 
     assert found.reason == why
 
 
-def test_silence_may_be_dated_ahead_of_the_clock() -> None:
+def test_assumed_label_may_be_dated_ahead_of_the_clock() -> None:
     silence = LABEL | {"source": "maturity", "is_fraud": False, "known_at": "2024-06-01T00:00:00Z"}
     assert isinstance(admit_label(record(json.dumps(silence).encode()), Limits()), Label)
 
 
 @pytest.mark.parametrize("known_at", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
-def test_silence_is_of_this_age_all_the_same(known_at: str) -> None:
+def test_assumed_label_is_of_this_age_all_the_same(known_at: str) -> None:
     silence = LABEL | {"source": "maturity", "is_fraud": False, "known_at": known_at}
     found = admit_label(record(json.dumps(silence).encode()), Limits())
     assert isinstance(found, Rejected)

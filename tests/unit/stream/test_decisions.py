@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.features.profiles import Reading, empty, no_labels
-from models.features.recent_events import pack_note
+from models.features.profiles import ProfileSnapshot, empty, no_labels
+from models.features.recent_events import pack_recent_event
 from stream.decisions import pack, recent_activity, recorded_of_alert, unpack
 from stream.messages import (
     Action,
@@ -24,7 +24,7 @@ from stream.messages import (
     decision_decoder,
     encode,
 )
-from stream.pipeline import said
+from stream.pipeline import reason_text
 from stream.ports import EntityRef
 
 TIME = datetime(2024, 5, 1, 10, tzinfo=UTC)
@@ -114,7 +114,7 @@ def test_features_can_be_left_out_and_nothing_else_is() -> None:
 
 
 def test_recent_activity_is_the_cards_and_the_latest_first() -> None:
-    def note(merchant: str, seconds: int, country: str | None) -> bytes:
+    def recent_event(merchant: str, seconds: int, country: str | None) -> bytes:
         paid = Transaction(
             transaction_id="x",
             event_time=TIME,
@@ -124,17 +124,19 @@ def test_recent_activity_is_the_cards_and_the_latest_first() -> None:
             currency="EUR",
             country=country,
         )
-        return pack_note(paid, TIME.timestamp() + seconds)
+        return pack_recent_event(paid, TIME.timestamp() + seconds)
 
-    card = empty(1)._replace(recent=(note("m2", 2, "FR"), note("m1", 1, None)))
-    merchant = empty(1)._replace(recent=(note("m9", 9, "DE"),))
+    card = empty(1)._replace(recent=(recent_event("m2", 2, "FR"), recent_event("m1", 1, None)))
+    merchant = empty(1)._replace(recent=(recent_event("m9", 9, "DE"),))
     entities = [EntityRef("merchant", "m1", 1), EntityRef("card", "c1", 2)]
-    found = recent_activity(entities, [Reading(merchant, no_labels(1)), Reading(card, no_labels(1))])
+    found = recent_activity(
+        entities, [ProfileSnapshot(merchant, no_labels(1)), ProfileSnapshot(card, no_labels(1))]
+    )
     assert [(entry.merchant_id, entry.amount_minor, entry.country) for entry in found] == [
         ("m2", 102, "FR"),
         ("m1", 101, None),
     ]
-    assert recent_activity(entities[:1], [Reading(merchant, no_labels(1))]) == []
+    assert recent_activity(entities[:1], [ProfileSnapshot(merchant, no_labels(1))]) == []
 
 
 def test_reasons_of_the_category_that_a_payment_is_in_and_of_one_that_it_is_not_in_differ() -> None:
@@ -148,5 +150,5 @@ def test_reasons_of_the_category_that_a_payment_is_in_and_of_one_that_it_is_not_
         channel="ecommerce",
     )
     features = {"amount": 0.01, "channel=7": 1.0}
-    assert said("channel=7", features, payment) == "Channel is ecommerce"
-    assert said("channel=9", features, payment) == "Channel is another than usual"
+    assert reason_text("channel=7", features, payment) == "Channel is ecommerce"
+    assert reason_text("channel=9", features, payment) == "Channel is another than usual"

@@ -1,4 +1,4 @@
-"""Labels become examples: the latest knowledge wins, silence overrules nobody, nothing is learned twice."""
+"""Labels become examples: the latest wins, an assumed one overrules nobody, nothing is learned twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from models.features.spec import FeatureSpec
 from stream.adapters.memory.store import MemoryOutbox, MemoryStore
 from stream.admission import Limits
-from stream.learning import SILENCE, LearnCounts, Learner, is_chosen, waited, waiting_entry
+from stream.learning import ASSUMED_GENUINE, LearnCounts, Learner, is_sampled, pending_entry, waited
 from stream.messages import Decision, Label, encode
 from stream.ports import DependencyDown, LabelsBehind
 from stream.records import Record
@@ -35,12 +35,12 @@ class Notebook:
 class Desk:
     """A learner with everything around it in memory."""
 
-    def __init__(self, genuine_rate: float = 1.0) -> None:
+    def __init__(self, negative_sampling_rate: float = 1.0) -> None:
         self.store = MemoryStore(SPEC.half_lives)
         self.outbox = MemoryOutbox()
         self.model = Notebook()
         self.log: list[Record] = []
-        self.genuine_rate = genuine_rate
+        self.negative_sampling_rate = negative_sampling_rate
         self.learner = self.start()
 
     def start(self, next_offset: int = 0) -> Learner:
@@ -52,7 +52,7 @@ class Desk:
             outbox=self.outbox,
             clock=lambda: NOW,
             spec=SPEC,
-            genuine_rate=self.genuine_rate,
+            negative_sampling_rate=self.negative_sampling_rate,
             labels_topic="labels",
             dead_letters="dead-letters",
             limits=Limits(future_tolerance=1e9),
@@ -74,8 +74,8 @@ class Desk:
             features={"number": float(number)},
             entities={"card": (f"c{number}", 0, 0), "merchant": ("m", number, 0)},
         )
-        tokens = self.store.claim([0])
-        self.store.record([(0, decision.transaction_id, encode(decision))], tokens=tokens)
+        fencing_tokens = self.store.claim([0])
+        self.store.record([(0, decision.transaction_id, encode(decision))], fencing_tokens=fencing_tokens)
 
     def append(self, value: bytes | None) -> Record:
         record = Record("labels", 0, len(self.log), int(NOW.timestamp() * 1000), b"k", value)
@@ -115,7 +115,7 @@ def test_a_label_is_learned_with_the_features_as_served(desk: Desk) -> None:
 def test_the_same_label_twice_is_learned_once(desk: Desk) -> None:
     counts = desk.learn(desk.tell(1, fraud=True), desk.tell(1, fraud=True), desk.tell(1, fraud=True, day=9))
     assert desk.model.learned == [(1.0, True)]
-    assert counts.repeated == 2
+    assert counts.duplicates == 2
     assert desk.store.label_profile("merchant", "m").frauds == 1
 
 
@@ -154,12 +154,12 @@ def test_the_latest_knowledge_wins_in_any_order(order: Sequence[tuple[bool, floa
 
 @pytest.mark.parametrize("day", [-30.0, -0.001, 0.0, 0.001, 5.0, 90.0])
 @pytest.mark.parametrize("silence_first", [True, False])
-def test_silence_never_overrules_a_report(day: float, silence_first: bool) -> None:
+def test_assumed_label_never_overrules_a_report(day: float, silence_first: bool) -> None:
     desk = Desk()
     desk.decide(1)
 
     def silence() -> Record:
-        return desk.tell(1, fraud=False, day=30.0, source=SILENCE)
+        return desk.tell(1, fraud=False, day=30.0, source=ASSUMED_GENUINE)
 
     if silence_first:
         desk.learn(silence(), desk.tell(1, fraud=True, day=day))
@@ -170,16 +170,16 @@ def test_silence_never_overrules_a_report(day: float, silence_first: bool) -> No
     assert desk.model.learned[-1] == (1.0, True)
 
 
-def test_silence_does_not_take_the_place_of_a_report_that_waits() -> None:
+def test_assumed_label_does_not_take_the_place_of_a_report_that_waits() -> None:
     desk = Desk()
-    desk.learn(desk.tell(1, fraud=True, day=1), desk.tell(1, fraud=False, day=30, source=SILENCE))
-    [entry] = desk.store.waiting(["t1"])
+    desk.learn(desk.tell(1, fraud=True, day=1), desk.tell(1, fraud=False, day=30, source=ASSUMED_GENUINE))
+    [entry] = desk.store.pending(["t1"])
     assert entry is not None
     assert json.loads(waited(entry)[1])["is_fraud"] is True
 
 
 def test_all_frauds_and_the_chosen_share_of_the_genuine_are_learned() -> None:
-    desk = Desk(genuine_rate=0.3)
+    desk = Desk(negative_sampling_rate=0.3)
     records = []
     for number in range(200):
         desk.decide(number)
@@ -188,18 +188,18 @@ def test_all_frauds_and_the_chosen_share_of_the_genuine_are_learned() -> None:
     frauds = {number for number, fraud in desk.model.learned if fraud}
     genuine = {number for number, fraud in desk.model.learned if not fraud}
     assert frauds == set(range(0, 200, 2))
-    assert genuine == {number for number in range(1, 200, 2) if is_chosen(f"t{number}", 0.3)}
+    assert genuine == {number for number in range(1, 200, 2) if is_sampled(f"t{number}", 0.3)}
     assert final(desk) == (100, 100)  # entities know of all of them
 
 
 def test_the_choice_has_the_rate_and_is_nested() -> None:
     names = [f"x{number}" for number in range(20_000)]
-    few = {name for name in names if is_chosen(name, 0.05)}
-    many = {name for name in names if is_chosen(name, 0.2)}
+    few = {name for name in names if is_sampled(name, 0.05)}
+    many = {name for name in names if is_sampled(name, 0.2)}
     assert few < many
     assert abs(len(few) / 20_000 - 0.05) < 0.01
-    assert all(is_chosen(name, 1.0) for name in names)
-    assert not any(is_chosen(name, 0.0) for name in names)
+    assert all(is_sampled(name, 1.0) for name in names)
+    assert not any(is_sampled(name, 0.0) for name in names)
 
 
 # ---- early labels
@@ -208,8 +208,8 @@ def test_the_choice_has_the_rate_and_is_nested() -> None:
 def test_an_early_label_waits_and_nothing_is_learned() -> None:
     desk = Desk()
     counts = desk.learn(desk.tell(1, fraud=True))
-    assert (counts.waiting, counts.learned, desk.model.learned) == (1, 0, [])
-    assert desk.store.waiting(["t1"]) == [waiting_entry(desk.log[0])]
+    assert (counts.pending, counts.learned, desk.model.learned) == (1, 0, [])
+    assert desk.store.pending(["t1"]) == [pending_entry(desk.log[0])]
     assert desk.outbox.sent == []
 
 
@@ -231,7 +231,7 @@ def test_a_decision_that_comes_while_its_label_goes_to_wait_is_not_missed() -> N
     desk = Desk()
     desk.learner._decisions = LateDecisions(desk)
     desk.learn(desk.tell(1, fraud=True))
-    assert desk.store.waiting(["t1"]) == [None]
+    assert desk.store.pending(["t1"]) == [None]
     desk.reappear()
     desk.learn(desk.log[-1])
     assert desk.model.learned == [(1.0, True)]
@@ -245,7 +245,7 @@ def test_a_label_that_is_called_in_says_up_to_where_its_transactions_labels_wait
     assert [dict(message.headers) for message in desk.outbox.sent] == [{"waited": b"2"}, {"waited": b"2"}]
     desk.reappear()
     desk.learn(*desk.log[3:])
-    assert desk.model.learned == [(1.0, False)], "the latest knowledge, though an older one was called in too"
+    assert desk.model.learned == [(1.0, False)], "the latest knowledge, though an older one was requeued too"
 
 
 def test_a_label_that_waited_is_learned_once_however_often_it_is_called_in() -> None:
@@ -264,13 +264,13 @@ def test_a_label_that_waited_is_learned_once_however_often_it_is_called_in() -> 
     assert len(desk.log) == 3
     counts = desk.learn(*desk.log[1:])
     assert desk.model.learned == [(1.0, True)]
-    assert counts.repeated == 1
+    assert counts.duplicates == 1
 
 
 def test_of_early_labels_the_latest_knowledge_is_called_in() -> None:
     desk = Desk()
     desk.learn(desk.tell(1, fraud=False, day=5), desk.tell(1, fraud=True, day=2))
-    [entry] = desk.store.waiting(["t1"])
+    [entry] = desk.store.pending(["t1"])
     assert entry is not None
     assert waited(entry)[0] == 0
 

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from models.features.spec import DEFAULT_SPEC
-from models.metrics.delayed_quality import MaturedSettings
+from models.metrics.delayed_quality import DelayedQualitySettings
 from models.metrics.quantiles import Durations
 from models.scoring.registry import build_model
-from stream.experiment.candidate import Contestant
+from stream.experiment.candidate import Candidate
 from stream.experiment.engine import Engine, EngineSettings
 from stream.messages import Decision, DriftSignal, Label
 from stream.monitoring import Monitor, MonitorSettings
@@ -40,7 +40,7 @@ def reported(number: int, *, fraud: bool, days: float = 1.0) -> Label:
 
 
 def settings(**changes: object) -> MonitorSettings:
-    quality = MaturedSettings(
+    quality = DelayedQualitySettings(
         horizon=2 * DAY, window=5 * DAY, k=5, segment_names=("channel", "category", "country"), least_frauds=5
     )
     return MonitorSettings(**{"quality": quality, **changes})  # type: ignore[arg-type] # checked by name
@@ -169,7 +169,7 @@ def test_monitor_and_experiment_watch_alike() -> None:
         watch.signal: (watch.manner, watch._delta, watch._quiet)
         for watch in (monitor._inputs[0][1], monitor._score, monitor._error, monitor._loss)
     }
-    engine = Engine([Contestant("m", build_model(), Policy())], EngineSettings(spec=DEFAULT_SPEC))
+    engine = Engine([Candidate("m", build_model(), Policy())], EngineSettings(spec=DEFAULT_SPEC))
     tried = {
         watch.signal: (watch.manner, watch._delta, watch._quiet)
         for watch in (engine._input, *engine._watches["m"])
@@ -177,7 +177,7 @@ def test_monitor_and_experiment_watch_alike() -> None:
     assert live == tried
 
 
-def test_silence_overrules_no_report() -> None:
+def test_assumed_label_overrules_no_report() -> None:
     told = [reported(1, fraud=True, days=1)]
     silent = [label(1, fraud=False, start=START, days=2, source="maturity")]
     for labels in (told + silent, silent + told):

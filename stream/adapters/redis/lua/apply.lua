@@ -1,11 +1,14 @@
--- Reads, then updates, the profiles of one shard for a batch of events; exact by the shard's fence.
+-- Reads, then updates, the profiles of one shard for a batch of events; exact by the shard's applied offset.
 --
 -- KEYS  1: the shard's partitions; then a journal for each partition; then the profiles of the entities;
 --       then their label profiles, in the same order.
 -- ARGV  1: constants (doubles); 2: half-lives; 3: partitions; 4: entities; 5: the packed events;
---       then partition, end, recorded, token, offsets rejected, offsets of copies (comma-separated) for each.
--- Returns {0, partition, newest token} for a stale owner, {2, partition, fence} for a shard that has applied less
---       than is recorded, else {1, fences before, trimmed to, new chunk, old chunks}, each over the partitions.
+--       then partition, end, recorded, fencing token, offsets rejected, offsets of duplicates (comma-separated) for
+--       each.
+-- Returns {0, partition, newest fencing token} for a stale owner, {2, partition, applied offset} for a shard that has
+-- applied less
+--       than is recorded, else {1, applied offsets before, trimmed to, new chunk, old chunks}, each over the
+--       partitions.
 --
 -- The arithmetic is models/features/profiles.py, operation by operation: that fixes every bit.
 
@@ -22,7 +25,7 @@ local LAYOUT = '<' .. rep('d', DOUBLES)
 local BARE = '<B' .. rep('d', DOUBLES)
 local STEP = 3000 -- keys a command: Lua's stack holds 8000 values
 
--- The owner's token comes first: a worker of yesterday changes nothing.
+-- The owner's fencing token comes first: a stale owner changes nothing.
 local fields = {}
 for p = 1, partitions do
   local partition = ARGV[6 * p]
@@ -34,19 +37,19 @@ fields[3 * partitions + 1] = 'rebuilding'
 local stored = call('HMGET', KEYS[1], unpack(fields))
 if stored[3 * partitions + 1] then return redis.error_reply('REBUILDING what is stored here') end
 local changes = {}
-local fences, trimmed, fence = {}, {}, {}
+local applied_offsets, trimmed, applied_offset = {}, {}, {}
 for p = 1, partitions do
   local at = 6 * p
-  local token = stored[3 * p - 2]
-  if token and tonumber(token) > tonumber(ARGV[at + 3]) then return {0, ARGV[at], token} end
-  if token ~= ARGV[at + 3] then
+  local fencing_token = stored[3 * p - 2]
+  if fencing_token and tonumber(fencing_token) > tonumber(ARGV[at + 3]) then return {0, ARGV[at], fencing_token} end
+  if fencing_token ~= ARGV[at + 3] then
     changes[#changes + 1] = fields[3 * p - 2]
     changes[#changes + 1] = ARGV[at + 3]
   end
-  fences[p] = stored[3 * p - 1] or '-1'
-  fence[p] = tonumber(fences[p])
-  if fence[p] < tonumber(ARGV[at + 2]) then return {2, ARGV[at], fences[p]} end
-  if tonumber(ARGV[at + 1]) > fence[p] then
+  applied_offsets[p] = stored[3 * p - 1] or '-1'
+  applied_offset[p] = tonumber(applied_offsets[p])
+  if applied_offset[p] < tonumber(ARGV[at + 2]) then return {2, ARGV[at], applied_offsets[p]} end
+  if tonumber(ARGV[at + 1]) > applied_offset[p] then
     changes[#changes + 1] = fields[3 * p - 1]
     changes[#changes + 1] = ARGV[at + 1]
   end
@@ -64,7 +67,7 @@ for name, place in pairs({rejected = 4, copies = 5}) do
   local count = 0
   for p = 1, partitions do
     for offset in string.gmatch(ARGV[6 * p + place], '%d+') do
-      if tonumber(offset) > fence[p] then count = count + 1 end
+      if tonumber(offset) > applied_offset[p] then count = count + 1 end
     end
   end
   if count > 0 then call('HINCRBY', KEYS[1], name, count) end
@@ -82,19 +85,19 @@ local function read(first)
 end
 local blobs, labels = read(1 + partitions), read(1 + partitions + entities)
 
-local profiles, lengths, notes = {}, {}, {} -- decoded once, where an entity is first updated
+local profiles, lengths, recent_events = {}, {}, {} -- decoded once, where an entity is first updated
 local function decode(i)
   local blob = blobs[i]
   local profile
   if blob == ABSENT then
     profile = {}
     for d = 1, DOUBLES do profile[d] = 0 end
-    lengths[i], notes[i] = '', ''
+    lengths[i], recent_events[i] = '', ''
   else
     local kept = byte(blob, 1)
     profile = {unpack_struct(LAYOUT, blob, 2 + kept)}
     lengths[i] = sub(blob, 2, 1 + kept)
-    notes[i] = sub(blob, profile[DOUBLES + 1])
+    recent_events[i] = sub(blob, profile[DOUBLES + 1])
   end
   profiles[i] = profile
   return profile
@@ -105,7 +108,7 @@ local function shifted(value, shift)
   return ldexp(value, shift)
 end
 
-local function update(i, keep, event)
+local function update(i, max_recent, event)
   local profile = profiles[i] or decode(i)
   local time, amount, log_amount = event[5], event[6], event[7]
   local fresh = profile[1] == 0
@@ -163,20 +166,20 @@ local function update(i, keep, event)
     if time > profile[3] then profile[3] = time end
   end
   profile[1] = profile[1] + 1
-  local sizes, texts = lengths[i], notes[i]
-  if keep == 0 and sizes == '' then -- most entities keep no notes: one string less to build
+  local sizes, texts = lengths[i], recent_events[i]
+  if max_recent == 0 and sizes == '' then -- most entities keep no recent events: one string less to build
     blobs[i] = pack_struct(BARE, 0, unpack(profile, 1, DOUBLES))
     return
   end
-  if keep > 0 then
+  if max_recent > 0 then
     sizes = char(#event[4]) .. sizes
     texts = event[4] .. texts
   end
-  while #sizes > keep do -- the oldest note is last
+  while #sizes > max_recent do -- the oldest event is last
     texts = sub(texts, 1, #texts - byte(sizes, #sizes))
     sizes = sub(sizes, 1, #sizes - 1)
   end
-  lengths[i], notes[i] = sizes, texts
+  lengths[i], recent_events[i] = sizes, texts
   blobs[i] = char(#sizes) .. sizes .. pack_struct(LAYOUT, unpack(profile, 1, DOUBLES)) .. texts
 end
 
@@ -194,7 +197,7 @@ while position <= size do
   end
   local event = {unpack_struct(layout, events, position)}
   local p = event[3]
-  if event[1] <= fence[p] then
+  if event[1] <= applied_offset[p] then
     replay[p] = true
   else
     local part = parts[p]
@@ -235,4 +238,4 @@ for p = 1, partitions do
   end
   if #gone > 0 then call('HDEL', KEYS[1 + p], unpack(gone)) end
 end
-return {1, fences, trimmed, chunks, old}
+return {1, applied_offsets, trimmed, chunks, old}

@@ -1,6 +1,6 @@
--- Waiting labels of one shard that were known before a time, the oldest first.
+-- Pending labels of one shard that were known before a time, the oldest first.
 --
--- KEYS  1: the waiting room; 2: its times.  ARGV  1: the time; 2: at most so many.
+-- KEYS  1: the pending labels; 2: its times.  ARGV  1: the time; 2: at most so many.
 -- Returns transaction, known_at, label, transaction, ...
 
 local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])

@@ -9,9 +9,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.features.compute import entities_of, event_of, features_of, knowledge_of, parse_note
-from models.features.profiles import LabelProfile, Profile, Reading, empty, informed, no_labels, updated
-from models.features.reasons import SENTENCES, WHOLE, reason_text
+from models.features.compute import entities_of, event_of, features_of, label_delta_of, parse_recent_event
+from models.features.profiles import (
+    LabelProfile,
+    Profile,
+    ProfileSnapshot,
+    apply_event,
+    apply_label,
+    empty,
+    no_labels,
+)
+from models.features.reasons import SENTENCES, WHOLE, feature_reason
 from models.features.spec import DEFAULT_SPEC, EntitySpec, FeatureSpec, SpecError, load_spec
 from stream.messages import MAX_AMOUNT_MINOR, Transaction
 
@@ -44,27 +52,27 @@ class Bank:
     def read(self, payment: Transaction) -> dict[str, float]:
         keys = [entity[:2] for entity in entities_of(payment, self.spec)]
         width = len(self.spec.half_lives)
-        readings = tuple(
-            Reading(self.profiles.get(key, empty(width)), self.labels.get(key, no_labels(width)))
+        snapshots = tuple(
+            ProfileSnapshot(self.profiles.get(key, empty(width)), self.labels.get(key, no_labels(width)))
             for key in keys
         )
         return features_of(
-            payment, event_of(payment, self.spec), tuple(kind for kind, _ in keys), readings, self.spec
+            payment, event_of(payment, self.spec), tuple(kind for kind, _ in keys), snapshots, self.spec
         )
 
     def add(self, payment: Transaction) -> dict[str, float]:
         x = self.read(payment)
         event = event_of(payment, self.spec)
-        for kind, key, keep in entities_of(payment, self.spec):
+        for kind, key, max_recent in entities_of(payment, self.spec):
             before = self.profiles.get((kind, key), empty(len(self.spec.half_lives)))
-            self.profiles[kind, key] = updated(before, event, keep)
+            self.profiles[kind, key] = apply_event(before, event, max_recent)
         return x
 
     def know(self, payment: Transaction, is_fraud: bool) -> None:
-        knowledge = knowledge_of(payment.event_time.timestamp(), is_fraud, self.spec)
+        delta = label_delta_of(payment.event_time.timestamp(), is_fraud, self.spec)
         for kind, key, _ in entities_of(payment, self.spec):
             before = self.labels.get((kind, key), no_labels(len(self.spec.half_lives)))
-            self.labels[kind, key] = informed(before, knowledge)
+            self.labels[kind, key] = apply_label(before, delta)
 
 
 @pytest.fixture
@@ -217,21 +225,21 @@ def test_genuine_label_ends_a_run_and_the_next_one_begins_later(bank: Bank) -> N
     assert bank.read(paid(3 * 1440))["merchant.run_age"] == 86_400.0
 
 
-def test_note_tells_what_an_analyst_needs() -> None:
+def test_recent_event_tells_what_an_analyst_needs() -> None:
     payment = paid(5, country="DE", latitude=52.5, longitude=13.4, merchant_id="m" * 128)
-    note = event_of(payment, SPEC).note
-    assert len(note) <= 255
-    read = parse_note(note)
+    recent_event = event_of(payment, SPEC).recent_event
+    assert len(recent_event) <= 255
+    read = parse_recent_event(recent_event)
     assert read.time == payment.event_time.timestamp()
     assert (read.amount_minor, read.country, read.merchant_id) == (2_500, "DE", "m" * 96)
     assert read.latitude == pytest.approx(52.5)
 
 
-def test_every_note_fits_whatever_the_texts() -> None:
+def test_every_recent_event_fits_whatever_the_texts() -> None:
     payment = paid(merchant_id="漢" * 128, country="国" * 256, device_id="d" * 128)
-    note = event_of(payment, SPEC).note
-    assert len(note) <= 255
-    assert set(parse_note(note).merchant_id) == {"漢"}
+    recent_event = event_of(payment, SPEC).recent_event
+    assert len(recent_event) <= 255
+    assert set(parse_recent_event(recent_event).merchant_id) == {"漢"}
 
 
 def test_category_is_hashed_into_its_bucket_and_nothing_else(bank: Bank) -> None:
@@ -251,7 +259,7 @@ def test_every_feature_has_a_sentence(bank: Bank) -> None:
     x = bank.read(paid(10, **place))
     for name in x:
         assert "=" in name or name in WHOLE or name.split(".")[1] in SENTENCES
-        assert name not in reason_text(name, x)
+        assert name not in feature_reason(name, x)
 
 
 def tomls() -> Iterator[tuple[str, str]]:
@@ -284,3 +292,11 @@ def test_spec_file_changes_only_what_it_names(tmp_path: Path) -> None:
     spec = load_spec(path)
     entities = (EntitySpec("card", ("card_id",), 3),)
     assert spec == msgspec.structs.replace(DEFAULT_SPEC, bins=12, entities=entities)
+
+
+def test_a_key_under_its_old_name_is_refused_with_the_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "features.toml"
+    file.write_text('[[entities]]\nkind = "card"\nfields = ["card_id"]\nkeep = 10\n', encoding="utf-8")
+    with pytest.raises(SpecError, match=r"entities\.card\.keep: the key is named max_recent now") as caught:
+        load_spec(file)
+    assert str(file) in str(caught.value)

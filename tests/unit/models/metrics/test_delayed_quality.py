@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from models.metrics.decision_window import MOST_VALUES, EventDay
-from models.metrics.delayed_quality import Known, MaturedQuality, MaturedSettings, Scored
+from models.metrics.delayed_quality import DelayedQuality, DelayedQualitySettings, ReportedLabel, Scored
 
 DAY = 86400.0
 
@@ -17,15 +17,15 @@ def scored(
     return Scored(name, day * DAY, f"card-{name}", score, alerted, (country,))
 
 
-def quality(**changes: object) -> MaturedQuality:
+def quality(**changes: object) -> DelayedQuality:
     fields = {"horizon": 7 * DAY, "window": 5 * DAY, "segment_names": ("country",), "least_frauds": 1}
-    return MaturedQuality(MaturedSettings(**{**fields, **changes}))  # type: ignore[arg-type] # checked by name
+    return DelayedQuality(DelayedQualitySettings(**{**fields, **changes}))  # type: ignore[arg-type] # checked by name
 
 
 def test_young_decision_does_not_count_even_when_its_label_is_known() -> None:
     watched = quality()
     watched.decide(scored("a", day=100.0, alerted=True))
-    assert len(watched.label([Known("a", True, 101 * DAY)])) == 1
+    assert len(watched.label([ReportedLabel("a", True, 101 * DAY)])) == 1
     assert watched.mature() == []
     assert watched.quality().overall.decisions == 0
     watched.decide(scored("b", day=107.1))
@@ -33,7 +33,7 @@ def test_young_decision_does_not_count_even_when_its_label_is_known() -> None:
     assert watched.quality().overall.recall == 1.0
 
 
-def test_silence_counts_as_genuine_behind_the_horizon() -> None:
+def test_assumed_label_counts_as_genuine_behind_the_horizon() -> None:
     watched = quality()
     watched.decide(scored("a", day=100.0, alerted=True))
     watched.decide(scored("b", day=107.1))
@@ -48,7 +48,7 @@ def test_label_after_the_horizon_corrects_the_measure() -> None:
     watched.decide(scored("b", day=108.0))
     watched.mature()
     assert watched.quality().overall.frauds == 0
-    watched.label([Known("a", True, 108.5 * DAY)])
+    watched.label([ReportedLabel("a", True, 108.5 * DAY)])
     assert watched.quality().overall.frauds == 1
 
 
@@ -56,11 +56,11 @@ def test_latest_knowledge_wins_in_any_order_and_only_news_is_an_outcome() -> Non
     watched = quality()
     watched.decide(scored("a", day=100.0))
     labels = [
-        Known("a", True, 102 * DAY),  # news
-        Known("a", True, 103 * DAY),  # says the same
-        Known("a", False, 101 * DAY),  # older
-        Known("a", False, 104 * DAY),  # news
-        Known("a", True, 104 * DAY),  # as late, and told later: news
+        ReportedLabel("a", True, 102 * DAY),  # news
+        ReportedLabel("a", True, 103 * DAY),  # says the same
+        ReportedLabel("a", False, 101 * DAY),  # older
+        ReportedLabel("a", False, 104 * DAY),  # news
+        ReportedLabel("a", True, 104 * DAY),  # as late, and told later: news
     ]
     assert [outcome.is_fraud for outcome in watched.label(labels)] == [True, False, True]
     assert watched.label(labels[:3]) == []
@@ -68,7 +68,7 @@ def test_latest_knowledge_wins_in_any_order_and_only_news_is_an_outcome() -> Non
 
 def test_label_before_its_decision_waits_for_it() -> None:
     watched = quality(waiting=2)
-    assert watched.label([Known(name, True, 99 * DAY) for name in ("x", "a", "b")]) == []
+    assert watched.label([ReportedLabel(name, True, 99 * DAY) for name in ("x", "a", "b")]) == []
     assert watched.unmatched == 1  # the oldest went
     for name in ("x", "a", "b"):
         watched.decide(scored(name, day=100.0))
@@ -94,7 +94,7 @@ def test_redelivered_decision_is_counted_once_on_its_day_and_later() -> None:
         watched.decide(scored("a", day=100.0))
         watched.decide(scored(f"other-{again}", day=again))
     assert len(watched) == 1 + 4
-    assert watched.repeated == 4 + 1
+    assert watched.duplicates == 4 + 1
 
 
 def test_beyond_its_capacity_the_window_gets_shorter() -> None:
@@ -119,7 +119,7 @@ def test_segments_are_measured_apart_and_their_number_is_bounded() -> None:
         country = ("FR", "FR", "DE", f"X{number}")[number % 4]
         name = f"t{number}"
         watched.decide(scored(name, day=100, score=0.9, alerted=number % 4 == 0, country=country))
-        watched.label([Known(name, number % 4 != 2 or number < 10, 101 * DAY)])
+        watched.label([ReportedLabel(name, number % 4 != 2 or number < 10, 101 * DAY)])
     watched.decide(scored("none", day=100, country=None))
     watched.decide(scored("now", day=107.1))
     watched.mature()
@@ -156,4 +156,7 @@ def test_late_decision_of_a_closed_day_is_found_by_its_label() -> None:
     for day in (100, 101, 102, 103):
         watched.decide(scored(f"t{day}", day=day))
     watched.decide(scored("late", day=100.5))
-    assert len(watched.label([Known("late", True, 104 * DAY), Known("t100", True, 104 * DAY)])) == 2
+    assert (
+        len(watched.label([ReportedLabel("late", True, 104 * DAY), ReportedLabel("t100", True, 104 * DAY)]))
+        == 2
+    )

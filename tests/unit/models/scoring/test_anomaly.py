@@ -10,13 +10,13 @@ from river.checks import common
 from river.checks.anomaly import check_roc_auc
 
 from models.features.compute import entities_of, event_of, features_of
-from models.features.reasons import reason_text
+from models.features.reasons import feature_reason
 from models.features.spec import DEFAULT_SPEC
 from models.scoring.anomaly import RULES, UnsupervisedModel
 from models.scoring.calibration import sigmoid
 from producers.simulator.simulate import SimulationSpec, simulate
 from producers.simulator.world import Population
-from stream.experiment.entity_states import KnownEntities, update
+from stream.experiment.entity_states import EntityStates, update
 from stream.messages import Transaction
 
 USUAL = {
@@ -52,7 +52,7 @@ def test_what_is_unusual_raises_the_score_and_is_its_first_reason(
     assert model.score_one(x) > model.score_one(USUAL)
     (name,) = unusual
     assert model.explain_one(x)[0][0] == name
-    assert name not in reason_text(name, x)
+    assert name not in feature_reason(name, x)
 
 
 def test_evidence_never_falls_as_a_feature_grows() -> None:
@@ -106,7 +106,7 @@ def test_threshold_alerts_on_few_more_than_its_share_of_payments_it_was_not_made
 ) -> None:
     population = Population(cards=400, merchants=400, payments_per_day=1.0, trips=1.0)
     spec = SimulationSpec(days=14, population=population)
-    known = KnownEntities(len(DEFAULT_SPEC.half_lives))
+    known = EntityStates(len(DEFAULT_SPEC.half_lives))
     scores = []
     for payment in simulate(spec, seed=13):
         if isinstance(payment, Transaction):

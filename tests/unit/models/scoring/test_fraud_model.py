@@ -263,7 +263,7 @@ def test_unknown_name_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.1, math.nan])
 def test_impossible_rate_is_refused(rate: float) -> None:
-    with pytest.raises(ValueError, match="genuine_rate"):
+    with pytest.raises(ValueError, match="negative_sampling_rate"):
         FraudModel(rate)
 
 
@@ -321,7 +321,7 @@ def test_constant_feature_has_no_edge() -> None:
 
 
 def test_calibration_corrects_a_model_that_is_too_sure() -> None:
-    calibration = Calibration(genuine_rate=0.1)
+    calibration = Calibration(negative_sampling_rate=0.1)
     chance = random.Random(1)
     for _ in range(200_000):
         z = chance.gauss(-2.0, 1.5)
@@ -333,7 +333,7 @@ def test_calibration_corrects_a_model_that_is_too_sure() -> None:
 
 
 def test_calibration_follows_a_change() -> None:
-    calibration = Calibration(genuine_rate=1.0)
+    calibration = Calibration(negative_sampling_rate=1.0)
     chance = random.Random(1)
     for rate in (0.5, 0.01):
         for _ in range(100_000):

@@ -68,7 +68,7 @@ def test_default_model_goes_through_and_learns_on_alike() -> None:
         ({"amount": chance.expovariate(0.02), "hour": float(number % 24)}, chance.random() < 0.2)
         for number in range(3000)
     ]
-    model = build_model(genuine_rate=0.5)
+    model = build_model(negative_sampling_rate=0.5)
     for x, y in examples[:2000]:
         model.learn_one(x, y)
     _, loaded = load(dump(model, key=KEY, header=HEADER), key=KEY)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.files.mapping import Clean, Csv, FileMapping, Labels, MappingError, Times, load_mapping
+from producers.files.mapping import Clean, Csv, FileMapping, LabelMapping, MappingError, Times, load_mapping
 
 CONTRACT = """
 [columns]
@@ -137,6 +137,6 @@ def test_the_mapping_in_the_documentation_is_understood_and_shows_every_key(tmp_
     (tmp_path / "hash-key").write_text("0123456789abcdef")
     mapping = _load(tmp_path, text.replace("/run/secrets/hash-key", "hash-key"))
     assert mapping.hash is not None
-    for table in (Labels, Times, Csv, Clean):
+    for table in (LabelMapping, Times, Csv, Clean):
         for key in table.__struct_fields__:
             assert key in text, f"{key} is not documented"

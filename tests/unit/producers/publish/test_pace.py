@@ -11,9 +11,9 @@ from producers.publish.pace import (
     Follow,
     Follower,
     Item,
+    PaceClock,
     Rate,
     SpeedUp,
-    Waiting,
     at_rate,
     at_speed,
     in_step,
@@ -31,8 +31,8 @@ class Clock:
 
     time: float = 1000.0
 
-    def waiting(self) -> Waiting:
-        return Waiting(lambda: self.time, self._sleep)
+    def waiting(self) -> PaceClock:
+        return PaceClock(lambda: self.time, self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         assert seconds > 0

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.cli.main import riverwatch
 from stream.config.settings import (
     FIELDS,
+    RENAMED,
     Duration,
-    Loaded,
+    LoadedSettings,
     Secret,
     Settings,
     SettingsError,
@@ -19,6 +22,7 @@ from stream.config.settings import (
     load,
     seconds,
     shown,
+    unknown_variables,
 )
 
 KEY = "k" * 64
@@ -29,7 +33,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "riverwatch.toml"
 
 
-def loaded(toml: str, file: Path, environ: dict[str, str] | None = None, **flags: object) -> Loaded:
+def loaded(toml: str, file: Path, environ: dict[str, str] | None = None, **flags: object) -> LoadedSettings:
     file.write_text(toml, encoding="utf-8")
     return load(flags, environ or {}, config=file)
 
@@ -225,3 +229,25 @@ def test_without_a_usable_key_it_is_said_what_to_do(settings: Settings, said: st
 def test_topics_and_groups_carry_their_prefix() -> None:
     settings = Settings(topic_prefix="eu.", group_prefix="fraud")
     assert (settings.topic("scores"), settings.group("score")) == ("eu.scores", "fraud-score")
+
+
+# ---- a setting under the name it had
+
+
+@pytest.mark.parametrize(("old", "new"), list(RENAMED.items()))
+def test_a_setting_under_its_old_name_is_refused_with_the_new_one(file: Path, old: str, new: str) -> None:
+    assert refusal(f"{old} = 0.5", file).endswith(f"the setting '{old}' is named '{new}' now: rename it")
+    variable, renamed = f"RIVERWATCH_{old.upper()}", f"RIVERWATCH_{new.upper()}"
+    assert (
+        refusal("", file, {variable: "0.5"}) == f"{variable}: the variable is named {renamed} now: rename it"
+    )
+    assert unknown_variables({variable: "0.5"}) == [], "it is refused, and not told twice"
+
+
+@pytest.mark.parametrize("command", ["learn", "rebuild", "experiment"])
+def test_a_flag_under_its_old_name_is_refused_with_the_new_one(command: str) -> None:
+    for old, new in RENAMED.items():
+        flag, renamed = ("--" + name.replace("_", "-") for name in (old, new))
+        done = CliRunner().invoke(riverwatch, [command, flag, "0.5"])
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert f"{flag}: the flag is named {renamed} now: rename it" in done.stderr

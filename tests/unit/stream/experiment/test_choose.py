@@ -12,12 +12,12 @@ from river import anomaly, tree
 from models.features.catalog import MEANINGS, check_crosses, features_listed
 from models.features.spec import DEFAULT_SPEC, EntitySpec, FeatureSpec, SpecError
 from models.metrics.ranking import average_precision, expected_calibration_error
-from models.scoring.custom import OwnModelError, own_model
-from models.scoring.ensemble import Pool
+from models.scoring.custom import CustomModelError, custom_model
+from models.scoring.ensemble import Ensemble
 from models.scoring.registry import MODELS, UnknownModelError, build_model
-from models.scoring.river_adapter import Filled, WrappedModel
+from models.scoring.river_adapter import Filled, RiverAdapter
 from stream.experiment.choose import choose_models
-from stream.learning import is_chosen
+from stream.learning import is_sampled
 from stream.policy import Policy
 
 RATE = 0.2
@@ -39,14 +39,14 @@ def events(count: int = 8000, seed: int = 1) -> list[tuple[dict[str, float], boo
 
 def trained(name: str, count: int = 8000) -> tuple[Any, list[float], list[bool]]:
     """A model after events of which all frauds and the chosen genuine are learned; its later scores."""
-    model = build_model(name, genuine_rate=RATE, seed=1)
+    model = build_model(name, negative_sampling_rate=RATE, seed=1)
     scores, labels = [], []
     every = 5 if name == "batch-boosting" else 1  # one row at a time it is slow
     for place, (x, y) in enumerate(events(count)):
         if place >= count // 2 and place % every == 0:
             scores.append(model.score_one(x))
             labels.append(y)
-        if y or is_chosen(f"t{place}", RATE):
+        if y or is_sampled(f"t{place}", RATE):
             model.learn_one(x, y)
     return model, scores, labels
 
@@ -108,7 +108,7 @@ def test_pool_comes_to_trust_the_member_that_is_right() -> None:
         def explain_one(self, _: dict[str, float]) -> list[tuple[str, float]]:
             return [("y", 1.0 if self.right else -1.0)]
 
-    pool = Pool({"wrong": Says(False), "right": Says(True)}, 1.0)
+    pool = Ensemble({"wrong": Says(False), "right": Says(True)}, 1.0)
     for i in range(40):
         pool.learn_one({"y": float(i % 2)}, bool(i % 2))
     assert pool.weights["right"] > 0.95
@@ -119,7 +119,7 @@ def test_pool_comes_to_trust_the_member_that_is_right() -> None:
 
 
 def test_detector_is_wrapped_by_its_score_and_learns_without_labels() -> None:
-    model = WrappedModel(anomaly.HalfSpaceTrees(n_trees=5, height=4, window_size=50, seed=1), 1.0)
+    model = RiverAdapter(anomaly.HalfSpaceTrees(n_trees=5, height=4, window_size=50, seed=1), 1.0)
     chance = random.Random(2)
     for _ in range(600):
         model.learn_one({"a": chance.random() * 0.2 + 0.4}, False)
@@ -128,7 +128,7 @@ def test_detector_is_wrapped_by_its_score_and_learns_without_labels() -> None:
 
 
 def test_untrained_classifier_that_says_nothing_still_gets_a_score() -> None:
-    assert 0.0 <= WrappedModel(tree.HoeffdingTreeClassifier(), 0.1).score_one({"a": 1.0}) <= 1.0
+    assert 0.0 <= RiverAdapter(tree.HoeffdingTreeClassifier(), 0.1).score_one({"a": 1.0}) <= 1.0
 
 
 def test_filled_gives_every_known_name_in_a_fixed_order() -> None:
@@ -148,15 +148,15 @@ def test_function_of_ones_own_is_wrapped_unless_it_is_a_whole_model(
         "def failing(): raise RuntimeError('no weights')\n"
     )
     monkeypatch.chdir(tmp_path)
-    assert isinstance(own_model("my_models_here:plain", genuine_rate=0.1), WrappedModel)
-    assert not isinstance(own_model("my_models_here:whole", genuine_rate=0.1), WrappedModel)
-    with pytest.raises(OwnModelError, match="raised RuntimeError: no weights"):
-        own_model("my_models_here:failing", genuine_rate=0.1)
+    assert isinstance(custom_model("my_models_here:plain", negative_sampling_rate=0.1), RiverAdapter)
+    assert not isinstance(custom_model("my_models_here:whole", negative_sampling_rate=0.1), RiverAdapter)
+    with pytest.raises(CustomModelError, match="raised RuntimeError: no weights"):
+        custom_model("my_models_here:failing", negative_sampling_rate=0.1)
 
 
 def test_models_keep_the_order_they_are_asked_for() -> None:
     chosen = choose_models(
-        ("anomaly", "default"), genuine_rate=0.1, seed=1, spec=DEFAULT_SPEC, policy=Policy()
+        ("anomaly", "default"), negative_sampling_rate=0.1, seed=1, spec=DEFAULT_SPEC, policy=Policy()
     )
     assert [one.name for one in chosen] == ["anomaly", "default"]
 

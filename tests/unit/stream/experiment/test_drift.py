@@ -12,7 +12,7 @@ from models.metrics.drift import DAY
 from models.scoring.registry import build_model
 from producers.simulator.simulate import DEMO, SimulationSpec, simulate_with_truth
 from producers.sources.simulated import first_transactions, labelled
-from stream.experiment.candidate import Contestant
+from stream.experiment.candidate import Candidate
 from stream.experiment.engine import Alarm, Engine, EngineSettings
 from stream.experiment.injections import Injector, parse_injection
 from stream.messages import Label, Transaction
@@ -29,7 +29,7 @@ def items_of(spec: SimulationSpec, seed: int, count: int) -> list[Transaction | 
 
 def alarms(items: list[Transaction | Label]) -> list[tuple[float, Alarm]]:
     """Each with the days from the first midnight to when it was found."""
-    engine = Engine([Contestant("default", build_model(), Policy())], EngineSettings(spec=DEFAULT_SPEC))
+    engine = Engine([Candidate("default", build_model(), Policy())], EngineSettings(spec=DEFAULT_SPEC))
     engine.run(items)
     start = engine.times[0] // DAY * DAY
     return [((alarm.found.event_time - start) / DAY, alarm) for alarm in engine.alarms]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.features.compute import entities_of, event_of, features_of, knowledge_of
+from models.features.compute import entities_of, event_of, features_of, label_delta_of
 from models.features.spec import DEFAULT_SPEC
 from models.metrics.ranking import average_precision
 from models.scoring.fraud_model import FraudModel
@@ -17,12 +17,12 @@ from models.scoring.registry import build_model
 from producers.simulator.simulate import DEMO, simulate_with_truth
 from producers.sources.simulated import labelled
 from stream.adapters.memory.store import MemoryStore
-from stream.experiment.candidate import Contestant, ModelFailedError
+from stream.experiment.candidate import Candidate, ModelFailedError
 from stream.experiment.engine import Engine, EngineSettings
-from stream.learning import is_chosen
+from stream.learning import is_sampled
 from stream.messages import Label, Transaction, encode
 from stream.policy import Policy
-from stream.ports import EntityRef, LabelTouch, Touch
+from stream.ports import EntityRef, EventUpdate, LabelUpdate
 from tests.support.builders import label, payment
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,7 +60,7 @@ def reported(number: int, *, fraud: bool, minutes: float) -> Label:
 
 
 def engine_of(model: Any, **settings: Any) -> Engine:
-    return Engine([Contestant("spy", model, Policy())], EngineSettings(**{"spec": DEFAULT_SPEC, **settings}))
+    return Engine([Candidate("spy", model, Policy())], EngineSettings(**{"spec": DEFAULT_SPEC, **settings}))
 
 
 def simulated(count: int, seed: int = 3, delay: float = 7.0) -> Items:
@@ -108,8 +108,8 @@ def test_all_frauds_and_the_chosen_genuine_are_learned() -> None:
     spy = Spy()
     items: Items = [paid(i, minutes=i) for i in range(400)]
     labels: Items = [reported(i, fraud=i % 40 == 0, minutes=500) for i in range(400)]
-    engine_of(spy, genuine_rate=0.2).run([*items, *labels])
-    chosen = sum(is_chosen(f"t{i}", 0.2) for i in range(400) if i % 40)
+    engine_of(spy, negative_sampling_rate=0.2).run([*items, *labels])
+    chosen = sum(is_sampled(f"t{i}", 0.2) for i in range(400) if i % 40)
     assert [what for what, _ in spy.calls].count("fraud") == 10
     assert [what for what, _ in spy.calls].count("genuine") == chosen > 0
 
@@ -125,24 +125,27 @@ def _by_the_store(items: Sequence[Transaction | Label]) -> Iterator[dict[str, fl
     """The features as a worker and a learner on one store give them, one event at a time."""
     spec = DEFAULT_SPEC
     store = MemoryStore(spec.half_lives)
-    tokens = store.claim([0])
+    fencing_tokens = store.claim([0])
     seen: dict[str, tuple[float, tuple[EntityRef, ...]]] = {}
     for offset, item in enumerate(items):
         if isinstance(item, Transaction):
             event = event_of(item, spec)
             refs = tuple(EntityRef(*entity) for entity in entities_of(item, spec))
-            (reading,) = store.apply(
-                [Touch(0, offset, event, refs)], ends={0: offset}, recorded={}, tokens=tokens
+            (snapshot,) = store.apply(
+                [EventUpdate(0, offset, event, refs)],
+                ends={0: offset},
+                recorded={},
+                fencing_tokens=fencing_tokens,
             )
-            assert reading is not None
+            assert snapshot is not None
             seen[item.transaction_id] = event.time, refs
-            yield features_of(item, event_of(item, spec), tuple(ref.kind for ref in refs), reading, spec)
+            yield features_of(item, event_of(item, spec), tuple(ref.kind for ref in refs), snapshot, spec)
         else:
             happened, refs = seen[item.transaction_id]
-            known = knowledge_of(happened, item.is_fraud, spec)
+            known = label_delta_of(happened, item.is_fraud, spec)
             at = item.known_at.timestamp()
-            touch = LabelTouch(offset, item.transaction_id, item.is_fraud, at, known, refs, encode(item))
-            assert store.apply_labels([touch], learned=0) == ["new"]
+            update = LabelUpdate(offset, item.transaction_id, item.is_fraud, at, known, refs, encode(item))
+            assert store.apply_labels([update], learned=0) == ["new"]
 
 
 def test_second_transaction_of_an_id_is_left_out_and_counted() -> None:
@@ -180,7 +183,7 @@ def test_interrupted_pass_keeps_whole_columns() -> None:
     engine = engine_of(Stopped())
     with pytest.raises(KeyboardInterrupt):
         engine.run([paid(i, minutes=i) for i in range(50)])
-    assert len(engine.times) == len(engine.fraud) == len(engine.contestants[0].scores) == 20
+    assert len(engine.times) == len(engine.fraud) == len(engine.candidates[0].scores) == 20
 
 
 def test_batch_scorer_gives_each_row_the_score_it_would_have_had_alone() -> None:
@@ -218,9 +221,9 @@ def test_batch_scorer_gives_each_row_the_score_it_would_have_had_alone() -> None
     one, many = engine_of(Steps()), engine_of(Many())
     one.run(items)
     many.run(items)
-    assert many.contestants[0].scores == one.contestants[0].scores
-    assert many.contestants[0].alerted == one.contestants[0].alerted
-    assert sum(one.contestants[0].alerted) > 0
+    assert many.candidates[0].scores == one.candidates[0].scores
+    assert many.candidates[0].alerted == one.candidates[0].alerted
+    assert sum(one.candidates[0].alerted) > 0
 
 
 def test_model_made_of_the_default_one_gets_features_by_name_and_scores_alike() -> None:
@@ -231,13 +234,14 @@ def test_model_made_of_the_default_one_gets_features_by_name_and_scores_alike() 
 
     items = simulated(12_000, delay=2.0)
     default, curious = (
-        engine_of(kind(0.9, crosses=DEFAULT_SPEC.crosses), genuine_rate=0.9) for kind in (FraudModel, Curious)
+        engine_of(kind(0.9, crosses=DEFAULT_SPEC.crosses), negative_sampling_rate=0.9)
+        for kind in (FraudModel, Curious)
     )
     default.run(items)
     curious.run(items)
-    assert default.contestants[0].takes_rows
-    assert not curious.contestants[0].takes_rows
-    assert curious.contestants[0].scores == default.contestants[0].scores
+    assert default.candidates[0].takes_rows
+    assert not curious.candidates[0].takes_rows
+    assert curious.candidates[0].scores == default.candidates[0].scores
 
 
 # ---- leaks
@@ -250,7 +254,7 @@ def _quality(items: Sequence[Transaction | Label], burn_in: float = 0.4) -> tupl
     first = int(len(engine.times) * burn_in)
     fraud = np.array(engine.fraud)[first:]
     known = fraud >= 0
-    scores = np.array(engine.contestants[0].scores)[first:][known]
+    scores = np.array(engine.candidates[0].scores)[first:][known]
     return average_precision(fraud[known], scores), float(fraud[known].mean())
 
 

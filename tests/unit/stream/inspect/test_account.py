@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stream.inspect.account import Completeness, Ledger
-from stream.inspect.quality import DAY, Protocol, Window, measure
+from stream.inspect.quality import DAY, QualityProtocol, QualityWindow, measure
 from stream.messages import encode
 from tests.support.builders import decision, label, payment
 
@@ -75,7 +75,7 @@ def test_complete_run_adds_up() -> None:
         decided=4,
         dead_letters=3,
         decisions=3,
-        copies=2,
+        duplicates=2,
         missing=0,
         differing=0,
         unexpected=0,
@@ -100,7 +100,7 @@ def test_second_decision_that_differs_is_no_copy() -> None:
     ledger.add_decision(decided("b", score=0.6))
     ledger.add_decision(decided("b", score=0.7))
     account = ledger.completeness({0: 6, 1: 1})
-    assert (account.differing, account.copies, account.decisions) == (1, 2, 3)
+    assert (account.differing, account.duplicates, account.decisions) == (1, 2, 3)
     assert not account.is_complete
 
 
@@ -142,7 +142,7 @@ def test_nothing_read_is_a_complete_account_of_nothing() -> None:
     assert ledger.decisions().time.size == 0
 
 
-def test_latest_report_wins_and_silence_overrules_nobody() -> None:
+def test_latest_report_wins_and_assumed_label_overrules_nobody() -> None:
     ledger = Ledger()
     for name in ("corrected", "late", "silent", "reported", "tie"):
         ledger.add_decision(decided(name))
@@ -180,12 +180,12 @@ def run_of_ten_days() -> Ledger:
 
 @pytest.mark.parametrize("delay", [7 * DAY, None])
 def test_card_known_defrauded_is_left_out_from_the_day_after(delay: float | None) -> None:
-    window = Window("test", START + timedelta(days=7), START + timedelta(days=9))
-    found = measure(run_of_ten_days().decisions(), window, Protocol(k=2, label_delay=delay))
+    window = QualityWindow("test", START + timedelta(days=7), START + timedelta(days=9))
+    found = measure(run_of_ten_days().decisions(), window, QualityProtocol(k=2, label_delay=delay))
     assert (found.transactions, found.frauds, found.of_known_cards) == (5, 1, 1)
     assert found.card_precision == 0.25  # day 7: none, day 8: one of two
     assert found.average_precision == found.roc_auc == found.recall == 1.0
-    kept = measure(run_of_ten_days().decisions(), window, Protocol(k=2, drop_known_cards=False))
+    kept = measure(run_of_ten_days().decisions(), window, QualityProtocol(k=2, drop_known_cards=False))
     assert (kept.transactions, kept.frauds, kept.card_precision) == (6, 2, 0.5)
 
 
@@ -194,13 +194,16 @@ def test_card_found_on_an_earlier_day_of_the_window_is_not_looked_at_again() -> 
     again = decided("other-9-again", hours=24 * 9 + 2, card="other", score=0.95, alerted=True)
     ledger.add_decision(again)
     ledger.add_label(reported("other-9-again", fraud=True, days=17))
-    window = Window("test", START + timedelta(days=8), START + timedelta(days=10))
-    found = measure(ledger.decisions(), window, Protocol(k=1))
+    window = QualityWindow("test", START + timedelta(days=8), START + timedelta(days=10))
+    found = measure(ledger.decisions(), window, QualityProtocol(k=1))
     assert (found.frauds, found.card_precision) == (2, 0.5)
-    assert measure(ledger.decisions(), window, Protocol(k=1, drop_known_cards=False)).card_precision == 1.0
+    assert (
+        measure(ledger.decisions(), window, QualityProtocol(k=1, drop_known_cards=False)).card_precision
+        == 1.0
+    )
 
 
 def test_old_fraud_is_not_held_against_a_card() -> None:
-    window = Window("test", START + timedelta(days=8), START + timedelta(days=9))
-    short = measure(run_of_ten_days().decisions(), window, Protocol(k=2, card_memory=7 * DAY))
+    window = QualityWindow("test", START + timedelta(days=8), START + timedelta(days=9))
+    short = measure(run_of_ten_days().decisions(), window, QualityProtocol(k=2, card_memory=7 * DAY))
     assert (short.frauds, short.of_known_cards) == (2, 0)

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from models.features.compute import event_of, knowledge_of
-from models.features.profiles import empty, informed, no_labels, updated
+from models.features.compute import event_of, label_delta_of
+from models.features.profiles import apply_event, apply_label, empty, no_labels
 from models.features.spec import FeatureSpec
 from stream.cli.look.profile import as_text
 from stream.inspect.entity_view import entity_named, profile_at, view
@@ -26,9 +26,9 @@ def paid(number: int) -> Transaction:
 def test_counts_decay_to_the_moment_of_the_view_and_the_norm_does_not() -> None:
     profile = empty(len(SPEC.half_lives))
     for _ in range(8):
-        profile = updated(profile, event_of(paid(0), SPEC), 10)
+        profile = apply_event(profile, event_of(paid(0), SPEC), 10)
     at = START.timestamp() + 7 * DAY
-    labels = informed(no_labels(len(SPEC.half_lives)), knowledge_of(START.timestamp(), True, SPEC))
+    labels = apply_label(no_labels(len(SPEC.half_lives)), label_delta_of(START.timestamp(), True, SPEC))
     found = view("card:c1", profile, labels, SPEC, at)
     week = next(span for span in found.spans if span.half_life == "7d")
     assert (week.events, week.amount, week.frauds) == pytest.approx((4.0, 80.0, 0.5))
@@ -44,7 +44,7 @@ def test_a_profile_of_the_past_holds_the_events_up_to_then_in_the_order_recorded
     profile = profile_at(events, 10, SPEC, (START + timedelta(days=2)).timestamp())
     expected = empty(len(SPEC.half_lives))
     for number in (1, 0, 2):
-        expected = updated(expected, event_of(paid(number), SPEC), 10)
+        expected = apply_event(expected, event_of(paid(number), SPEC), 10)
     assert profile == expected
     found = view("card:c1", profile, no_labels(len(SPEC.half_lives)), SPEC, START.timestamp())
     assert [(each.merchant_id, each.country) for each in found.recent] == [

@@ -42,7 +42,7 @@ def test_kafka_that_has_other_topics_is_not_said_to_be_away(monkeypatch: pytest.
 
 class Store:
     def counts(self) -> dict[str, int]:
-        return {"decided": 0, "copies": 0, "rejected": 0}
+        return {"decided": 0, "duplicates": 0, "rejected": 0}
 
 
 class FullRedis:

@@ -25,7 +25,7 @@ from stream.messages import Decision, Label, Transaction, decision_decoder
 from stream.policy import Policy
 from stream.replay.checkpoint import CheckpointError, Checkpoints
 from stream.replay.file import FilePlan, replay_file
-from stream.replay.parts import Counts
+from stream.replay.parts import ReplayCounts
 from stream.replay.replay import Replay
 from stream.replay.store import DecisionFile, OrderedDueQueue, OutputChangedError, ReplayStore
 from tests.support.builders import START, label, payment
@@ -37,7 +37,7 @@ Item = Transaction | Label
 
 def replayed(
     items: Iterable[Item], folder: Path, *, publish_every: float = 0.0, **changed: Any
-) -> tuple[dict[str, Decision], Counts]:
+) -> tuple[dict[str, Decision], ReplayCounts]:
     out = DecisionFile(folder / "out.jsonl")
     replay = Replay(Settings(**changed), DEFAULT_SPEC, out, publish_every=publish_every)
     assert replay.run(items)
@@ -53,13 +53,15 @@ def test_replay_and_experiment_score_alike(tmp_path: Path) -> None:
     """
     source = open_source("simulated:12000", schema=None, label_delay=3 * 86400.0, seed=4)
     items = list(source.items)
-    found, counts = replayed(items, tmp_path, genuine_rate=0.2, maturity=YEAR)
-    contestants = choose_models(("default",), genuine_rate=0.2, seed=1, spec=DEFAULT_SPEC, policy=Policy())
-    engine = Engine(contestants, EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.2))
+    found, counts = replayed(items, tmp_path, negative_sampling_rate=0.2, maturity=YEAR)
+    candidates = choose_models(
+        ("default",), negative_sampling_rate=0.2, seed=1, spec=DEFAULT_SPEC, policy=Policy()
+    )
+    engine = Engine(candidates, EngineSettings(spec=DEFAULT_SPEC, negative_sampling_rate=0.2))
     engine.run(items)
-    assert contestants[0].learned == counts.learned
+    assert candidates[0].learned == counts.learned
     ready = next(each.event_time for each in found.values() if each.model_version != "unsupervised-1")
-    pairs = zip(contestants[0].scores, found.values(), strict=True)
+    pairs = zip(candidates[0].scores, found.values(), strict=True)
     differing = [decision.event_time for score, decision in pairs if score != decision.score]
     assert all(ready <= time < ready + timedelta(days=1) for time in differing)
     after = [each for each in found.values() if each.event_time > ready + timedelta(days=1)]
@@ -74,19 +76,19 @@ def test_label_is_known_to_all_payments_after_it_and_to_none_before(tmp_path: Pa
     assert (counts.labels, counts.learned) == (1, 1)
 
 
-def test_silence_counts_once_a_payment_is_decided_that_is_as_late(tmp_path: Path) -> None:
+def test_assumed_label_counts_once_a_payment_is_decided_that_is_as_late(tmp_path: Path) -> None:
     names = ["a", "b", "c", "d"]
     items = [payment(name, hours) for name, hours in zip(names, (0, 1, 24, 25), strict=True)]
     day = Duration(86400.0)
-    found, counts = replayed(items, tmp_path, maturity=day, genuine_rate=0.999999999)
+    found, counts = replayed(items, tmp_path, maturity=day, negative_sampling_rate=0.999999999)
     known = [found[name].entities["card"][2] for name in names]
     assert known == [0, 0, 0, 1], "`a` fell due with `c`, which came before it counted"
     assert counts.silent == counts.labels == 2, "`b` fell due with `d`"
 
 
-def test_silence_counts_at_its_time_though_the_replay_was_interrupted_before(tmp_path: Path) -> None:
+def test_assumed_label_counts_at_its_time_though_the_replay_was_interrupted_before(tmp_path: Path) -> None:
     items = [payment(name, hours) for name, hours in zip("abcd", (0.0, 1.0, 24.0, 24.5), strict=True)]
-    settings, key = Settings(maturity=Duration(86400.0), genuine_rate=0.999999999), b"k" * 32
+    settings, key = Settings(maturity=Duration(86400.0), negative_sampling_rate=0.999999999), b"k" * 32
     out = DecisionFile(tmp_path / "out")
     first = Replay(settings, DEFAULT_SPEC, out)
     first.take(items[0])
@@ -111,7 +113,7 @@ def test_model_scores_from_the_next_multiple_of_publish_every_on(tmp_path: Path)
     source = open_source("simulated:12000", schema=None, label_delay=3 * 86400.0, seed=4)
     items = list(source.items)
     day = 86400.0
-    found, counts = replayed(items, tmp_path, publish_every=day, genuine_rate=0.2, maturity=YEAR)
+    found, counts = replayed(items, tmp_path, publish_every=day, negative_sampling_rate=0.2, maturity=YEAR)
     learned = [decision for decision in found.values() if decision.model_version != "unsupervised-1"]
     assert len({decision.model_version for decision in learned}) == counts.models - 1 > 2
     times = [item.known_at for item in items if isinstance(item, Label)]
@@ -130,7 +132,7 @@ def test_second_payment_of_an_id_is_counted_and_not_written(tmp_path: Path) -> N
     found, counts = replayed([payment("a", 0), payment("a", 0), payment("b", 1)], tmp_path)
     assert list(found) == ["a", "b"]
     assert found["b"].entities["card"][1] == 1
-    assert (counts.transactions, counts.decided, counts.copies) == (3, 2, 1)
+    assert (counts.transactions, counts.decided, counts.duplicates) == (3, 2, 1)
 
 
 def test_what_a_worker_would_refuse_is_counted_with_its_reason(tmp_path: Path) -> None:
@@ -144,9 +146,9 @@ def test_what_a_worker_would_refuse_is_counted_with_its_reason(tmp_path: Path) -
 def test_decisions_are_forgotten_when_no_label_can_come(tmp_path: Path) -> None:
     out = DecisionFile(tmp_path / "out")
     store = ReplayStore(3, out, remembered=100.0)
-    tokens = store.claim([0])
+    fencing_tokens = store.claim([0])
     for number in range(1000):
-        store.record([(0, f"t{number}", b"{}")], tokens=tokens)
+        store.record([(0, f"t{number}", b"{}")], fencing_tokens=fencing_tokens)
         if number % 10 == 9:
             store.advance(float(number))
     assert len(store.state().places) == 110
@@ -210,7 +212,7 @@ def test_interrupted_replay_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
         ({"data": "simulated:401"}, {}, "`data` was simulated:400 and is simulated:401"),
         ({"seed": 2}, {}, "`seed` was 1 and is 2"),
         ({"publish_every": 60.0}, {}, "`publish every` was 0.0 and is 60.0"),
-        ({}, {"genuine_rate": 0.3}, "`genuine_rate` was 0.2 and is 0.3"),
+        ({}, {"negative_sampling_rate": 0.3}, "`negative_sampling_rate` was 0.2 and is 0.3"),
         ({}, {"policy": "cost"}, "`policy` was budget and is cost"),
     ],
 )
@@ -315,8 +317,8 @@ def test_file_is_replayed_as_it_would_be_published(tmp_path: Path) -> None:
     done = run(data, "--schema", schema, "--out", out)
     assert done.exit_code == 0, done.output
     assert "1 rows discarded: event_time" in done.output
-    assert "3 transactions = 3 decided + 0 copies + 0 rejected" in done.output
-    assert "1 labels (0 of silence)" in done.output
+    assert "3 transactions = 3 decided + 0 duplicates + 0 rejected" in done.output
+    assert "1 labels (0 assumed genuine)" in done.output
     lines = [json.loads(line) for line in out.read_bytes().splitlines()]
     assert [line["transaction_id"] for line in lines] == ["2", "1", "4"], "in the order of their time"
     assert lines[2]["entities"]["card"] == ["c", 2, 1], "the fraud was known by then"

@@ -19,12 +19,12 @@ from stream.adapters.redis.dump import digest_of
 from stream.admission import Limits
 from stream.history.labels import ReplayedLabels
 from stream.messages import Transaction, decision_decoder, encode
-from stream.pipeline import Pipeline, Topics
+from stream.pipeline import DecisionTopics, Pipeline
 from stream.policy import Policy, Thresholds
 from stream.records import Record
 from stream.verify.event_judge import EventJudge
 from stream.verify.label_judge import LabelsSeen, judge_labels
-from stream.verify.model_judge import Model, judge_models
+from stream.verify.model_judge import JudgedModel, judge_models
 from stream.verify.promises import Findings
 from stream.verify.seen import Seen
 from tests.support.builders import START, label, payment
@@ -61,10 +61,10 @@ class World:
             clock=lambda: START,
             spec=SPEC,
             policy=Policy(),
-            topics=Topics("scores", "alerts", "dead-letters"),
+            topics=DecisionTopics("scores", "alerts", "dead-letters"),
             limits=LIMITS,
         )
-        self.pipeline.own((0, 1))
+        self.pipeline.on_assigned((0, 1))
         at = [0, 0]
         while any(at[p] < len(self.events[p]) for p in (0, 1)):
             partition = chance.randrange(2)
@@ -159,7 +159,7 @@ def test_whatever_the_order_of_work_and_of_reading_the_replay_gives_the_bits_of_
 ) -> None:
     judge, findings = World(work).judged(seed=read)
     assert found(findings) == {}
-    assert (judge.applied, judge.lag, judge.copies) == (40, 0, 0)
+    assert (judge.applied, judge.lag, judge.duplicates) == (40, 0, 0)
     assert judge.features == 40
     assert judge.profiles == 9
 
@@ -286,9 +286,9 @@ class Log:
         }
         self.labels.add_decision(name, msgspec.json.encode(value))
 
-    def standings(self) -> list[str]:
+    def statuses(self) -> list[str]:
         found: list[str] = []
-        self.labels.play(lambda stood: found.append(stood.standing))
+        self.labels.play(lambda resolved: found.append(resolved.status))
         return found
 
 
@@ -301,21 +301,21 @@ def test_labels_that_waited_are_known_by_what_was_called_in() -> None:
     log.add(reported("a", fraud=True, day=3))
     log.decide("a")
     log.decide("b")
-    assert log.standings() == ["waiting", "waiting", "new", "new", "correction"]
+    assert log.statuses() == ["pending", "pending", "new", "new", "correction"]
     assert log.labels.updates("card:c1") == 3
     assert log.labels.updates("card:c1", until=3) == 2
 
 
 @pytest.mark.parametrize("tell", ["room", "letter"])
-def test_labels_that_wait_still_or_waited_in_vain_changed_nothing(tell: str) -> None:
+def test_labels_that_wait_still_or_expired_changed_nothing(tell: str) -> None:
     log = Log()
     log.add(reported("a", fraud=True, day=1))
     log.decide("a")
     if tell == "room":
-        log.labels.add_waiting("a", b"0 {}")
+        log.labels.add_pending("a", b"0 {}")
     else:
-        log.labels.add_in_vain("a", 0, 0)
-    assert log.standings() == ["waiting"]
+        log.labels.add_expired("a", 0, 0)
+    assert log.statuses() == ["pending"]
     assert log.labels.known == {}
 
 
@@ -330,9 +330,11 @@ def test_a_label_that_had_its_standing_before_its_decision_waits_though_no_room_
     log.decide("after", after=20.0)
     log.decide("called", after=20.0)
     log.decide("beyond", after=20.0)
-    assert log.standings() == ["new", "waiting", "waiting", "new", "new"]
+    assert log.statuses() == ["new", "pending", "pending", "new", "new"]
     waiting = [
-        name for at, name in enumerate(("before", "after", "called", "beyond")) if log.labels.waits(name, at)
+        name
+        for at, name in enumerate(("before", "after", "called", "beyond"))
+        if log.labels.is_pending(name, at)
     ]
     assert waiting == ["after"]
 
@@ -341,12 +343,12 @@ def test_a_label_that_came_when_its_decision_was_forgotten_changed_nothing_and_t
     log = Log()
     log.add(reported("a", fraud=True, day=1), came=100.0)
     late = log.add(reported("a", fraud=False, day=200), came=2e7)
-    log.labels.add_in_vain("a", late, late)
+    log.labels.add_expired("a", late, late)
     log.decide("a")
-    assert log.standings() == ["new", "waiting"]
+    assert log.statuses() == ["new", "pending"]
 
 
-def test_repeats_and_older_knowledge_change_nothing_and_junk_has_no_standing() -> None:
+def test_duplicates_and_older_knowledge_change_nothing_and_junk_has_no_status() -> None:
     log = Log()
     log.add(reported("a", fraud=True, day=2))
     junk = log.add(b"junk")
@@ -355,7 +357,7 @@ def test_repeats_and_older_knowledge_change_nothing_and_junk_has_no_standing() -
     log.add(reported("a", fraud=False, day=2.5))
     log.add(reported("nobody", fraud=True, day=1))
     log.decide("a")
-    assert log.standings() == ["new", "superseded", "repeat", "superseded", "waiting"]
+    assert log.statuses() == ["new", "superseded", "duplicate", "superseded", "pending"]
     assert log.labels.rejected == {junk}
     assert log.labels.known["a"].known_at == (START + timedelta(days=3)).timestamp()
 
@@ -365,7 +367,7 @@ def test_the_label_profile_of_any_moment_is_the_one_of_so_many_labels() -> None:
     for number in range(5):
         log.add(reported(f"t{number}", fraud=number % 2 == 0, day=1))
         log.decide(f"t{number}")
-    log.standings()
+    log.statuses()
     forwards = [log.labels.profile("card:c1", updates) for updates in range(6)]
     backwards = [log.labels.profile("card:c1", updates) for updates in reversed(range(6))]
     assert forwards == backwards[::-1]
@@ -377,7 +379,7 @@ def judged_labels(change: Callable[[dict[str, tuple[int, bytes]], dict[str, byte
     log = Log()
     log.add(reported("a", fraud=True, day=2))
     log.decide("a")
-    log.standings()
+    log.statuses()
     profile = log.labels.profile("card:c1", 1)
     assert profile is not None
     profiles = {"card:c1": (1, digest_of(CODEC.packed_labels(profile)))}
@@ -425,10 +427,10 @@ class Sum:
 def test_models_are_the_same_only_if_they_go_on_the_same() -> None:
     examples = [{"n": float(n)} for n in range(5)]
     findings = Findings()
-    assert judge_models(findings, Model("m", 3, Sum()), Model("m", 3, Sum()), examples) == 10
+    assert judge_models(findings, JudgedModel("m", 3, Sum()), JudgedModel("m", 3, Sum()), examples) == 10
     assert found(findings) == {}
-    judge_models(findings, Model("m", 3, Sum(1e-9)), Model("m", 3, Sum()), examples)
+    judge_models(findings, JudgedModel("m", 3, Sum(1e-9)), JudgedModel("m", 3, Sum()), examples)
     assert found(findings) == {3: ["a model is not the one that learns each label of the log once"]}
     findings = Findings()
-    judge_models(findings, Model("m", 4, Sum()), Model("m", 3, Sum()), examples)
+    judge_models(findings, JudgedModel("m", 4, Sum()), JudgedModel("m", 3, Sum()), examples)
     assert found(findings) == {3: ["a model says it has learned another number of labels than the log gives"]}

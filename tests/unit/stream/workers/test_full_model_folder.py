@@ -11,7 +11,7 @@ from models.features.spec import FeatureSpec
 from stream.adapters.kafka import models as kafka_models
 from stream.adapters.memory.store import MemoryOutbox, MemoryStore
 from stream.adapters.redis.due_queues import MemoryDueQueue
-from stream.adapters.redis.heartbeat import Presence
+from stream.adapters.redis.heartbeat import Heartbeat
 from stream.config.factories import limits_of, new_model
 from stream.config.settings import Settings, load
 from stream.learning import Learner
@@ -32,7 +32,7 @@ def settings(folder: Path) -> Settings:
 def worker(own: Settings, outbox: MemoryOutbox) -> LearnWorker:
     """A learn worker that holds the labels, with everything around it in memory."""
     store = MemoryStore(SPEC.half_lives)
-    ports = LearnPorts(store, store, MemoryDueQueue(), outbox, lambda: NOW, Presence("learn"))
+    ports = LearnPorts(store, store, MemoryDueQueue(), outbox, lambda: NOW, Heartbeat("learn"))
     found = LearnWorker(own, ports, SPEC, lambda _point: None)
     found._learner = Learner(
         model=new_model(own, SPEC),
@@ -42,7 +42,7 @@ def worker(own: Settings, outbox: MemoryOutbox) -> LearnWorker:
         outbox=outbox,
         clock=ports.clock,
         spec=SPEC,
-        genuine_rate=own.genuine_rate,
+        negative_sampling_rate=own.negative_sampling_rate,
         labels_topic="labels",
         dead_letters="dead-letters",
         limits=limits_of(own),

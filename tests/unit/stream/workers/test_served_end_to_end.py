@@ -20,7 +20,7 @@ from stream.config.factories import limits_of, new_model, policy_of
 from stream.config.settings import Duration, Settings
 from stream.learning import Learner
 from stream.messages import Decision, Label, ModelManifest, Transaction, decision_decoder, encode
-from stream.pipeline import Pipeline, Topics
+from stream.pipeline import DecisionTopics, Pipeline
 from stream.ports import Message
 from stream.records import Record
 from stream.replay.replay import Replay
@@ -49,10 +49,10 @@ class Installation:
             clock=lambda: NOW,
             spec=DEFAULT_SPEC,
             policy=policy_of(settings),
-            topics=Topics("scores", "alerts", "dead-letters"),
+            topics=DecisionTopics("scores", "alerts", "dead-letters"),
             limits=limits_of(settings),
         )
-        self.pipeline.own([0])
+        self.pipeline.on_assigned([0])
         self.learner = self.new_learner(new_model(settings, DEFAULT_SPEC), 0)
         self.published: list[str] = []
         self._events = self._labels = 0
@@ -67,7 +67,7 @@ class Installation:
             outbox=self.outbox,
             clock=lambda: NOW,
             spec=DEFAULT_SPEC,
-            genuine_rate=settings.genuine_rate,
+            negative_sampling_rate=settings.negative_sampling_rate,
             labels_topic="labels",
             dead_letters="dead-letters",
             limits=limits_of(settings),
@@ -147,7 +147,7 @@ def bare(decision: Decision) -> bytes:
 def test_chosen_model_is_learned_published_served_and_replayed_to_the_same_bits(
     model: str, tmp_path: Path
 ) -> None:
-    settings = Settings(model=model, genuine_rate=0.5, maturity=Duration(365 * DAY))
+    settings = Settings(model=model, negative_sampling_rate=0.5, maturity=Duration(365 * DAY))
     source = open_source("simulated:3500", schema=None, label_delay=STEP, seed=3)
     items = list(source.items)
     installation = streamed(settings, items)

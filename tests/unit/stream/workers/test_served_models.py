@@ -19,16 +19,16 @@ import pytest
 
 from models.features.spec import DEFAULT_SPEC, FeatureSpec
 from models.scoring import snapshot
-from models.scoring.factories import RECIPES
+from models.scoring.factories import FACTORIES
 from models.scoring.registry import MODELS, UnknownModelError, build_model, why_not
-from models.scoring.river_adapter import WrappedModel
+from models.scoring.river_adapter import RiverAdapter
 from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, dump, load
 from producers.sources.open_source import open_source
 from stream.adapters.kafka.models import opened
 from stream.config.factories import classes_of, new_model
 from stream.config.settings import Secret, Settings, SettingsError
 from stream.config.settings import load as load_settings
-from stream.experiment.candidate import Contestant
+from stream.experiment.candidate import Candidate
 from stream.experiment.choose import choose_models
 from stream.experiment.engine import Engine, EngineSettings
 from stream.history.logs import parse_version
@@ -68,7 +68,8 @@ def examples() -> list[Example]:
     listener = Listener()
     source = open_source("simulated:6000", schema=None, label_delay=86400.0, seed=3)
     engine = Engine(
-        [Contestant("listener", listener, Policy())], EngineSettings(spec=DEFAULT_SPEC, genuine_rate=0.5)
+        [Candidate("listener", listener, Policy())],
+        EngineSettings(spec=DEFAULT_SPEC, negative_sampling_rate=0.5),
     )
     engine.run(list(source.items))
     return listener.told
@@ -80,7 +81,7 @@ def header(name: str, learned: int = 0) -> SnapshotHeader:
 
 @functools.cache
 def _pickled(name: str, count: int) -> bytes:
-    model = build_model(name, genuine_rate=0.5)
+    model = build_model(name, negative_sampling_rate=0.5)
     for x, y in examples()[:count]:
         model.learn_one(x, y)
     return pickle.dumps(model)
@@ -91,7 +92,7 @@ def trained(name: str, count: int = 700) -> Any:
 
 
 def test_there_is_a_recipe_for_each_name_and_no_other() -> None:
-    assert list(RECIPES) == list(MODELS)
+    assert list(FACTORIES) == list(MODELS)
 
 
 # ---- snapshots
@@ -127,7 +128,7 @@ def test_snapshot_without_the_state_of_the_generator_is_seen() -> None:
 
 def digest_of(name: str) -> str:
     """Of all scores of a model on its way."""
-    model = build_model(name, genuine_rate=0.5)
+    model = build_model(name, negative_sampling_rate=0.5)
     found = hashlib.sha256()
     for x, y in examples()[:600]:
         found.update(model.score_one(x).hex().encode())
@@ -145,7 +146,7 @@ def test_models_are_the_same_in_a_process_that_hashes_otherwise(tmp_path: Path) 
         "from models.scoring.registry import build_model\n"
         "rows = pickle.load(open(sys.argv[1], 'rb'))\n"
         "for name in sys.argv[2:]:\n"
-        "    model, found = build_model(name, genuine_rate=0.5), hashlib.sha256()\n"
+        "    model, found = build_model(name, negative_sampling_rate=0.5), hashlib.sha256()\n"
         "    for x, y in rows:\n"
         "        found.update(model.score_one(x).hex().encode())\n"
         "        model.learn_one(x, y)\n"
@@ -229,7 +230,7 @@ def test_what_makes_a_wrapped_model_suspicious_is_named_first(name: str) -> None
 
 
 def test_reasons_that_cost_much_are_asked_for_only_where_there_may_be_an_alert() -> None:
-    class Counting(WrappedModel):
+    class Counting(RiverAdapter):
         asked = 0
 
         def explain_one(self, x: Any) -> list[tuple[str, float]]:
@@ -253,9 +254,9 @@ def test_reasons_that_cost_much_are_asked_for_only_where_there_may_be_an_alert()
 @pytest.mark.parametrize("name", SERVED)
 def test_experiment_and_worker_build_the_same_model(name: str) -> None:
     spec = FeatureSpec(bins=7, coarse_bins=3, crosses=(("amount", "card.z.30d"),))
-    settings = Settings(model=name, model_seed=5, genuine_rate=0.3)
+    settings = Settings(model=name, model_seed=5, negative_sampling_rate=0.3)
     served_one = new_model(settings, spec)
-    [tried] = choose_models((name,), genuine_rate=0.3, seed=5, spec=spec, policy=Policy())
+    [tried] = choose_models((name,), negative_sampling_rate=0.3, seed=5, spec=spec, policy=Policy())
     for x, y in examples()[:300]:
         assert served_one.score_one(x) == tried.model.score_one(x)
         served_one.learn_one(x, y)
@@ -267,7 +268,9 @@ def test_experiment_and_worker_build_the_same_model(name: str) -> None:
 def test_seed_of_the_settings_is_that_of_the_model() -> None:
     scores = []
     for seed in (1, 2):
-        model = new_model(Settings(model="half-space-trees", model_seed=seed, genuine_rate=0.5), DEFAULT_SPEC)
+        model = new_model(
+            Settings(model="half-space-trees", model_seed=seed, negative_sampling_rate=0.5), DEFAULT_SPEC
+        )
         for x, y in examples()[:600]:
             model.learn_one(x, y)
         scores.append([model.score_one(x) for x, _ in examples()[600:650]])
@@ -303,7 +306,7 @@ def test_model_that_cannot_be_served_is_told_in_one_line_with_where_it_was_set(
 
 def test_experiment_tells_an_unknown_model_with_its_option() -> None:
     with pytest.raises(UnknownModelError, match=r"^--model defalt: there is no such .* mean default\?"):
-        choose_models(("defalt",), genuine_rate=0.1, seed=1, spec=DEFAULT_SPEC, policy=Policy())
+        choose_models(("defalt",), negative_sampling_rate=0.1, seed=1, spec=DEFAULT_SPEC, policy=Policy())
     assert not why_not("batch-boosting")
 
 
@@ -340,7 +343,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_function_of_ones_own_is_served_with_the_classes_that_are_named(mine: str) -> None:
     for function, classes in (("known", ""), ("own", f"{mine}.Halved")):
         settings = load_settings(
-            {"model": f"{mine}:{function}", "model_classes": classes, "genuine_rate": 0.5}, {}
+            {"model": f"{mine}:{function}", "model_classes": classes, "negative_sampling_rate": 0.5}, {}
         ).settings
         model = new_model(settings, DEFAULT_SPEC)
         for x, y in examples()[:300]:
@@ -365,7 +368,7 @@ def test_learner_refuses_at_its_start_what_it_could_not_publish(mine: str) -> No
 
 def test_only_classes_may_be_named_beside_the_known_ones() -> None:
     settings = load_settings({"model_classes": "decimal.Decimal, os.system"}, {}).settings
-    assert settings.own_classes() == (("decimal", "Decimal"), ("os", "system"))
+    assert settings.custom_classes() == (("decimal", "Decimal"), ("os", "system"))
     head = msgspec.json.encode(header("default"))
     payload = zlib.compress(b"cos\nsystem\n(S'exit 0'\ntR.")
     unsigned = snapshot._PREFIX.pack(snapshot.MAGIC, snapshot.FORMAT, bytes(32), len(head))

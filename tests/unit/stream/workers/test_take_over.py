@@ -10,10 +10,10 @@ import pytest
 
 from models.features.spec import DEFAULT_SPEC
 from models.scoring.registry import build_model
-from stream.adapters.kafka.models import Published, opened
+from stream.adapters.kafka.models import PublishedModel, opened
 from stream.adapters.memory.store import MemoryOutbox, MemoryStore
 from stream.config.settings import Secret, Settings
-from stream.history.catch_up import Late
+from stream.history.catch_up import CaughtUp
 from stream.learning import JOURNAL_KEPT
 from stream.messages import ModelManifest
 from stream.runtime.handler import Retry
@@ -24,7 +24,7 @@ NOW = datetime(2026, 1, 5, tzinfo=UTC)
 SETTINGS = Settings(model="river-pipeline", model_key=Secret("k" * 32))
 
 
-def published(next_offset: int) -> Published:
+def published(next_offset: int) -> PublishedModel:
     manifest = ModelManifest(
         name=SETTINGS.model,
         version=f"{SETTINGS.model}@{next_offset}",
@@ -35,31 +35,33 @@ def published(next_offset: int) -> Published:
         sha256=hashlib.sha256(b"").hexdigest(),
         size=0,
     )
-    return Published(manifest, build_model(SETTINGS.model))
+    return PublishedModel(manifest, build_model(SETTINGS.model))
 
 
 class World:
     """What a learner finds when it takes over."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, newest: Published | None, refused: list[str]) -> None:
-        self.learned_late: list[int] = []
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, newest: PublishedModel | None, refused: list[str]
+    ) -> None:
+        self.catch_up: list[int] = []
         self.outbox = MemoryOutbox()
 
         class Topic:
             def __init__(self, _: Settings, *, name: str) -> None:
                 assert name == SETTINGS.model
 
-            def latest(self) -> tuple[Published | None, list[str]]:
+            def latest(self) -> tuple[PublishedModel | None, list[str]]:
                 return newest, refused
 
             def close(self) -> None: ...
 
-        def late(_: Settings, until: int) -> Late:
-            self.learned_late.append(until)
-            return Late(build_model(SETTINGS.model), 7, [])
+        def late(_: Settings, until: int) -> CaughtUp:
+            self.catch_up.append(until)
+            return CaughtUp(build_model(SETTINGS.model), 7, [])
 
         monkeypatch.setattr(learn, "ModelTopic", Topic)
-        monkeypatch.setattr(learn, "learned_late", late)
+        monkeypatch.setattr(learn, "catch_up", late)
         store, unused = MemoryStore(len(DEFAULT_SPEC.half_lives)), None
         ports: Any = LearnPorts(store, store, unused, self.outbox, lambda: NOW, unused)  # type: ignore[arg-type] # neither is asked here
         self.worker = LearnWorker(SETTINGS, ports, DEFAULT_SPEC, lambda _: None)
@@ -69,24 +71,24 @@ def test_learner_goes_on_from_its_snapshot(monkeypatch: pytest.MonkeyPatch) -> N
     for acknowledged in (0, 40, 42, 42 + JOURNAL_KEPT):
         world = World(monkeypatch, published(42), ["a newer one is forged"])
         assert world.worker.take_over(acknowledged) == 42
-        assert not world.learned_late
+        assert not world.catch_up
         assert not world.outbox.sent
 
 
 def test_first_learner_of_an_installation_begins_at_the_first_label(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, None, [])
     assert world.worker.take_over(0) == 0
-    assert not world.learned_late
+    assert not world.catch_up
 
 
 @pytest.mark.parametrize("newest", [None, published(42)])
 def test_model_that_is_new_or_far_behind_learns_the_logs_and_is_published_at_once(
-    monkeypatch: pytest.MonkeyPatch, newest: Published | None
+    monkeypatch: pytest.MonkeyPatch, newest: PublishedModel | None
 ) -> None:
     acknowledged = 43 + JOURNAL_KEPT
     world = World(monkeypatch, newest, [])
     assert world.worker.take_over(acknowledged) == acknowledged
-    assert world.learned_late == [acknowledged]
+    assert world.catch_up == [acknowledged]
     [message] = world.outbox.sent
     found = opened(message.value or b"", SETTINGS.signing_key(), name=SETTINGS.model).manifest
     assert (found.next_offset, found.learned) == (acknowledged, 7)
@@ -96,7 +98,7 @@ def test_learner_that_can_trust_no_snapshot_learns_nothing(monkeypatch: pytest.M
     world = World(monkeypatch, None, ["signed with another key"])
     with pytest.raises(Retry, match=r"acknowledged to 50, .* is RIVERWATCH_MODEL_KEY the one"):
         world.worker.take_over(50)
-    assert not world.learned_late
+    assert not world.catch_up
 
 
 def test_each_reason_of_a_refusal_is_said_once_however_often_it_is_tried(

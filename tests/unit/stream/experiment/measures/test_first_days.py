@@ -10,7 +10,7 @@ from stream.experiment.measures.first_days import FIRST_DAYS, first_days
 from stream.experiment.measures.measure import DAY, Scores, Table
 from stream.experiment.measures.results import Experiment, FirstDay
 from stream.experiment.report.page import as_html
-from stream.experiment.run import Plan, conduct
+from stream.experiment.run import Plan, run_experiment
 
 START = 1_514_764_800.0  # 2018-01-01, midnight UTC
 BUDGET = 0.01
@@ -89,7 +89,7 @@ WORST_DAY = 0.25
 def changed(request: pytest.FixtureRequest) -> Experiment:
     """The demo world with labels a week late, the model beside the anomaly score alone."""
     plan = Plan(data="simulated:20000", models=("default", "anomaly"), rounds=0, seed=request.param)
-    return conduct(plan)
+    return run_experiment(plan)
 
 
 def test_before_labels_mature_the_anomaly_score_ranks_far_better_than_chance(changed: Experiment) -> None:

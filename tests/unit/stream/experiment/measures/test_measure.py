@@ -28,7 +28,7 @@ from stream.experiment.measures.measure import (
 )
 from stream.experiment.measures.measure import Window as Part
 from stream.inspect.account import Decisions
-from stream.inspect.quality import Protocol, Window
+from stream.inspect.quality import QualityProtocol, QualityWindow
 from stream.inspect.quality import measure as measure_topics
 
 DATETIME_START = 1_514_764_800.0  # 2018-01-01, midnight UTC
@@ -85,8 +85,8 @@ def test_week_is_measured_as_the_topics_of_a_run_are() -> None:
     decisions = Decisions(
         table.time, table.card.astype(np.uint64), scores.score, scores.alerted, table.is_fraud, table.known_at
     )
-    span = Window("week", datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
-    topics = measure_topics(decisions, span, Protocol())
+    span = QualityWindow("week", datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
+    topics = measure_topics(decisions, span, QualityProtocol())
     found = measure(table, scores, [window(table, start, end, rules)], rules)
     assert found.of_known_cards == topics.of_known_cards > 0
     assert (found.average_precision, found.roc_auc, found.card_precision_at_100) == (

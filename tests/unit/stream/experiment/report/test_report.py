@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from stream.cli.main import riverwatch
 from stream.experiment.measures.results import Experiment, as_json, without_time
 from stream.experiment.report.page import as_html
-from stream.experiment.run import Plan, conduct
+from stream.experiment.run import Plan, run_experiment
 
 KEYS = {
     "average_precision",
@@ -26,12 +26,12 @@ PLAN = Plan(data="simulated:12000", models=("default", "anomaly"), rounds=20, se
 
 @pytest.fixture(scope="module")
 def found() -> Experiment:
-    return conduct(PLAN)
+    return run_experiment(PLAN)
 
 
 @pytest.fixture(scope="module")
 def disturbed() -> Experiment:
-    return conduct(Plan(data="simulated:16000", inject=("amount*1.5 @ 2025-01-16",), rounds=0, seed=3))
+    return run_experiment(Plan(data="simulated:16000", inject=("amount*1.5 @ 2025-01-16",), rounds=0, seed=3))
 
 
 def run(*arguments: str) -> Result:
@@ -50,7 +50,7 @@ def test_json_has_the_promised_keys(found: Experiment) -> None:
 
 
 def test_same_data_gives_the_same_bytes(found: Experiment) -> None:
-    again = conduct(PLAN)
+    again = run_experiment(PLAN)
     first, second = (without_time(json.loads(as_json(each))) for each in (found, again))
     assert json.dumps(first) == json.dumps(second)
     one, other = (as_html(each, "riverwatch experiment") for each in (found, again))
@@ -59,7 +59,7 @@ def test_same_data_gives_the_same_bytes(found: Experiment) -> None:
 
 
 def test_another_seed_gives_another_result(found: Experiment) -> None:
-    again = conduct(Plan(data="simulated:12000", rounds=0, seed=4))
+    again = run_experiment(Plan(data="simulated:12000", rounds=0, seed=4))
     assert again.models["default"].average_precision != found.models["default"].average_precision
 
 
@@ -298,7 +298,7 @@ def test_interrupted_run_leaves_a_partial_report(tmp_path: Path, monkeypatch: py
 
 
 def test_recovery_is_counted_from_the_change_and_from_the_labels_that_followed_it() -> None:
-    found = conduct(
+    found = run_experiment(
         Plan(
             data="simulated:24000",
             inject=("frauds.amount*0.3 @ 2025-01-16..2025-01-17",),

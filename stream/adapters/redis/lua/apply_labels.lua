@@ -1,6 +1,6 @@
 -- Updates the label profiles of one shard, each offset once.
 --
--- KEYS  1: the shard's label fences; then the label profiles of the entities.
+-- KEYS  1: the shard's applied label offsets; then the label profiles of the entities.
 -- ARGV  1: half-lives; 2: labels remembered one by one; 3: the last offset; 4: the packed labels.
 --
 -- The arithmetic is models/features/profiles.py, operation by operation: that fixes every bit.
@@ -12,7 +12,7 @@ local halves, HISTORY, labels = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4]
 local DOUBLES = 8 + 3 * halves -- updates, frauds, genuine, first and last fraud, last genuine, run, its beginning; sums
 local LAYOUT = '<' .. rep('d', DOUBLES)
 if call('HGET', KEYS[1], 'rebuilding') then return redis.error_reply('REBUILDING what is stored here') end
-local fence = tonumber(call('HGET', KEYS[1], 'profiles') or '-1')
+local applied_offset = tonumber(call('HGET', KEYS[1], 'profiles') or '-1')
 
 local profiles, histories = {}, {}
 local function load(i)
@@ -35,7 +35,7 @@ local function shifted(value, shift)
   return ldexp(value, shift)
 end
 
-local function inform(i, label)
+local function apply_label(i, label)
   local profile = profiles[i] or load(i)
   local fraud, corrects, time = label[3], label[4], label[5]
   local fresh = profile[1] == 0
@@ -84,13 +84,13 @@ while position <= size do
   local touched = byte(labels, position + 8)
   local layout = '<dBBBd' .. rep('dd', halves) .. rep('I4', touched)
   local label = {unpack_struct(layout, labels, position)}
-  if label[1] > fence then
-    for e = 6 + 2 * halves, 5 + 2 * halves + touched do inform(label[e], label) end
+  if label[1] > applied_offset then
+    for e = 6 + 2 * halves, 5 + 2 * halves + touched do apply_label(label[e], label) end
   end
   position = label[#label]
 end
 
-if tonumber(ARGV[3]) > fence then call('HSET', KEYS[1], 'profiles', ARGV[3]) end
+if tonumber(ARGV[3]) > applied_offset then call('HSET', KEYS[1], 'profiles', ARGV[3]) end
 for i, profile in pairs(profiles) do
   local history = histories[i]
   call('SET', KEYS[1 + i], char(#history) .. history .. pack_struct(LAYOUT, unpack(profile, 1, DOUBLES)))

@@ -1,6 +1,6 @@
--- Lets labels of one shard leave the waiting room, each only if it still waits as it was read.
+-- Removes pending labels of one shard, each only if it is still pending as it was read.
 --
--- KEYS  1: the waiting room; 2: its times.  ARGV  transaction, label as it waited, for each.
+-- KEYS  1: the pending labels; 2: its times.  ARGV  transaction, label as it waited, for each.
 
 local call = redis.call
 for a = 1, #ARGV, 2 do
