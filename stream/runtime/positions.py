@@ -14,7 +14,7 @@ from faust.types import TP
 
 from stream.runtime.handler import SkippedRecordsError
 
-log = logging.getLogger("stream.consumer")
+log = logging.getLogger(__name__)
 
 
 class Run(NamedTuple):
