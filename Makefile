@@ -3,6 +3,8 @@ PYTHON ?= python3
 RUN    := .venv/bin
 SHELL  := /bin/bash
 .DEFAULT_GOAL := help
+# Two workers; one has all tests that need a Kafka, and they come first (tests/conftest.py).
+SIDE   := -n 2 --dist loadgroup --no-loadscope-reorder
 .PHONY: help demo test check lint types format lock bench faults clean compiled
 
 help: ## list what can be made
@@ -32,7 +34,7 @@ demo: compiled ## the whole system on this machine, about two minutes
 	@$(RUN)/riverwatch demo
 
 test: .venv/.dev compiled ## all tests
-	@$(RUN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 10 $(ARGS)
+	@$(RUN)/python -m pytest $(SIDE) --durations 10 $(ARGS)
 
 faults: .venv/.dev compiled ## a million events under faults, some 25 minutes (SEED=7, ARGS=...)
 	@$(RUN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -47,7 +49,9 @@ lint: .venv/.dev
 types: .venv/.dev
 	@$(RUN)/mypy
 
-check: lint types test ## lint, format, types and tests: what CI runs
+check: .venv/.dev ## lint, format, types, tests and their coverage: what CI runs
+	@$(MAKE) --no-print-directory -j 2 lint types compiled
+	@$(MAKE) --no-print-directory test ARGS="--cov --cov-report term $(ARGS)"
 
 format: .venv/.dev ## put the code in its form
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format .
