@@ -107,7 +107,7 @@ def test_services_go_when_riverwatch_up_is_killed(shell: Shell) -> None:
     children = psutil.Process(up.pid).children(recursive=True)
     assert len(children) >= 2
     os.kill(up.pid, signal.SIGKILL)
-    until(lambda: not any(alive(child.pid) for child in children), "services are left", 10)
+    until(lambda: not any(alive(child.pid) for child in children), "services are left")
     late = shell.run("status")
     assert late.returncode == 1
     assert "DOWN" in late.stdout

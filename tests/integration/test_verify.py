@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 from models.scoring.snapshot import SnapshotHeader, dump
 from producers.simulator.simulate import DEMO, simulate
 from stream.adapters.clients import make_store, redis_client
+from stream.adapters.clock import now
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.models import opened
 from stream.adapters.kafka.outbox import KafkaOutbox
@@ -35,7 +36,7 @@ from stream.recovery.rebuild import LogIncomplete, rebuild
 from stream.serving import first_model
 from stream.verify.audit import Audit, Report
 from stream.workers.learn import LearnPorts, LearnWorker
-from stream.workers.run import nothing, now
+from stream.workers.run import nothing
 from tests.support.builders import START, payment
 
 if TYPE_CHECKING:
