@@ -35,12 +35,12 @@ class Scorer(Protocol):
 
     @property
     def version(self) -> str:
-        """What decisions name."""
+        """The version that every decision of this model names."""
         ...
 
     @property
     def thresholds(self) -> Thresholds:
-        """Of its own scores."""
+        """Score thresholds for review and decline, computed from this model's scores."""
         ...
 
     def score(self, features: dict[str, float]) -> tuple[float, Sequence[tuple[str, float]]]:
@@ -49,7 +49,7 @@ class Scorer(Protocol):
 
 
 class DecisionTopics(NamedTuple):
-    """Where a decision goes."""
+    """The topics that a decision is written to."""
 
     scores: str
     alerts: str
@@ -68,7 +68,7 @@ class BatchCounts(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A transaction and the record it came in."""
+    """A valid transaction, with the Kafka record that carried it."""
 
     record: Record
     transaction: Transaction

@@ -13,7 +13,7 @@ NONE: Mapping[int, Sequence[int]] = MappingProxyType({})
 
 
 class DependencyDown(Exception):  # noqa: N818 - the state of a dependency, and the worker waits it out
-    """Kafka or Redis does not answer: pause, say so, acknowledge nothing, try again."""
+    """Kafka or Redis does not answer; the worker pauses, acknowledges nothing and tries again."""
 
 
 class StaleOwner(Exception):  # noqa: N818 - a stale owner (a zombie): it must leave its batch alone
@@ -219,7 +219,7 @@ class LabelStore(Protocol):
 
 
 class DecisionLog(Protocol):
-    """Decisions, with features as served, for as long as labels may come."""
+    """The log keeps decisions, with features as served, for as long as labels may come."""
 
     def decisions(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
         """The decisions as they were emitted, None where there is none."""
@@ -227,7 +227,7 @@ class DecisionLog(Protocol):
 
 
 class Message(NamedTuple):
-    """One message to a topic."""
+    """One message that is to be written to a topic."""
 
     topic: str
     key: bytes | None
@@ -236,7 +236,7 @@ class Message(NamedTuple):
 
 
 class Outbox(Protocol):
-    """Where messages leave."""
+    """The port through which all messages leave; an adapter writes them to Kafka."""
 
     def send(self, messages: Iterable[Message]) -> None:
         """Hand all messages over and return when every one is durable.
@@ -248,7 +248,7 @@ class Outbox(Protocol):
 
 
 class Clock(Protocol):
-    """The wall clock. It stamps; it never decides."""
+    """The wall clock stamps messages; no decision depends on it."""
 
     def __call__(self) -> datetime:
         """Now, in UTC."""

@@ -40,7 +40,7 @@ BATCH = 2000  # labels a batch at most: one snapshot a batch
 
 
 class LearnPorts(NamedTuple):
-    """What a learn worker stands on."""
+    """The adapters that a learn worker is given."""
 
     decisions: DecisionLog
     labels: LabelStore

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class ScorePorts(NamedTuple):
-    """What a score worker stands on."""
+    """The adapters that a score worker is given."""
 
     store: FeatureStore
     outbox: Outbox

@@ -106,11 +106,11 @@ def test_labels_that_only_some_shards_saw_are_completed_by_calling_again(
         assert store.label_profile(kind, key) == oracle.label_profile(kind, key)
 
 
-def test_a_label_leaves_the_waiting_room_and_its_times_in_one_step(redis_url: str) -> None:
+def test_a_label_leaves_the_pending_ones_and_their_times_in_one_step(redis_url: str) -> None:
     store = open_store(redis_url)
     store.apply_labels([label(n)._replace(delta=None, raw=b"%d {}" % n) for n in range(12)], learned=0)
     shards, entries = store._shards, [(f"t{n}", b"%d {}" % n) for n in range(12)]
-    store._shards = LosingAnswers(shards, {"leave": {0, 2}})
+    store._shards = LosingAnswers(shards, {"remove_pending": {0, 2}})
     with pytest.raises(DependencyDown):
         store.remove_pending(entries)
     pending, times = (

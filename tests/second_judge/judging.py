@@ -99,7 +99,7 @@ def examine(
     learned = topics.committed(bootstrap, names.learn_group, names.labels)
     store = Store(redis_url, redis_prefix, cluster=cluster)
     try:
-        held = Held(store.profiles(), store.label_profiles(), store.waiting())
+        held = Held(store.profiles(), store.label_profiles(), store.pending())
     finally:
         store.close()
     seen = Seen(lambda topic: topics.read(bootstrap, topic), done, max(learned.values(), default=0), held)

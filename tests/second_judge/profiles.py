@@ -120,14 +120,14 @@ class Turns:
 
     def _compare_activity(self, case: Joined, profile: Profile) -> None:
         own: Activity = []
-        for note in profile.recent_events:
+        for recent_event in profile.recent_events:
             told = {
-                "event_time": note.time,
-                "amount_minor": note.amount_minor,
-                "merchant_id": note.merchant_id.decode(errors="ignore"),
+                "event_time": recent_event.time,
+                "amount_minor": recent_event.amount_minor,
+                "merchant_id": recent_event.merchant_id.decode(errors="ignore"),
             }
-            if note.country:
-                told["country"] = note.country.decode(errors="ignore")
+            if recent_event.country:
+                told["country"] = recent_event.country.decode(errors="ignore")
             own.append(told)
         said = [
             {**each, "event_time": admission.seconds(each["event_time"])}

@@ -73,11 +73,11 @@ class Logs:
             if kind == "card":
                 activity = [
                     {
-                        "event_time": datetime.fromtimestamp(note.time, UTC).isoformat(),
-                        "amount_minor": note.amount_minor,
-                        "merchant_id": note.merchant_id.decode(),
+                        "event_time": datetime.fromtimestamp(recent_event.time, UTC).isoformat(),
+                        "amount_minor": recent_event.amount_minor,
+                        "merchant_id": recent_event.merchant_id.decode(),
                     }
-                    for note in profile.recent_events
+                    for recent_event in profile.recent_events
                 ]
             profile.add(payment, arithmetic.KEPT[kind])
             self.held[f"{kind}:{key}"] = profile.packed()
