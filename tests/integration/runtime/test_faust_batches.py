@@ -164,7 +164,7 @@ class Worker:
         self.process = subprocess.Popen(
             [*command, f"--topic={topic.name}", f"--log={log}", *flags],
             stderr=self._err,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         )
 
     def _lines(self) -> list[list[str]]:

@@ -16,14 +16,14 @@ from infra.process import GuardedProcess
 from stream.demo.show import variables
 from stream.messages import Label, Transaction, encode
 from stream.verify.audit import Audit
-from tests.faults.broken_worker import planted
+from tests.faults.planted_bugs.broken_worker import planted
 from tests.faults.second_opinion import BOTH_JUDGE, disagreement, second_opinion
 from tests.second_judge.judging import Opinion
 from tests.support.installation import KEY, Install, Installation
 
 pytestmark = pytest.mark.guarantee
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
 
