@@ -13,7 +13,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from models.scoring.registry import build_model
 from stream.learning import waited
 from stream.ports import LabelUpdate, Message
-from tests.properties.worlds.label_world import POINTS, Labels, LabelWorld, Notebook, undisturbed
+from tests.properties.worlds.label_parts import Labels, Notebook
+from tests.properties.worlds.label_world import POINTS, LabelWorld, undisturbed
 
 PROBES = [{"amount": float(n), "hour": n % 24.0, "card.z.30d": n / 40.0} for n in range(0, 97, 3)]
 
