@@ -49,9 +49,9 @@ class Labels(MemoryStore):
         return found
 
     def remove_pending(self, entries: Sequence[tuple[str, bytes]]) -> None:
-        self._lost("leave", "before")
+        self._lost("remove_pending", "before")
         super().remove_pending(entries)
-        self._lost("leave", "after")
+        self._lost("remove_pending", "after")
 
     def decisions(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
         self._lost("decisions", "before")

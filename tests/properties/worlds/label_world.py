@@ -235,7 +235,7 @@ class LabelWorld(RuleBasedStateMachine):
 
     @rule(size=st.integers(1, 6), when=st.sampled_from(["before", "after"]))
     def lose_reply_maturing(self, size: int, when: str) -> None:
-        self.store.fault = ("leave", when)
+        self.store.fault = ("remove_pending", when)
         self.mature_with(size)
 
     @rule(size=st.integers(1, 6), durable=st.integers(0, 3))
