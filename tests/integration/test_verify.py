@@ -60,7 +60,7 @@ def test_every_promise_holds_on_an_undisturbed_run(install: Install) -> None:
     assert set(verdicts(report).values()) == {"holds"}, broken(report)
     assert f"{len(paid):,} decisions" in report.promises[0].judged
     assert f"the features of {len(paid):,} decisions" in report.promises[1].judged
-    assert f"+ {len(paid[::400])} copies + 1 dead letters + 0 to come" in report.promises[3].judged
+    assert f"+ {len(paid[::400])} duplicates + 1 dead letters + 0 to come" in report.promises[3].judged
 
 
 def test_every_promise_holds_on_several_shards_with_killed_workers_while_they_work(install: Install) -> None:

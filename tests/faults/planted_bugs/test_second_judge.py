@@ -46,7 +46,7 @@ def payment(number: int) -> Transaction:
 
 
 def labels(upto: int) -> Iterator[Label]:
-    """Frauds and genuine, some twice, some corrected, some of payments nobody made, one by silence."""
+    """Frauds and genuine, some twice, some corrected, some of payments nobody made, one assumed genuine."""
     for number in range(0, upto, 3):
         known = START + timedelta(minutes=number, days=1)
         label = Label(transaction_id=f"t{number}", is_fraud=number % 2 == 0, known_at=known, source="analyst")

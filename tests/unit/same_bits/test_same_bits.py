@@ -192,7 +192,7 @@ def engine_digests(engine: Any) -> dict[str, str]:
 
 
 def test_experiment(same: Callable[[dict[str, str]], None], tmp_path: Path) -> None:
-    """Of a file with the models that are shipped for use, and of topics, where silence is a label."""
+    """Of a file with the models that are shipped for use, and of topics, where the unreported are labels."""
 
     path = tmp_path / "payments.csv"
     source = open_source(str(path), schema=write_csv(path, 3, 10_000), label_delay=None, seed=1)
