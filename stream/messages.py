@@ -89,7 +89,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         decided_at: by the clock of the worker.
         features: the model's input as served; absent where the setting turns them off.
         origin: where the transaction stands: `[partition, offset]` of its topic.
-        entities: every entity the transaction touched: kind, then its key, how many events its profile held
+        entities: every entity the transaction updates: kind, then its key, how many events its profile held
             when it was read, and how many labels. For an entity that partitions share, the counts are the
             order in which they updated it.
     """

@@ -163,7 +163,7 @@ class Pipeline:
         self._reached("looked-up")
 
         # 2. Read the profiles, then update them: an event does not vouch for itself. A second event of a
-        #    transaction touches nothing; the same event again is known by its place, and only fills what a
+        #    transaction updates nothing; the same event again is known by its place, and only fills what a
         #    store that lost its last moments lacks.
         originals, duplicates = _apart(arrivals, entries)
         ends = {record.partition: record.offset for record in records}

@@ -50,7 +50,7 @@ class LabelsBehind(Exception):  # noqa: N818 - the state of a dependency: it los
 
 
 class EntityRef(NamedTuple):
-    """One entity that an event touches.
+    """One entity that an event updates.
 
     Attributes:
         kind: `card`, `merchant`, ...
@@ -105,7 +105,7 @@ class FeatureStore(Protocol):
 
         Args:
             updates: in offset order within each partition.
-            ends: of each partition in the batch, the last offset in it (also of events that touch nothing);
+            ends: of each partition in the batch, the last offset in it (also of events that update nothing);
                 the applied offset moves there in every shard.
             recorded: of each partition, the offset up to which decisions are recorded and flushed: the
                 journal is trimmed to it.
@@ -114,7 +114,7 @@ class FeatureStore(Protocol):
             duplicates: of each partition, the offsets that brought a decided transaction again; the same.
 
         Returns:
-            For each touch what was known of its entities before it, in their order: always the same, whoever
+            For each update what was known of its entities before it, in their order: always the same, whoever
             calls, however often. None where it is no longer in the journal: then its decision is recorded.
 
         Raises:

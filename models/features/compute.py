@@ -62,7 +62,7 @@ FAINT: Final = 1e-9  # a decayed count below this says nothing
 
 
 def entities_of(payment: Payment, spec: FeatureSpec) -> tuple[tuple[str, str, int], ...]:
-    """The entities a payment touches, as (kind, key, keep); one whose field is missing is left out."""
+    """The entities a payment updates, as (kind, key, max_recent); one whose field is missing is left out."""
     found = []
     for kind, fields, max_recent in plan_of(spec).entities:
         if len(fields) == 1:

@@ -38,7 +38,7 @@ class Payment(NamedTuple):
         return float(self.amount_minor / 10 ** DECIMALS[self.currency])
 
     def entities(self) -> dict[str, str]:
-        """Kind and key of each entity that it touches."""
+        """Kind and key of each entity that it updates."""
         keys = {"card": self.card, "merchant": self.merchant, "device": self.device}
         return {kind: key for kind, key in keys.items() if key}
 

@@ -206,7 +206,7 @@ def _decided(account: Account, name: str) -> Decided | None:
 
 
 def _alerts(seen: Seen, names: Names, found: Findings) -> dict[str, dict[str, Any]]:
-    """By transaction its alert; further copies must be the same."""
+    """By transaction its alert; duplicates must be the same."""
     alerts: dict[str, dict[str, Any]] = {}
     for record in seen.read(names.alerts):
         try:

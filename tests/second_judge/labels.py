@@ -45,7 +45,7 @@ class LabelLog:
             self._refused[record.offset] = verdict.reason
             return
         fields = verdict.fields
-        # Silence is older than all that anybody may know.
+        # What is assumed is older than all that anybody may know.
         known_at = 0.0 if fields["source"] == "maturity" else fields["known_at"]
         name = fields["transaction_id"]
         self._labels.append(_Label(record.offset, name, fields["is_fraud"], known_at))

@@ -25,7 +25,7 @@ from stream.config.settings import PREFIX, Settings, load
 from stream.messages import WIRE, encode
 from stream.records import Record
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FRONT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [*FRONT, *sorted((ROOT / "docs").rglob("*.md"))]
 PAGE_NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -105,8 +105,8 @@ def test_each_test_that_is_named_exists(page: Path) -> None:
 
 
 def test_a_test_that_is_missing_is_seen() -> None:
-    here = "tests/unit/test_docs.py::test_a_test_that_is_missing_is_seen"
-    gone = ["tests/unit/test_docs.py::test_of_yesterday", "tests/unit/test_gone.py::test_x"]
+    here = "tests/unit/repository/test_docs.py::test_a_test_that_is_missing_is_seen"
+    gone = ["tests/unit/repository/test_docs.py::test_of_yesterday", "tests/unit/test_gone.py::test_x"]
     assert missing_tests(f"`{here}`, {gone[0]}, [{gone[1]}]") == gone
 
 

@@ -12,7 +12,7 @@ from models.features.decay import weights
 from models.features.profiles import Event, LabelDelta
 from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, EventUpdate, LabelsBehind, LabelUpdate, StaleOwner, StoreBehind
-from tests.unit.same_bits_digest import Digest, plain
+from tests.unit.same_bits.digest import Digest, plain
 
 PARTITIONS: Final = 4
 HALF_LIVES: Final = (60.0, 3600.0, 86_400.0)
