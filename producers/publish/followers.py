@@ -8,12 +8,14 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from producers.publish.pace import Ends, Follower
 from stream.config.isolation import isolation_of
 
 _ROUND_TRIP: Final = 10.0
+_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class PublishError(Exception):
@@ -87,7 +89,7 @@ class KafkaFollowers:
 
     def _stable(self, topic: str, numbers: list[int]) -> dict[int, int]:
         found = self._admin.list_offsets(
-            {TopicPartition(topic, number): OffsetSpec.latest() for number in numbers},
+            {TopicPartition(topic, number): _LATEST for number in numbers},
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=_ROUND_TRIP,
         )

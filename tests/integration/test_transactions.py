@@ -1,8 +1,8 @@
-"""Producers that write in transactions: what they abort or leave open is no event, for nobody in the house."""
+"""Producers that write in transactions: what they abort or leave open is an event for nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from confluent_kafka import Producer
@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 from producers.publish.followers import KafkaFollowers
 from producers.publish.pace import Follower
 from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.models import ModelTopic
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import bounds_of, read_spans
 from stream.adapters.kafka.unread import progress_of
@@ -79,15 +80,17 @@ def labels(start: int, end: int) -> list[Label]:
 
 
 @pytest.fixture
-def system(install: Install) -> Iterator[Installation]:
+def system(install: Install) -> Installation:
     return install(partitions=PARTITIONS, maturity="3650d")
 
 
 def sent(system: Installation) -> tuple[int, int]:
     """Payments and labels that count, with a mixture of all that may happen around them."""
     one, other = Transactions(system, "one"), Transactions(system, "other")
+    other.abort(
+        [*payments(1000, 1030, amount=99_000), *labels(1, 30)]
+    )  # and so the logs begin without a record
     one.commit([*payments(0, 40), *labels(0, 20)])
-    other.abort([*payments(1000, 1030, amount=99_000), *labels(1, 30)])
     system.send(payments(40, 60))
     one.begin([*payments(60, 80), *labels(20, 40)])
     other.abort(payments(2000, 2010))
@@ -101,7 +104,9 @@ def ends_with_markers(system: Installation, name: str) -> bool:
     """Whether the last offset of every partition holds no record."""
     topic = system.settings.topic(name)
     last = {record.partition: record.offset for record in system.read(name)}
-    return all(high > last[number] + 1 for number, (_, high) in bounds_of(confluent(system.settings), topic).items())
+    return all(
+        high > last[number] + 1 for number, (_, high) in bounds_of(confluent(system.settings), topic).items()
+    )
 
 
 def all_done(system: Installation) -> None:
@@ -182,7 +187,21 @@ def test_ranges_of_a_topic_of_transactions_hold_each_committed_record_once(syste
         producer.abort(payments(1000 + start, 1000 + start + 2))
     client, topic = confluent(system.settings), system.settings.topic("transactions")
     spans = bounds_of(client, topic)
-    found = [record.value for batch in read_spans(client, topic, spans) for record in batch]
+    found = [record.value or b"" for batch in read_spans(client, topic, spans) for record in batch]
     assert sorted(found) == sorted(encode(each) for each in payments(0, 200))
     progress = progress_of(system.settings, system.settings.group("score"), topic)
     assert sum(each.lag for each in progress.values()) == 200
+
+
+def test_a_model_is_found_before_the_marker_that_ends_its_topic(system: Installation) -> None:
+    producer = Producer(
+        {**confluent(system.settings), "transactional.id": f"{system.settings.topic_prefix}m"}
+    )
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(system.settings.topic("models"), key=system.settings.model.encode(), value=b"no model")
+    assert producer.flush(30) == 0
+    producer.abort_transaction(30)
+    topic = ModelTopic(system.settings, name=system.settings.model)
+    assert topic.latest() == (None, [])  # and not: no answer for 30 s, or: refused
+    topic.close()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from stream.adapters.kafka.client import confluent
 from stream.config.isolation import CANNOT, Isolation, isolation_of
@@ -15,6 +16,7 @@ from stream.config.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _ASKED_FOR = 2.0  # seconds: who cannot reach Kafka now will be told by what it asks next
 _known: dict[str, Isolation] = {}
 
@@ -56,7 +58,7 @@ def stable_ends(
     """
     if isolation_level(client) == "read_uncommitted":
         return {}
-    asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
+    asked = {TopicPartition(topic, number): _LATEST for number in partitions}
     if not asked:
         return {}
     admin = AdminClient(dict(client))  # it must outlive its answers
