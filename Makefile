@@ -50,6 +50,7 @@ faults: .venv/.dev compiled ## a million events under faults, some 25 minutes (S
 	@$(RUN)/python -m tests.faults.run --plan failover --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.run --plan cluster --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.run --plan empty --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
+	@$(RUN)/python -m tests.faults.run --plan log --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.load
 
 lint: .venv/.dev ## style and form, as before each commit

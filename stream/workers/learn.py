@@ -16,6 +16,7 @@ from models.features.spec import FeatureSpec
 from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, check_storable, dump
 from stream.adapters.kafka.admin import committed
 from stream.adapters.kafka.client import faust_credentials
+from stream.adapters.kafka.isolation import worker_isolation
 from stream.adapters.kafka.models import ModelTopic, publish
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import TopicUnreadableError
@@ -284,5 +285,6 @@ def create_app(
         on_assigned=assigned,
         on_revoked=revoked,
         on_committed=lambda: reached("committed"),
+        isolation=worker_isolation(settings),
         credentials=faust_credentials(settings),
     )

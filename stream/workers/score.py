@@ -12,6 +12,7 @@ from models.features.spec import FeatureSpec
 from stream.adapters.kafka.admin import committed
 from stream.adapters.kafka.client import faust_credentials
 from stream.adapters.kafka.emitted import emitted_since
+from stream.adapters.kafka.isolation import worker_isolation
 from stream.adapters.kafka.models import ModelFollower, PublishedModel
 from stream.adapters.redis.heartbeat import Heartbeat
 from stream.config.factories import limits_of, policy_of
@@ -167,6 +168,7 @@ def create_app(
         on_assigned=assigned,
         on_revoked=revoked,
         on_committed=lambda: reached("committed"),
+        isolation=worker_isolation(settings),
         credentials=faust_credentials(settings),
     )
     return ScoreWorker(app, follower, again.is_set)

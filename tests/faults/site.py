@@ -21,6 +21,7 @@ from infra.process import GuardedProcess
 from infra.services import ApacheKafka, LocalRedis
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
+from stream.adapters.kafka.unread import count_records
 from stream.config.settings import Settings, load
 from tests.faults.traffic import Shape, Traffic
 from tests.faults.watch import Watch
@@ -329,9 +330,10 @@ class Site:
         self.until(lambda: learned() and learned(), timeout, "learn is behind")
 
     def length(self, topic: str) -> int:
-        """How many messages a topic holds."""
-        with TopicReader(self.settings, self.settings.topic(topic)) as reader:
-            return sum(high - low for low, high in reader.bounds().values())
+        """How many committed messages a topic holds."""
+        name = self.settings.topic(topic)
+        with TopicReader(self.settings, name) as reader:
+            return sum(count_records(self.settings, name, reader.bounds()).values())
 
     def follow(self) -> Standby:
         """Give Redis a replica that has all it has."""

@@ -102,7 +102,13 @@ def examine(
         held = Held(store.profiles(), store.label_profiles(), store.pending())
     finally:
         store.close()
-    seen = Seen(lambda topic: topics.read(bootstrap, topic), done, max(learned.values(), default=0), held)
+    seen = Seen(
+        lambda topic: topics.read(bootstrap, topic),
+        done,
+        max(learned.values(), default=0),
+        held,
+        lambda topic: topics.begins(bootstrap, topic),
+    )
     return compare(seen, names, rules or Rules())
 
 
@@ -122,12 +128,14 @@ class Seen(NamedTuple):
         acknowledged: of each partition of transactions.
         learned: up to which offset the labels are acknowledged.
         held: by Redis.
+        begins: gives where the partitions of a topic begin; None: where their first record is.
     """
 
     read: Callable[[str], Iterable[Record]]
     acknowledged: Mapping[int, int]
     learned: int
     held: Held
+    begins: Callable[[str], Mapping[int, int]] | None = None
 
 
 def compare(seen: Seen, names: Names, rules: Rules) -> Opinion:
@@ -167,13 +175,13 @@ def compare(seen: Seen, names: Names, rules: Rules) -> Opinion:
 
 def _whole(seen: Seen, topic: str, take: Callable[[Record], None], found: Findings) -> None:
     """Read a topic that must begin with its first record."""
-    begun: set[int] = set()
+    begins = dict(seen.begins(topic)) if seen.begins is not None else {}
     for record in seen.read(topic):
-        if record.partition not in begun:
-            begun.add(record.partition)
-            if record.offset:
-                found.add(findings.NOT_WHOLE, f"{topic}/{record.partition} begins at {record.offset}")
+        begins.setdefault(record.partition, record.offset)
         take(record)
+    for partition, offset in begins.items():
+        if offset:
+            found.add(findings.NOT_WHOLE, f"{topic}/{partition} begins at {offset}")
 
 
 def _letters(seen: Seen, names: Names, account: Account, labels: LabelLog) -> dict[int, str]:

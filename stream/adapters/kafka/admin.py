@@ -102,6 +102,18 @@ def committed(settings: Settings, group: str, topic: str, partitions: Iterable[i
     Raises:
         DependencyDown: Kafka does not answer.
     """
+    places = committed_places(settings, group, topic, partitions)
+    return {place.partition: max(place.offset, 0) for place in places}
+
+
+def committed_places(
+    settings: Settings, group: str, topic: str, partitions: Iterable[int]
+) -> list[TopicPartition]:
+    """What is committed of each partition, with its metadata; a negative offset where nothing is.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
     consumer = Consumer(confluent(settings, group_id=group, enable_auto_commit=False))
     asked = [TopicPartition(topic, number) for number in partitions]
     deadline = time.monotonic() + _PATIENCE
@@ -117,6 +129,6 @@ def committed(settings: Settings, group: str, topic: str, partitions: Iterable[i
                     ) from error
                 time.sleep(0.1)
             else:
-                return {place.partition: max(place.offset, 0) for place in found}
+                return found
     finally:
         consumer.close()

@@ -75,6 +75,11 @@ class Topic:
     def ends(self) -> list[int]:
         return [self._reader.get_watermark_offsets(where, timeout=10)[1] for where in self._partitions()]
 
+    def commit(self, partition: int, offset: int) -> None:
+        """Put the group at an offset."""
+        place = KafkaPartition(self.name, partition, offset)
+        self._reader.commit(offsets=[place], asynchronous=False)
+
     def is_committed(self) -> bool:
         return self.committed() == self.ends()
 
