@@ -282,7 +282,7 @@ class Learner:
             label.transaction_id,
             label.is_fraud,
             known_at,
-            label_delta_of(happened, label.is_fraud, self._spec),
+            label_delta_of(label.transaction_id, happened, label.is_fraud, self._spec),
             tuple(EntityRef(kind, key, 0) for kind, (key, _, _) in known.entities.items()),
             pending_entry(record),
         )

@@ -13,7 +13,7 @@ import redis
 
 from infra.services import LocalRedis, free_port, redis_problem
 from models.features.decay import weights
-from models.features.profiles import Event, LabelDelta, ProfileSnapshot
+from models.features.profiles import Event, ProfileSnapshot, label_delta
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.restore import RedisRestore
 from stream.adapters.redis.shards import Call, RedisShards
@@ -40,7 +40,7 @@ def entities() -> list[tuple[str, str]]:
 
 
 def label(offset: int) -> LabelUpdate:
-    delta = LabelDelta(60.0 * offset, weights(60.0 * offset, HALF_LIVES), is_fraud=True, corrects=False)
+    delta = label_delta(f"t{offset}", 60.0 * offset, True, HALF_LIVES)
     return LabelUpdate(offset, f"t{offset}", True, 9.0, delta, event_update(offset).entities, b"")
 
 

@@ -85,7 +85,7 @@ class LabelLog:
                 continue  # it waits, and has its effect when it stands in the log again
             known[name] = (is_fraud, known_at)
             for entity in decision.entities:
-                adds = LabelDelta(decision.event_time, is_fraud, before is not None)
+                adds = LabelDelta(name, decision.event_time, is_fraud, before is not None)
                 self._deltas.setdefault(entity, []).append(adds)
 
     def entities(self) -> list[str]:

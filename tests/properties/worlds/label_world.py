@@ -341,7 +341,7 @@ def undisturbed(world: LabelWorld) -> tuple[Any, dict[tuple[str, str], LabelProf
         decision = world.decided[name]
         for kind, (key, _, _) in decision.entities.items():
             before = profiles.get((kind, key), no_labels(len(SPEC.half_lives)))
-            delta = label_delta_of(decision.event_time.timestamp(), fraud, SPEC)
+            delta = label_delta_of(name, decision.event_time.timestamp(), fraud, SPEC)
             profiles[kind, key] = apply_label(before, delta._replace(corrects=name in known))
         known[name] = (at, fraud)
         if fraud or chosen(name):

@@ -122,7 +122,9 @@ class Logs:
         if known:
             for entity in ("card:c1", "merchant:m1"):
                 profile = self.labels.setdefault(entity, arithmetic.LabelProfile())
-                profile.add(arithmetic.LabelDelta(START.timestamp() + 60 * minute, fraud, corrects=False))
+                profile.add(
+                    arithmetic.LabelDelta(name, START.timestamp() + 60 * minute, fraud, corrects=False)
+                )
         return self.put(NAMES.labels, name.encode(), json.dumps(label).encode(), **headers)
 
     def change(self, topic: str, number: int, **fields: Any) -> None:
@@ -298,7 +300,7 @@ def test_profile_that_redis_holds_otherwise_is_found(logs: Logs) -> None:
 
 
 def test_label_that_counted_twice_is_found(logs: Logs) -> None:
-    logs.labels["card:c1"].add(arithmetic.LabelDelta(START.timestamp(), True, False))
+    logs.labels["card:c1"].add(arithmetic.LabelDelta("t0", START.timestamp(), True, False))
     assert logs.found() == {findings.LABEL_PROFILE}
 
 

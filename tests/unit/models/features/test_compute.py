@@ -69,7 +69,7 @@ class Bank:
         return x
 
     def know(self, payment: Transaction, is_fraud: bool) -> None:
-        delta = label_delta_of(payment.event_time.timestamp(), is_fraud, self.spec)
+        delta = label_delta_of(payment.transaction_id, payment.event_time.timestamp(), is_fraud, self.spec)
         for kind, key, _ in entities_of(payment, self.spec):
             before = self.labels.get((kind, key), no_labels(len(self.spec.half_lives)))
             self.labels[kind, key] = apply_label(before, delta)
