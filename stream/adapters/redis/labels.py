@@ -21,6 +21,8 @@ _STATUSES: dict[int, LabelStatus] = {
     ord("S"): "superseded",
     ord("W"): "pending",
 }
+# How the journal writes each status.
+LETTERS: dict[str, str] = {status: chr(letter) for letter, status in _STATUSES.items()}
 
 
 class RedisLabels:
