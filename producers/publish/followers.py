@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -15,6 +16,7 @@ from producers.publish.pace import Ends, Follower
 from stream.config.isolation import isolation_of
 
 _ROUND_TRIP: Final = 10.0
+_STANDS_AFTER: Final = 1.0  # seconds; to look costs a fetch
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
@@ -44,7 +46,7 @@ class KafkaFollowers:
         self._partitions: dict[str, list[int]] = {}
         self._delivered: Mapping[str, Mapping[int, int]] = {}
         self._level = isolation_of(None)
-        self._before: dict[Follower, dict[int, int]] = {}
+        self._stood: dict[tuple[Follower, int], tuple[int, float]] = {}
         self._next: dict[tuple[str, int], _Next] = {}
 
     def __enter__(self) -> Self:
@@ -111,15 +113,24 @@ class KafkaFollowers:
             found = self._consumer(follower.group).committed(asked, timeout=_ROUND_TRIP)
         # Nothing committed yet is a negative offset.
         at = {place.partition: max(place.offset, 0) for place in found}
-        before, self._before[follower] = self._before.get(follower, {}), at
         return sum(
             ends[number] - offset
             for number, offset in at.items()
             if offset < ends[number]
-            and (
-                before.get(number) != offset or self._holds_any(follower.topic, number, offset, ends[number])
+            and not (
+                self._stands(follower, number, offset)
+                and not self._holds_any(follower.topic, number, offset, ends[number])
             )
         )
+
+    def _stands(self, follower: Follower, partition: int, offset: int) -> bool:
+        """Whether a group has stood at an offset for longer than it needs to commit."""
+        now = time.monotonic()
+        before, since = self._stood.get((follower, partition), (-1, now))
+        if before != offset:
+            since = now
+            self._stood[follower, partition] = (offset, since)
+        return self._level == "read_committed" and now - since >= _STANDS_AFTER
 
     def _holds_any(self, topic: str, partition: int, start: int, end: int) -> bool:
         """Whether a range of a partition holds a committed record, or may still come to hold one."""
