@@ -26,7 +26,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
     Attributes:
         key: of its messages, the card_id.
-        origin: partition and offset of the transaction that was decided.
+        origin: partition and offset of the transaction that was decided; `epoch`: of its log.
         decision: JSON, as emitted.
         activity: JSON list, or empty where the decision needs no action.
     """
@@ -36,6 +36,7 @@ class Recorded(msgspec.Struct, frozen=True):
     origin: tuple[int, int]
     decision: bytes
     activity: bytes
+    epoch: int = 0
 
     @property
     def raw(self) -> bytes:
@@ -94,7 +95,7 @@ def unpack(raw: bytes) -> Recorded:
     """What was recorded."""
     decision, activity = split_recorded(raw)
     head = decision_head(decision)
-    return Recorded(head.transaction_id, head.card_id.encode(), head.origin, decision, activity)
+    return Recorded(head.transaction_id, head.card_id.encode(), head.origin, decision, activity, head.epoch)
 
 
 def recent_activity(entities: Sequence[EntityRef], snapshots: Sequence[ProfileSnapshot]) -> list[Activity]:

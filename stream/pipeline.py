@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
+from msgspec import UNSET
+
 from models.features.compute import entities_of, event_of, features_of
 from models.features.payment import Categories
 from models.features.profiles import ProfileSnapshot
@@ -23,8 +25,8 @@ from stream.admission import Limits, Rejected, admit_transaction, dead_letter
 from stream.decisions import Recorded, pack, recent_activity, unpack
 from stream.messages import Decision, Reason, Transaction
 from stream.policy import Policy, Thresholds, decide
-from stream.ports import Clock, EntityRef, EventUpdate, FeatureStore, Message, Outbox
-from stream.records import Record
+from stream.ports import Clock, EntityRef, EventUpdate, FeatureStore, Message, OtherLog, Outbox
+from stream.records import Epochs, Record
 
 MAX_REASONS = 5
 REDELIVERED = (("redelivered", b"1"),)
@@ -111,6 +113,11 @@ class Pipeline:
         self._reached = reached
         self._fencing_tokens: dict[int, int] = {}
         self._recorded: dict[int, int] = {}
+        self._epochs = Epochs()
+
+    def set_epochs(self, epochs: Epochs) -> None:
+        """Say which epochs the log has; until then it has one."""
+        self._epochs = epochs
 
     def on_assigned(self, partitions: Iterable[int]) -> None:
         """Become the owner of partitions that were assigned. To be called before their first batch."""
@@ -153,6 +160,7 @@ class Pipeline:
             DependencyDown: try the same batch again; what is done stays done.
             StaleOwner: the partitions are another worker's now; leave the batch alone.
             StoreBehind: the store lost its last moments; go back.
+            OtherLog: of events that were worked on neither what was read nor what was decided is known.
         """
         now = self._clock()
         arrivals, rejected = self._admit(records, now)
@@ -165,7 +173,7 @@ class Pipeline:
         # 2. Read the profiles, then update them: an event does not vouch for itself. A second event of a
         #    transaction updates nothing; the same event again is known by its place, and only fills what a
         #    store that lost its last moments lacks.
-        originals, duplicates = _apart(arrivals, entries)
+        originals, duplicates = _apart(arrivals, entries, self._epochs)
         ends = {record.partition: record.offset for record in records}
         updates = [self._update_of(arrival) for arrival in originals]
         snapshots = self._store.apply(
@@ -181,12 +189,18 @@ class Pipeline:
         # 3. Score with one model.
         model = self._model()
         proposals: list[tuple[int, str, bytes]] = []
+        trimmed: list[Arrival] = []
         forgotten: list[str] = []
         for arrival, update, snapshot in zip(originals, updates, snapshots, strict=True):
             earlier = entries.get(arrival.transaction.transaction_id)
             if earlier is not None:  # once more: the store may have lost it since it was looked up
                 proposals.append((update.partition, earlier.transaction_id, earlier.raw))
             elif snapshot is None:  # its journal is trimmed: it was recorded, by a worker that is gone
+                trimmed.append(arrival)
+                forgotten.append(arrival.transaction.transaction_id)
+            elif (
+                not snapshot
+            ):  # it was passed as a duplicate of an event that is not decided yet: that one decides
                 forgotten.append(arrival.transaction.transaction_id)
             else:
                 decision = self._decide(arrival, update, snapshot, model, now)
@@ -200,6 +214,7 @@ class Pipeline:
         decided = {name: entry for name, entry in found.items() if name not in entries}
         if forgotten:
             entries |= _found(forgotten, self._store.lookup(forgotten))
+            _check_known(trimmed, entries)
         self._reached("recorded")
 
         # 5. Emit, and wait until it is durable.
@@ -234,6 +249,7 @@ class Pipeline:
                         self._topics.dead_letters,
                         now,
                         mask_card_numbers=self._limits.refuse_card_numbers,
+                        epoch=self._epochs.of(record.partition, record.offset),
                     )
                     rejected.append((record, letter))
                 case transaction:
@@ -247,6 +263,7 @@ class Pipeline:
             record.offset,
             event_of(payment, self._spec),
             tuple(EntityRef(*entity) for entity in entities_of(payment, self._spec)),
+            payment.transaction_id,
         )
 
     def _decide(
@@ -281,6 +298,7 @@ class Pipeline:
             decided_at=now,
             features=features,
             origin=(update.partition, update.offset),
+            epoch=self._epochs.of(update.partition, update.offset) or UNSET,
             entities={
                 entity.kind: (entity.key, known.profile.updates, known.labels.updates)
                 for entity, known in zip(update.entities, snapshot, strict=True)
@@ -290,10 +308,7 @@ class Pipeline:
     def _outgoing(
         self, arrivals: Sequence[Arrival], decided: Mapping[str, Recorded], earlier: Mapping[str, Recorded]
     ) -> Iterable[Message]:
-        """For each arrival its decision; what may have been sent before says so.
-
-        What is remembered no longer (a redelivery after `decision_ttl`) was emitted in its time.
-        """
+        """For each arrival its decision; what may have been sent before says so."""
         fresh = dict(decided)
         for arrival in arrivals:
             name = arrival.transaction.transaction_id
@@ -311,8 +326,25 @@ def _found(names: Sequence[str], recorded: Sequence[bytes | None]) -> dict[str, 
     return {name: unpack(raw) for name, raw in zip(names, recorded, strict=True) if raw is not None}
 
 
+def _check_known(trimmed: Sequence[Arrival], entries: Mapping[str, Recorded]) -> None:
+    """Whatever the journal is trimmed of was recorded: of another log, or so long ago that it has expired.
+
+    Raises:
+        OtherLog: of an event no decision is known. Were it acknowledged, it would have none.
+    """
+    unknown = [arrival for arrival in trimmed if arrival.transaction.transaction_id not in entries]
+    if unknown:
+        record, transaction = unknown[0]
+        raise OtherLog(
+            f"{record.topic}[{record.partition}] offset {record.offset} was worked on before, and of its "
+            f"transaction {transaction.transaction_id} no decision is known ({len(unknown)} of this batch): "
+            "nothing of it is acknowledged. Where this is another log, `riverwatch adopt transactions` "
+            "begins it; where it came again after `decision_ttl`, set the group's offset behind it"
+        )
+
+
 def _apart(
-    arrivals: Sequence[Arrival], entries: Mapping[str, Recorded]
+    arrivals: Sequence[Arrival], entries: Mapping[str, Recorded], epochs: Epochs
 ) -> tuple[list[Arrival], list[Arrival]]:
     """The event of each transaction that is, or will be, decided; and those that bring it again."""
     originals: list[Arrival] = []
@@ -321,7 +353,9 @@ def _apart(
     for arrival in arrivals:
         name, record = arrival.transaction.transaction_id, arrival.record
         entry = entries.get(name)
-        first = name not in seen if entry is None else entry.origin == (record.partition, record.offset)
+        place = (record.partition, record.offset)
+        is_own = entry is not None and entry.origin == place and epochs.holds(entry.epoch, place)
+        first = name not in seen if entry is None else is_own
         seen.add(name)
         (originals if first else duplicates).append(arrival)
     return originals, duplicates

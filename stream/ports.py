@@ -49,6 +49,10 @@ class LabelsBehind(Exception):  # noqa: N818 - the state of a dependency: it los
         self.start = start
 
 
+class OtherLog(Exception):  # noqa: N818 - the state of a dependency: a person has to decide
+    """The log is not the one that was worked on: nothing may be acknowledged; says what to do."""
+
+
 class EntityRef(NamedTuple):
     """One entity that an event updates.
 
@@ -64,12 +68,17 @@ class EntityRef(NamedTuple):
 
 
 class EventUpdate(NamedTuple):
-    """One event at its place in the log, with every entity it updates."""
+    """One event at its place in the log, with every entity it updates.
+
+    Attributes:
+        transaction_id: whose event it is; the journal names it.
+    """
 
     partition: int
     offset: int
     event: Event
     entities: tuple[EntityRef, ...]
+    transaction_id: str = ""
 
 
 class FeatureStore(Protocol):
@@ -115,9 +124,11 @@ class FeatureStore(Protocol):
 
         Returns:
             For each update what was known of its entities before it, in their order: always the same, whoever
-            calls, however often. None where it is no longer in the journal: then its decision is recorded.
+            calls, however often. None where it is no longer in the journal: then its decision was recorded.
+            Nothing, `()`, where the applied offset has passed it without an update (it was a duplicate then).
 
         Raises:
+            OtherLog: the journal holds another transaction at an offset; no snapshot of it is returned.
             StaleOwner: a fencing token is not the newest; nothing was changed.
             StoreBehind: a shard has applied less than `recorded`; nothing was changed in it.
             DependencyDown: no answer; parts may have been applied, and calling again is right.

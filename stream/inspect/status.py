@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import msgspec
+from confluent_kafka.admin import AdminClient
 
 from stream.adapters.clients import make_store, redis_client
-from stream.adapters.kafka.admin import TopicMismatch, check_topics
+from stream.adapters.kafka.admin import (
+    TopicMismatch,
+    check_topics,
+    how_to_go_on,
+    is_another,
+    topic_ids,
+)
+from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.unread import progress_of
 from stream.adapters.redis.heartbeat import WorkerState, check_announcing, workers
+from stream.adapters.redis.logs import RedisLogs
 from stream.adapters.redis.shards import passing, place_of_url
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings, without_password
@@ -111,6 +120,8 @@ def look(settings: Settings) -> Status:
         client = redis_client(settings)
         store = make_store(settings, feature_spec(settings), client)
         counts = store.counts()
+        if sizes:
+            down += other_logs(settings, RedisLogs(client, settings.redis_prefix))
         with passing(place_of_url(settings.redis_url)):
             running = workers(client, prefix=settings.redis_prefix)
             check_announcing(client, prefix=settings.redis_prefix)
@@ -135,6 +146,7 @@ def look(settings: Settings) -> Status:
             labels=sizes["labels"],
             dead_letters=sizes["dead-letters"],
         )
+        down += lacking(account)
     place = without_password(settings.redis_url)
     return Status(
         kafka=f"{settings.kafka_bootstrap} {_serves(kafka_answers)}",
@@ -145,6 +157,32 @@ def look(settings: Settings) -> Status:
         account=account,
         down=down,
     )
+
+
+def lacking(account: EventAccount) -> list[str]:
+    """What is down where all is acknowledged and not all has an outcome."""
+    if account.lag > 0 or account.difference <= 0:
+        return []
+    return [
+        f"{account.difference:,} events are acknowledged and have neither decision nor dead letter: "
+        "`riverwatch verify` names them"
+    ]
+
+
+def other_logs(settings: Settings, logs: RedisLogs) -> list[str]:
+    """The topics that are not those that were worked on, whether or not a worker runs that says so.
+
+    Raises:
+        DependencyDown: Redis does not answer.
+    """
+    topics = {settings.topic(name): name for name in ("transactions", "labels", "scores", "dead-letters")}
+    known = logs.known(topics.values())
+    return [
+        f"{topic} is not the log that was worked on (its id was {noted.topic_id} and is {topic_id}): "
+        f"{how_to_go_on(topics[topic])}"
+        for topic, topic_id in topic_ids(AdminClient(confluent(settings)), topics).items()
+        if (noted := known.get(topics[topic])) is not None and is_another(noted.topic_id, topic_id)
+    ]
 
 
 def _serves(answers: bool) -> str:

@@ -38,6 +38,7 @@ class DecisionJudge:
         self._contents: dict[int, array[int]] = {}
         self._unmarked = FirstDecisions(seen.starts)
         self._names, self._places = array("Q"), array("q")
+        self._former: set[int] = set()
         self._decided = np.zeros(0, dtype=np.uint64)
         self.versions: set[str] = set()
         self.decided = self.duplicates = 0
@@ -54,6 +55,9 @@ class DecisionJudge:
         if decision is None:
             where = f"{record.topic}[{record.partition}] offset {record.offset}"
             self._findings.broken(1, "a message among the decisions is none", where)
+            return None
+        if not self._seen.epochs.holds(decision.epoch, decision.origin):
+            self._former.add(digest(decision.transaction_id))  # its event was in a log that is gone
             return None
         marked = any(name == _MARK for name, _ in record.headers)
         if not self._is_first(decision, value, marked=marked):
@@ -124,6 +128,8 @@ class DecisionJudge:
 
     def has_decision(self, name: str) -> bool:
         """After `finish`: whether a transaction was decided."""
+        if self._former and digest(name) in self._former:
+            return True
         key = np.uint64(digest(name))
         at = int(np.searchsorted(self._decided, key))
         return at < self._decided.size and self._decided[at] == key

@@ -30,6 +30,7 @@ from stream.messages import ModelManifest
 from stream.ports import Clock, DecisionLog, LabelsBehind, LabelStore, Outbox
 from stream.records import Record
 from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_app
+from stream.workers.log_watch import LogWatch, check_logs
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class LearnPorts(NamedTuple):
     outbox: Outbox
     clock: Clock
     heartbeat: Heartbeat
+    watch: LogWatch
 
 
 class LearnWorker:
@@ -251,6 +253,10 @@ def create_app(
         ports.heartbeat.count({"events": 0, **counts._asdict()})
 
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        with waiting_visibly(ports.heartbeat):
+            check_logs(settings, ports.watch, "learn", held)
+            ports.watch.is_read(lambda: check_logs(settings, ports.watch, "learn", held))
+        ports.heartbeat.count({"events": 0})
         if labels not in held:
             worker.leave()
             logger.info("standing by: %s is another worker's", labels.topic)
@@ -258,6 +264,7 @@ def create_app(
         with waiting_visibly(ports.heartbeat):
             done = committed(settings, settings.group("learn"), labels.topic, [0])[0]
             start = worker.take_over(done)
+            ports.watch.check_tail("labels", {0: max(start, done)})
         # An older snapshot than what was acknowledged (the newest was refused): learn again from there.
         return {labels: start} if start < done else {}
 

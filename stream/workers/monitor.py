@@ -21,6 +21,7 @@ from stream.monitoring import SEGMENTS, Monitor, MonitorSettings
 from stream.ports import Clock, Message, Outbox
 from stream.records import Record
 from stream.runtime.app import BatchTopic, TopicPartition, create_batch_app
+from stream.workers.log_watch import LogWatch, check_logs
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ def monitor_settings(settings: Settings) -> MonitorSettings:
     )
 
 
-def create_app(settings: Settings, outbox: Outbox, clock: Clock, heartbeat: Heartbeat) -> Any:
+def create_app(
+    settings: Settings, outbox: Outbox, clock: Clock, heartbeat: Heartbeat, watch: LogWatch
+) -> Any:
     """A monitor worker, still to be started.
 
     Args:
@@ -47,6 +50,7 @@ def create_app(settings: Settings, outbox: Outbox, clock: Clock, heartbeat: Hear
         outbox: where signals leave.
         clock: says when decisions arrived.
         heartbeat: what the worker says of itself.
+        watch: over the logs that it reads.
     """
     monitor = Monitor(monitor_settings(settings))
     topic = settings.topic("drift")
@@ -75,6 +79,10 @@ def create_app(settings: Settings, outbox: Outbox, clock: Clock, heartbeat: Hear
         monitor.on_dead_letters(len(records))
 
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        with waiting_visibly(heartbeat):
+            check_logs(settings, watch, "monitor", held)
+            watch.is_read(lambda: check_logs(settings, watch, "monitor", held))
+        heartbeat.count({"events": 0})
         logger.info("monitoring %s", ", ".join(sorted({place.topic for place in held})))
         return {}
 

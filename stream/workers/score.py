@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models.features.spec import FeatureSpec
@@ -20,9 +20,10 @@ from stream.config.settings import Settings
 from stream.pipeline import DecisionTopics, Pipeline
 from stream.policy import Policy
 from stream.ports import Clock, FeatureStore, Outbox, StaleOwner, StoreBehind
-from stream.records import Record
+from stream.records import Epochs, Record
 from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.serving import ServedModel, first_model, served
+from stream.workers.log_watch import LogWatch, check_logs
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class ScorePorts(NamedTuple):
     outbox: Outbox
     clock: Clock
     heartbeat: Heartbeat
+    watch: LogWatch
 
 
 class ScoreWorker(NamedTuple):
@@ -43,7 +45,8 @@ class ScoreWorker(NamedTuple):
     Attributes:
         app: for `run_app`.
         follower: of its model; to be started first.
-        again: whether it ended to begin anew: the store lost its last moments, or its ownership.
+        again: whether it ended to begin anew: the store lost its last moments, or its ownership, or the log
+            is another one.
     """
 
     app: Any
@@ -143,11 +146,12 @@ def create_app(
                 raise Retry("the newest model is still being read")
             pipeline.on_assigned(partitions)
             disowned.clear()
-            done = committed(settings, settings.group("score"), topic, partitions)
-            back = _behind(topic, done, ports.store.progress(partitions))
+            epochs, done, back = _where_to_start(settings, ports, partitions)
+            pipeline.set_epochs(epochs)
             if back:
-                pipeline.remember(emitted_since(settings, back))
+                pipeline.remember(emitted_since(settings, back, epochs))
             pipeline.set_start_offsets({number: back.get(number, done[number]) for number in partitions})
+        ports.watch.is_read(lambda: check_logs(settings, ports.watch, "score", held))
         version = in_use.current.version
         ports.heartbeat.count({"events": 0}, model_version=version)
         numbers = ", ".join(map(str, partitions)) or "none"
@@ -171,7 +175,26 @@ def create_app(
         isolation=worker_isolation(settings),
         credentials=faust_credentials(settings),
     )
+    ports.watch.tell(begin_anew)
     return ScoreWorker(app, follower, again.is_set)
+
+
+def _where_to_start(
+    settings: Settings, ports: ScorePorts, partitions: Sequence[int]
+) -> tuple[Epochs, dict[int, int], dict[int, int]]:
+    """The log's epochs, what is acknowledged, and where to go back to.
+
+    Raises:
+        OtherLog: the log is not the one that was worked on.
+        Retry, DependencyDown: it cannot be told, or a person has to rebuild Redis.
+    """
+    epochs = ports.watch.check()["transactions"].history()
+    topic = settings.topic("transactions")
+    done = committed(settings, settings.group("score"), topic, partitions)
+    progress = ports.store.progress(partitions)
+    worked_to = {number: max(at, progress[number] + 1) for number, at in done.items()}
+    ports.watch.check_tail("transactions", worked_to)
+    return epochs, done, _behind(topic, done, progress)
 
 
 def _behind(topic: str, done: Mapping[int, int], progress: Mapping[int, int]) -> dict[int, int]:

@@ -155,9 +155,10 @@ def compare(seen: Seen, names: Names, rules: Rules) -> Opinion:
         _judge_alerts(account, alerts, seen.acknowledged, found)
         activity = {name: alert["recent_activity"] for name, alert in alerts.items()}
         turns = Turns(account, labels, activity, found)
-        turns.add_all()
-        turns.play(seen.held.profiles, is_settled=account.lag == 0)
-        if seen.learned >= labels.end:
+        if account.epoch == 0:  # else profiles hold events of a log that is gone
+            turns.add_all()
+            turns.play(seen.held.profiles, is_settled=account.lag == 0)
+        if account.epoch == 0 and seen.learned >= labels.end:
             turns.judge_labels(seen.held.label_profiles)
         figures = Figures(
             account.events,

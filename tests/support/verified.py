@@ -94,9 +94,10 @@ def work(system: Installation) -> None:
     for at in range(0, len(events), 100):
         pipeline.process(events[at : at + 100])
     acknowledge(system, "score", "transactions", ends(events))
+    watch: Any = None  # of logs: only an app asks it
     learner = LearnWorker(
         settings,
-        LearnPorts(store, store, MemoryDueQueue(), outbox, now, Heartbeat("learn")),
+        LearnPorts(store, store, MemoryDueQueue(), outbox, now, Heartbeat("learn"), watch),
         spec,
         nothing,
     )

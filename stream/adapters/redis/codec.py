@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from itertools import chain
+from zlib import crc32
 
 from models.features.label_memory import LABEL_WIDTH, WEEK_WIDTH
 from models.features.profiles import (
@@ -35,9 +36,18 @@ CONSTANTS = struct.pack("<dddd", MIN_COUNT, CLIP, OUTLIER, FLOOR)
 _ABSENT = 255
 ABSENT = bytes([_ABSENT])
 MAX_RECENT_EVENTS = 254
-_EVENT = struct.Struct("<dBHB")
+_EVENT = struct.Struct("<dBIHB")
 _LABEL = struct.Struct("<dBBB")
-_HEAD = struct.Struct("<dB")
+_HEAD = struct.Struct("<dBI")
+
+
+def digest_of_name(transaction_id: str) -> int:
+    """What the journal keeps of a transaction's id: 32 bits tell it from another log's at the same offset.
+
+    >>> digest_of_name("t1")
+    2190377321
+    """
+    return crc32(transaction_id.encode())
 
 
 class Codec:
@@ -57,13 +67,16 @@ class Codec:
         self._events: dict[int, struct.Struct] = {}
         self._labels: dict[int, struct.Struct] = {}
 
-    def event(self, partition: int, offset: int, event: Event, entities: list[int]) -> bytes:
+    def event(
+        self, partition: int, offset: int, event: Event, entities: list[int], transaction: int = 0
+    ) -> bytes:
         """An event at its place.
 
         Args:
             partition: its place in the call, from 1.
             offset: in the partition.
             event: what it adds.
+            transaction: whose it is (`digest_of_name`).
             entities: of each entity its place in the call, from 1, then how many recent events it keeps.
         """
         touched = len(entities) // 2
@@ -73,7 +86,7 @@ class Codec:
             self._events[touched] = layout
         time, amount, log_amount, weights, recent_event = event
         try:
-            head = _EVENT.pack(offset, touched, partition, len(recent_event))
+            head = _EVENT.pack(offset, touched, transaction, partition, len(recent_event))
         except struct.error:
             raise ValueError(
                 f"offset {offset}: a recent event of at most 255 bytes, and at most 255 entities"
@@ -157,8 +170,8 @@ class Codec:
         layout = self._label_layout(*counts)
         return bytes(counts) + layout.pack(updates, frauds, genuine, *sums, *weeks, *times, *codes)
 
-    def entries(self, chunk: bytes) -> Iterator[tuple[int, list[ProfileSnapshot]]]:
-        """The entries of one chunk of the journal: offset, and what was read there."""
+    def entries(self, chunk: bytes) -> Iterator[tuple[int, int, list[ProfileSnapshot]]]:
+        """The entries of one chunk of the journal: offset, whose event it was, and what was read there."""
         at = 0
         size = len(chunk)
         unpack_head = _HEAD.unpack_from
@@ -166,7 +179,7 @@ class Codec:
         unpack_labels = self.label_profile
         no_labels = self._no_labels
         while at < size:
-            offset, touched = unpack_head(chunk, at)
+            offset, touched, transaction = unpack_head(chunk, at)
             at += _HEAD.size
             snapshots = []
             for _ in range(touched):
@@ -177,4 +190,4 @@ class Codec:
                 else:
                     labels, at = unpack_labels(chunk, at)
                     snapshots.append(ProfileSnapshot(profile, labels))
-            yield int(offset), snapshots
+            yield int(offset), transaction, snapshots

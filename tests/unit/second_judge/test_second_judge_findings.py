@@ -242,6 +242,21 @@ def test_decision_of_nowhere_and_of_another_event_are_found(logs: Logs) -> None:
     assert findings.OTHER_EVENT in logs.found()
 
 
+def test_decisions_of_an_epoch_before_have_lost_their_events_and_later_ones_have_not(logs: Logs) -> None:
+    before = json.loads(logs.logs[NAMES.scores][0].value or b"")
+    for number, offset in enumerate((0, 1, 99)):  # where others stand now, and where nobody does
+        former = {**before, "transaction_id": f"former{number}", "origin": [0, offset]}
+        logs.put(NAMES.scores, b"c1", json.dumps(former).encode())
+    assert findings.OTHER_EVENT in logs.found()
+    for number, record in enumerate(logs.logs[NAMES.scores]):
+        decision = json.loads(record.value or b"")
+        if not decision["transaction_id"].startswith("former"):
+            logs.change(NAMES.scores, number, epoch=1)
+    assert logs.found() == set()
+    logs.change(NAMES.scores, 4, epoch=1, origin=[0, 1])
+    assert findings.OTHER_EVENT in logs.found()
+
+
 def test_decision_with_other_facts_or_entities_is_found(logs: Logs) -> None:
     logs.change(NAMES.scores, 4, amount_minor=3)
     assert logs.found() == {findings.OTHER_FACTS}
