@@ -1,4 +1,4 @@
-"""What every feature store checks of a batch before it touches anything."""
+"""What every feature store checks of a batch before it changes anything."""
 
 from __future__ import annotations
 

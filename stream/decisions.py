@@ -40,7 +40,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
     @property
     def raw(self) -> bytes:
-        """What is recorded."""
+        """The bytes that the store records for this decision."""
         return recorded_bytes(self.decision, self.activity)
 
     @property
@@ -49,7 +49,7 @@ class Recorded(msgspec.Struct, frozen=True):
         return bool(self.activity)
 
     def alert(self) -> bytes:
-        """The alert, JSON."""
+        """The alert as JSON: the decision with the card's recent activity."""
         return b"%b,%b,%b}" % (
             self.decision[:-1],
             encode({"alert_id": f"a-{self.transaction_id}"})[1:-1],

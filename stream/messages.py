@@ -91,7 +91,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         origin: where the transaction stands: `[partition, offset]` of its topic.
         epoch: of that topic, which a person may have begun anew under its name (`riverwatch adopt`): the same
             offset of another epoch is another event. Absent in the first, 0.
-        entities: every entity the transaction touched: kind, then its key, how many events its profile held
+        entities: every entity the transaction updates: kind, then its key, how many events its profile held
             when it was read, and how many labels. For an entity that partitions share, the counts are the
             order in which they updated it.
     """

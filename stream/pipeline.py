@@ -37,12 +37,12 @@ class Scorer(Protocol):
 
     @property
     def version(self) -> str:
-        """What decisions name."""
+        """The version that every decision of this model names."""
         ...
 
     @property
     def thresholds(self) -> Thresholds:
-        """Of its own scores."""
+        """Score thresholds for review and decline, computed from this model's scores."""
         ...
 
     def score(self, features: dict[str, float]) -> tuple[float, Sequence[tuple[str, float]]]:
@@ -51,7 +51,7 @@ class Scorer(Protocol):
 
 
 class DecisionTopics(NamedTuple):
-    """Where a decision goes."""
+    """The topics that a decision is written to."""
 
     scores: str
     alerts: str
@@ -70,7 +70,7 @@ class BatchCounts(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A transaction and the record it came in."""
+    """A valid transaction, with the Kafka record that carried it."""
 
     record: Record
     transaction: Transaction
@@ -171,7 +171,7 @@ class Pipeline:
         self._reached("looked-up")
 
         # 2. Read the profiles, then update them: an event does not vouch for itself. A second event of a
-        #    transaction touches nothing; the same event again is known by its place, and only fills what a
+        #    transaction updates nothing; the same event again is known by its place, and only fills what a
         #    store that lost its last moments lacks.
         originals, duplicates = _apart(arrivals, entries, self._epochs)
         ends = {record.partition: record.offset for record in records}

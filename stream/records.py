@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -86,3 +87,33 @@ def header_pairs(fetched: Collection[tuple[str, str | bytes | None]]) -> tuple[t
     return tuple(
         (name, value.encode() if isinstance(value, str) else value or b"") for name, value in fetched
     )
+
+
+class Passed(NamedTuple):
+    """Offsets without a record that a group has passed on a partition: markers, the aborted, the compacted.
+
+    Attributes:
+        number: of them.
+        to: the offset up to which they are counted; a group that went back counts none of them twice.
+    """
+
+    number: int
+    to: int
+
+    @property
+    def text(self) -> str:
+        """As the metadata of a commit says it; nothing where there is nothing to say."""
+        return f"passed={self.number}@{self.to}" if self.number else ""
+
+
+_PASSED = re.compile(r"passed=(\d+)@(\d+)", re.ASCII)
+
+
+def passed_of(metadata: str | None) -> Passed:
+    """What the metadata of a commit says.
+
+    >>> passed_of(Passed(3, 41).text), passed_of("somebody else's"), Passed(0, 41).text
+    (Passed(number=3, to=41), Passed(number=0, to=0), '')
+    """
+    found = _PASSED.fullmatch(metadata or "")
+    return Passed(int(found[1]), int(found[2])) if found else Passed(0, 0)

@@ -9,13 +9,13 @@ from stream.adapters.clients import make_store, redis_client
 from stream.adapters.kafka.admin import (
     TopicMismatch,
     check_topics,
-    committed,
     how_to_go_on,
     is_another,
     topic_ids,
 )
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
+from stream.adapters.kafka.unread import progress_of
 from stream.adapters.redis.heartbeat import WorkerState, check_announcing, workers
 from stream.adapters.redis.logs import RedisLogs
 from stream.adapters.redis.shards import passing, place_of_url
@@ -28,7 +28,7 @@ class EventAccount(msgspec.Struct, frozen=True, kw_only=True):
     """Events in = decided + duplicates + dead letters + to come.
 
     Attributes:
-        events: in the topic of transactions.
+        events: in the topic of transactions, committed.
         decided: decisions recorded, each transaction once.
         duplicates: further events of a transaction.
         rejected: events that became dead letters.
@@ -84,6 +84,9 @@ FOLLOWED = (
     ("monitor", "labels"),
 )
 
+SIZED_BY = (("score", "transactions"), ("learn", "labels"))
+"""Topics that others write to, in transactions perhaps; and who counts what they hold."""
+
 
 def look(settings: Settings) -> Status:
     """Ask Kafka, Redis and the workers."""
@@ -96,16 +99,17 @@ def look(settings: Settings) -> Status:
     try:
         check_topics(settings)
         bounds = {name: _bounds(settings, name) for name in COUNTED}
-        for role, name in FOLLOWED:
-            done = committed(settings, settings.group(role), settings.topic(name), bounds[name])
-            # The embedded broker's word on where a topic ends comes late: what was worked on is there.
-            bounds[name] = {
-                number: (low, max(high, done[number])) for number, (low, high) in bounds[name].items()
-            }
-            lag[f"{role} on {name}"] = sum(
-                high - max(done[number], low) for number, (low, high) in bounds[name].items()
-            )
         sizes = {name: sum(high - low for low, high in found.values()) for name, found in bounds.items()}
+        for role, name in FOLLOWED:
+            done = progress_of(settings, settings.group(role), settings.topic(name), bounds=bounds[name])
+            lag[f"{role} on {name}"] = sum(each.lag for each in done.values())
+            # Records, not offsets: those that hold none are no events.
+            records = sum(
+                each.acknowledged - bounds[name][number][0] - each.passed + each.lag
+                for number, each in done.items()
+            )
+            if (role, name) in SIZED_BY:
+                sizes[name] = records
         kafka_answers = True
     except TopicMismatch as error:  # it answers, and has other topics than the settings say
         kafka_answers = True

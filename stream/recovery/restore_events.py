@@ -11,6 +11,7 @@ from models.features.compute import features_of
 from stream.adapters.clients import recorded_seconds
 from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.restore import RedisRestore
+from stream.adapters.redis.shards import COUNT_FIELDS
 from stream.decisions import recent_activity, recorded_bytes, recorded_of_alert
 from stream.history.events import DecidedEvent, ReplayedEvents, Turn
 from stream.history.join import EventJoin, FirstDecisions, Place
@@ -184,5 +185,5 @@ class EventRestore:
             counts = {"decided": self._counts[shard]}
             if shard == 0:
                 counts |= {"rejected": rejected, "duplicates": duplicates}
-            fields = {name: count for name, count in counts.items() if count} | applied
+            fields = {COUNT_FIELDS[name]: count for name, count in counts.items() if count} | applied
             self._restore.fields(shard, "partitions", fields)

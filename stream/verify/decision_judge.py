@@ -1,4 +1,4 @@
-"""The judge of decisions: one for each transaction, the same in every copy and in the store. Pure."""
+"""The judge of decisions: one for each transaction, the same in every duplicate and in the store. Pure."""
 
 from __future__ import annotations
 

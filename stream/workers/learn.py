@@ -16,6 +16,7 @@ from models.features.spec import FeatureSpec
 from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, check_storable, dump
 from stream.adapters.kafka.admin import committed
 from stream.adapters.kafka.client import faust_credentials
+from stream.adapters.kafka.isolation import worker_isolation
 from stream.adapters.kafka.models import ModelTopic, publish
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import TopicUnreadableError
@@ -41,7 +42,7 @@ BATCH = 2000  # labels a batch at most: one snapshot a batch
 
 
 class LearnPorts(NamedTuple):
-    """What a learn worker stands on."""
+    """The adapters that a learn worker is given."""
 
     decisions: DecisionLog
     labels: LabelStore
@@ -291,5 +292,6 @@ def create_app(
         on_assigned=assigned,
         on_revoked=revoked,
         on_committed=lambda: reached("committed"),
+        isolation=worker_isolation(settings),
         credentials=faust_credentials(settings),
     )

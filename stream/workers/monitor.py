@@ -11,6 +11,7 @@ from typing import Any
 
 from models.metrics.delayed_quality import DelayedQualitySettings
 from stream.adapters.kafka.client import faust_credentials
+from stream.adapters.kafka.isolation import worker_isolation
 from stream.adapters.redis.heartbeat import Heartbeat
 from stream.admission import admit_label
 from stream.config.factories import limits_of
@@ -98,5 +99,6 @@ def create_app(
         heartbeat_interval=settings.heartbeat_interval,
         commit_interval=settings.commit_interval,
         on_assigned=assigned,
+        isolation=worker_isolation(settings),
         credentials=faust_credentials(settings),
     )

@@ -12,6 +12,7 @@ from models.features.spec import FeatureSpec
 from stream.adapters.kafka.admin import committed
 from stream.adapters.kafka.client import faust_credentials
 from stream.adapters.kafka.emitted import emitted_since
+from stream.adapters.kafka.isolation import worker_isolation
 from stream.adapters.kafka.models import ModelFollower, PublishedModel
 from stream.adapters.redis.heartbeat import Heartbeat
 from stream.config.factories import limits_of, policy_of
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class ScorePorts(NamedTuple):
-    """What a score worker stands on."""
+    """The adapters that a score worker is given."""
 
     store: FeatureStore
     outbox: Outbox
@@ -171,6 +172,7 @@ def create_app(
         on_assigned=assigned,
         on_revoked=revoked,
         on_committed=lambda: reached("committed"),
+        isolation=worker_isolation(settings),
         credentials=faust_credentials(settings),
     )
     ports.watch.tell(begin_anew)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from models.features.decay import weights
-from models.features.profiles import Event, LabelDelta, Profile, ProfileSnapshot, apply_event
+from models.features.profiles import Event, Profile, ProfileSnapshot, apply_event, label_delta
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, EventUpdate, LabelUpdate, OtherLog, StaleOwner, StoreBehind
@@ -313,7 +313,7 @@ def test_sums_fade_into_nothing_as_the_arithmetic_says(store: Store, half_lives:
 
 def test_confirmed_labels_are_read_with_the_profile(store: Store) -> None:
     fencing_tokens = store.claim([0])
-    delta = LabelDelta(0.0, weights(0.0, HALF_LIVES), is_fraud=True, corrects=False)
+    delta = label_delta("t0", 0.0, True, HALF_LIVES)
     label = LabelUpdate(0, "t0", True, 50.0, delta, (CARD, MERCHANT), b"")
     first = apply(store, [event_update(0, CARD, MERCHANT)], fencing_tokens)
     store.apply_labels([label], learned=0)
@@ -321,7 +321,7 @@ def test_confirmed_labels_are_read_with_the_profile(store: Store) -> None:
     assert again[0] == first[0]  # as it was read, before the label
     assert again[1] is not None
     assert [snapshot.labels.frauds for snapshot in again[1]] == [1, 1]
-    assert [snapshot.labels.history for snapshot in again[1]] == [(1.0,), (1.0,)]
+    assert [snapshot.labels.latest for snapshot in again[1]] == [(True,), (True,)]
 
 
 def test_a_batch_that_the_fence_would_not_cover_is_refused(store: Store) -> None:

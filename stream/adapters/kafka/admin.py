@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # public
 from confluent_kafka.cimpl import NewTopic
 
 from stream.adapters.kafka.client import MAX_MESSAGE, confluent
@@ -103,6 +103,18 @@ def committed(settings: Settings, group: str, topic: str, partitions: Iterable[i
     Raises:
         DependencyDown: Kafka does not answer.
     """
+    places = committed_places(settings, group, topic, partitions)
+    return {place.partition: max(place.offset, 0) for place in places}
+
+
+def committed_places(
+    settings: Settings, group: str, topic: str, partitions: Iterable[int]
+) -> list[TopicPartition]:
+    """What is committed of each partition, with its metadata; a negative offset where nothing is.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
     consumer = Consumer(confluent(settings, group_id=group, enable_auto_commit=False))
     asked = [TopicPartition(topic, number) for number in partitions]
     deadline = time.monotonic() + _PATIENCE
@@ -118,7 +130,7 @@ def committed(settings: Settings, group: str, topic: str, partitions: Iterable[i
                     ) from error
                 time.sleep(0.1)
             else:
-                return {place.partition: max(place.offset, 0) for place in found}
+                return found
     finally:
         consumer.close()
 
@@ -160,7 +172,8 @@ def beyond_end(settings: Settings, topic: str, worked_to: Mapping[int, int]) -> 
     """
     client = confluent(settings)
     admin = AdminClient(client)  # named: its answers come as long as it is there
-    asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in worked_to}
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call] # it has no types
+    asked = {TopicPartition(topic, number): latest for number in worked_to}
     try:
         told = {
             place.partition: future.result(_PATIENCE).offset

@@ -52,12 +52,12 @@ class MemoryStore:
 
     >>> from models.features.decay import weights
     >>> from models.features.profiles import Event
-    >>> from stream.ports import EntityRef
+    >>> from stream.ports import EntityRef, EventUpdate
     >>> store = MemoryStore((3600.0,))
     >>> tokens = store.claim([0])
     >>> event = Event(60.0, 12.5, 2.6, weights(60.0, (3600.0,)), b"")
-    >>> touch = Touch(0, 7, event, (EntityRef("card", "c1", 0),))
-    >>> [(before,)] = store.apply([touch], ends={0: 7}, recorded={}, tokens=tokens)
+    >>> update = EventUpdate(0, 7, event, (EntityRef("card", "c1", 0),))
+    >>> [(before,)] = store.apply([update], ends={0: 7}, recorded={}, fencing_tokens=tokens)
     >>> before.profile.updates, store.profile("card", "c1").updates, store.progress([0])
     (0, 1, {0: 7})
     """

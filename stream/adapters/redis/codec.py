@@ -2,9 +2,11 @@
 
 Little-endian throughout, doubles for every number of a profile:
   profile         recent events n (1 byte) | their lengths (n bytes) | 3 + 6 * half-lives doubles | the events
-  label profile   labels n (1 byte) | one byte each (1 for fraud) | 8 + 3 * half-lives doubles
+  label profile   latest labelled transactions n (1 byte) | weeks with frauds m (1 byte) |
+                  3 + 5 * half-lives doubles | 3 * m doubles | n doubles | n unsigned integers of 4 bytes
 An absent profile is the one byte 255. So a profile takes 25 + 48 h bytes and its recent events one more than
-their length each; a label profile takes at most 70 + 24 h.
+their length each; a label profile takes 26 + 40 h, 12 for each of at most LATEST labelled
+transactions, and 24 for each of at most WEEKS weeks.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from collections.abc import Iterator
 from itertools import chain
 from zlib import crc32
 
+from models.features.label_memory import LABEL_WIDTH, WEEK_WIDTH
 from models.features.profiles import (
     CLIP,
     FLOOR,
-    LABEL_WIDTH,
     MIN_COUNT,
     OUTLIER,
     WIDTH,
@@ -60,7 +62,8 @@ class Codec:
         self._empty = empty(half_lives)
         self._no_labels = no_labels(half_lives)
         self._profile = struct.Struct(f"<{3 + WIDTH * half_lives}d")
-        self._label_profile = struct.Struct(f"<{8 + LABEL_WIDTH * half_lives}d")
+        self._label_profiles: dict[tuple[int, int], struct.Struct] = {}
+        self._weeks_from = 3 + LABEL_WIDTH * half_lives
         self._events: dict[int, struct.Struct] = {}
         self._labels: dict[int, struct.Struct] = {}
 
@@ -99,10 +102,10 @@ class Codec:
         touched = len(entities)
         layout = self._labels.get(touched)
         if layout is None:
-            layout = struct.Struct("<d" + "dd" * self.half_lives + "I" * touched)
+            layout = struct.Struct("<dI" + "dd" * self.half_lives + "I" * touched)
             self._labels[touched] = layout
         return _LABEL.pack(offset, touched, delta.is_fraud, delta.corrects) + layout.pack(
-            delta.time, *chain.from_iterable(delta.weights), *entities
+            delta.time, delta.digest, *chain.from_iterable(delta.weights), *entities
         )
 
     def profile(self, data: bytes, at: int = 0) -> tuple[Profile, int]:
@@ -126,22 +129,28 @@ class Codec:
         at += 1
         if kept == _ABSENT:
             return self._no_labels, at
-        first = at + kept
-        values = self._label_profile.unpack_from(data, first)
-        updates, frauds, genuine, first_fraud, last_fraud, last_genuine, run, run_since = values[:8]
+        layout = self._label_layout(kept, data[at])
+        values = layout.unpack_from(data, at + 1)
+        weeks = self._weeks_from
+        latest = weeks + WEEK_WIDTH * data[at]
+        codes = latest + kept
         profile = LabelProfile(
-            int(updates),
-            int(frauds),
-            int(genuine),
-            first_fraud,
-            last_fraud,
-            last_genuine,
-            tuple(map(float, data[at:first])),
-            int(run),
-            run_since,
-            values[8:],
+            int(values[0]),
+            int(values[1]),
+            int(values[2]),
+            values[latest:codes],
+            values[codes:],
+            values[weeks:latest],
+            values[3:weeks],
         )
-        return profile, first + self._label_profile.size
+        return profile, at + 1 + layout.size
+
+    def _label_layout(self, latest: int, weeks: int) -> struct.Struct:
+        layout = self._label_profiles.get((latest, weeks))
+        if layout is None:
+            layout = struct.Struct(f"<{self._weeks_from + WEEK_WIDTH * weeks + latest}d{latest}I")
+            self._label_profiles[latest, weeks] = layout
+        return layout
 
     def packed(self, profile: Profile) -> bytes:
         """A profile as the scripts store it; the way back from `profile`."""
@@ -156,14 +165,10 @@ class Codec:
 
     def packed_labels(self, profile: LabelProfile) -> bytes:
         """A label profile as the scripts store it; the way back from `label_profile`."""
-        updates, frauds, genuine, first, last, last_genuine, history, run, run_since, sums = profile
-        return b"%c%b%b" % (
-            len(history),
-            bytes(map(int, history)),
-            self._label_profile.pack(
-                updates, frauds, genuine, first, last, last_genuine, run, run_since, *sums
-            ),
-        )
+        updates, frauds, genuine, times, codes, weeks, sums = profile
+        counts = len(times), len(weeks) // WEEK_WIDTH
+        layout = self._label_layout(*counts)
+        return bytes(counts) + layout.pack(updates, frauds, genuine, *sums, *weeks, *times, *codes)
 
     def entries(self, chunk: bytes) -> Iterator[tuple[int, int, list[ProfileSnapshot]]]:
         """The entries of one chunk of the journal: offset, whose event it was, and what was read there."""

@@ -5,7 +5,9 @@ some 30 bytes (`python -m benchmarks.bench_store --redis URL`):
   an entity         25 + 48 h, each recent event one more than its length, and 110 for key and allocator
   [277];
                     what it never exceeds, however many events it has seen
-  its labels        at most 70 + 24 h, and 120 for key and allocator [245]; only entities with a label
+  its labels        26 + 40 h, 12 for each of at most 32 labelled transactions, 24 for each of at most 26
+                    weeks with frauds, and 120 for key and allocator [304 with eight labels, at most 1,216];
+                    only entities with a label
   a decision        its own bytes and 100, until it expires [1,096 of 1,000]
   a transaction     104, from its first label until that expires
   the journal       the profile snapshots of what is applied and not yet recorded: a batch a partition

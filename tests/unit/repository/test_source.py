@@ -13,7 +13,7 @@ import pytest
 
 from stream.workers.run import set_up_logging
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PRODUCT = [
     path for folder in ("models", "stream", "producers", "infra") for path in (ROOT / folder).rglob("*.py")
 ]

@@ -33,15 +33,15 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "tempo": ("events of late against what is usual for it", "times"),
     "since_first": ("time since its first event", "seconds"),
     "since_last": ("time since its last event", "seconds"),
-    "fraud_run": ("how many of its latest confirmed labels in a row are fraud", "labels"),
+    "fraud_run": ("how many of its latest labelled events in a row are fraud, at most 32", "events"),
     "run_age": ("time since the current run of frauds began", "seconds"),
-    "recent_frauds": ("frauds among its last five confirmed labels", "labels"),
+    "recent_frauds": ("frauds among its latest five labelled events", "events"),
     "fraud_rate": ("share of frauds among its confirmed events, decayed", "0 to 1"),
     "fraud_age": ("mean age of its confirmed frauds, weighted to the recent", "seconds"),
     "frauds": ("confirmed frauds lately, decayed", "events"),
-    "since_first_fraud": ("time since its first confirmed fraud", "seconds"),
-    "since_genuine": ("time since its latest confirmed genuine event", "seconds"),
-    "since_last_fraud": ("time since its last confirmed fraud", "seconds"),
+    "since_first_fraud": ("time since the earliest fraud among its latest 32 labelled events", "seconds"),
+    "since_genuine": ("time since the latest genuine among its latest 32 labelled events", "seconds"),
+    "since_last_fraud": ("time since the latest fraud among its latest 32 labelled events", "seconds"),
     "cards": ("different cards among its last events", "cards"),
     "merchant_visits": ("of its last events, those at this merchant", "events"),
     "device_visits": ("of its last events, those from this device", "events"),
@@ -105,7 +105,7 @@ def snapshots_of(
     known = {kind: ProfileSnapshot(empty(half_lives), no_labels(half_lives)) for kind, _, _ in entities}
     for number in range(events):
         event = event_of(example(number), spec)
-        delta = label_delta_of(event.time, number % 4 == 0 or number > events - 3, spec)
+        delta = label_delta_of(f"t{number}", event.time, number % 4 == 0 or number > events - 3, spec)
         known = {
             kind: ProfileSnapshot(
                 apply_event(known[kind].profile, event, max_recent), apply_label(known[kind].labels, delta)

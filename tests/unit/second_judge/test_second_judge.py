@@ -240,8 +240,8 @@ def test_both_give_the_same_profiles_and_features_to_the_bit(seed: int) -> None:
     theirs: dict[str, ProfileSnapshot] = {}
     mine: dict[str, tuple[arithmetic.Profile, arithmetic.LabelProfile]] = {}
     nothing = ProfileSnapshot(empty(4), no_labels(4))
+    labelled: dict[str, tuple[arithmetic.Payment, bool]] = {}
     for payment in payments(chance):
-        is_labelled, is_fraud, corrects = (chance.random() < 0.4 for _ in range(3))
         own = seen(payment)
         found = entities_of(payment, spec)
         assert own.entities() == {kind: key for kind, key, _ in found}
@@ -257,12 +257,21 @@ def test_both_give_the_same_profiles_and_features_to_the_bit(seed: int) -> None:
                 for each, value in features.of_entity(kind, own, profile, labels).items()
             }
             profile.add(own, arithmetic.KEPT[kind])
-            after, known = apply_event(snapshot.profile, event, max_recent), snapshot.labels
-            if is_labelled:
-                labels.add(arithmetic.LabelDelta(own.time, is_fraud, corrects))
-                adds = label_delta_of(own.time, is_fraud, spec)._replace(corrects=corrects)
-                known = apply_label(known, adds)
-                assert labels.packed() == codec.packed_labels(known)
+            after = apply_event(snapshot.profile, event, max_recent)
             assert profile.packed() == codec.packed(after)
-            theirs[name] = ProfileSnapshot(after, known)
+            theirs[name] = ProfileSnapshot(after, snapshot.labels)
         assert told == served
+        if chance.random() < 0.4:
+            continue  # no label comes now
+        number = (
+            payment.transaction_id if chance.random() < 0.6 or not labelled else chance.choice([*labelled])
+        )
+        corrects = number in labelled
+        about, before = labelled.get(number, (own, chance.random() < 0.5))
+        labelled[number] = about, not before
+        adds = label_delta_of(number, about.time, not before, spec)._replace(corrects=corrects)
+        for entity in (f"{kind}:{key}" for kind, key in about.entities().items()):
+            labels = mine[entity][1]
+            labels.add(arithmetic.LabelDelta(number, about.time, not before, corrects))
+            theirs[entity] = theirs[entity]._replace(labels=apply_label(theirs[entity].labels, adds))
+            assert labels.packed() == codec.packed_labels(theirs[entity].labels)

@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
 PAGE = ROOT / "CONTRIBUTING.md"

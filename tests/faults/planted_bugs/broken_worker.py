@@ -1,6 +1,6 @@
 """A worker with bugs planted in it, one for each promise and more: what the judges must find. For tests only.
 
-python tests/faults/broken_worker.py score|learn
+python tests/faults/planted_bugs/broken_worker.py score|learn
 """
 
 from __future__ import annotations

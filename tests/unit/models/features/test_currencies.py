@@ -15,7 +15,7 @@ from stream.inspect.alert_text import money
 from stream.messages import Decision, Transaction
 from stream.monitoring import _amount_log
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 FEW_KNOW = re.compile(r"\b(?:BIF|KMF|LYD|OMR|CLF|UYW)\b")  # whoever names one of these has a table
 

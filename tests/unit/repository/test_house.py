@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("models", "stream", "producers", "infra")
 FILE_LINES, CLASS_LINES, MODULES = 400, 250, 15
 

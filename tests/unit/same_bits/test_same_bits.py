@@ -42,11 +42,11 @@ from stream.policy import Policy
 from stream.records import Record
 from stream.replay.file import FilePlan, replay_file
 from stream.serving import served
-from tests.unit.same_bits_digest import Digest, digest_of, plain
-from tests.unit.same_bits_payments import START, arrivals, write_csv
-from tests.unit.same_bits_redis import Shards, stored_in
+from tests.unit.same_bits.digest import Digest, digest_of, plain
+from tests.unit.same_bits.payments import START, arrivals, write_csv
+from tests.unit.same_bits.redis_scripts import Shards, stored_in
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 STORED: Final[dict[str, dict[str, str]]] = json.loads(
     Path(__file__).with_name("same_bits.json").read_text(encoding="utf-8")
 )
@@ -57,7 +57,7 @@ COMPILED: Final = """
 from infra import compiled_modules as compiled
 compiled.use()
 import json
-from tests.unit.test_same_bits import decide
+from tests.unit.same_bits.test_same_bits import decide
 print(json.dumps(decide(100_000)))
 """
 
@@ -192,7 +192,7 @@ def engine_digests(engine: Any) -> dict[str, str]:
 
 
 def test_experiment(same: Callable[[dict[str, str]], None], tmp_path: Path) -> None:
-    """Of a file with the models that are shipped for use, and of topics, where silence is a label."""
+    """Of a file with the models that are shipped for use, and of topics, where the unreported are labels."""
 
     path = tmp_path / "payments.csv"
     source = open_source(str(path), schema=write_csv(path, 3, 10_000), label_delay=None, seed=1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Root writes where modes forbid it; without this capability it is as everybody.
 ORDINARY = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 SERVER = "#!/bin/sh\necho 'Redis server v=7.2.0 sha=0'\n"

@@ -43,7 +43,7 @@ def broken(system: Installation, role: str, bugs: str) -> GuardedProcess:
         [sys.executable, str(WORKER), role],
         system.folder / f"broken-{role}-{len(system.running)}.log",
         env={**os.environ, **variables(system.settings), **own},
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     system.running.append(worker)
     return worker

@@ -9,10 +9,10 @@ from random import Random
 from typing import Any, Final
 
 from models.features.decay import weights
-from models.features.profiles import Event, LabelDelta
+from models.features.profiles import Event, label_delta
 from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, EventUpdate, LabelsBehind, LabelUpdate, StaleOwner, StoreBehind
-from tests.unit.same_bits_digest import Digest, plain
+from tests.unit.same_bits.digest import Digest, plain
 
 PARTITIONS: Final = 4
 HALF_LIVES: Final = (60.0, 3600.0, 86_400.0)
@@ -150,7 +150,7 @@ class Shards:
             delta, entities = None, ()
             if self.below(4):
                 happened = self.time - self.below(10**6) / 8
-                delta = LabelDelta(happened, weights(happened, HALF_LIVES), is_fraud, corrects=False)
+                delta = label_delta(name, happened, is_fraud, HALF_LIVES)
                 entities = tuple(map(self.entity, ("card", "merchant", "device")[: 1 + self.below(3)]))
             raw = b'%d {"is_fraud":%d}' % (offset, is_fraud)
             batch.append(LabelUpdate(offset, name, is_fraud, at, delta, entities, raw))

@@ -73,11 +73,11 @@ class Logs:
             if kind == "card":
                 activity = [
                     {
-                        "event_time": datetime.fromtimestamp(note.time, UTC).isoformat(),
-                        "amount_minor": note.amount_minor,
-                        "merchant_id": note.merchant_id.decode(),
+                        "event_time": datetime.fromtimestamp(recent_event.time, UTC).isoformat(),
+                        "amount_minor": recent_event.amount_minor,
+                        "merchant_id": recent_event.merchant_id.decode(),
                     }
-                    for note in profile.recent_events
+                    for recent_event in profile.recent_events
                 ]
             profile.add(payment, arithmetic.KEPT[kind])
             self.held[f"{kind}:{key}"] = profile.packed()
@@ -122,7 +122,9 @@ class Logs:
         if known:
             for entity in ("card:c1", "merchant:m1"):
                 profile = self.labels.setdefault(entity, arithmetic.LabelProfile())
-                profile.add(arithmetic.LabelDelta(START.timestamp() + 60 * minute, fraud, corrects=False))
+                profile.add(
+                    arithmetic.LabelDelta(name, START.timestamp() + 60 * minute, fraud, corrects=False)
+                )
         return self.put(NAMES.labels, name.encode(), json.dumps(label).encode(), **headers)
 
     def change(self, topic: str, number: int, **fields: Any) -> None:
@@ -313,7 +315,7 @@ def test_profile_that_redis_holds_otherwise_is_found(logs: Logs) -> None:
 
 
 def test_label_that_counted_twice_is_found(logs: Logs) -> None:
-    logs.labels["card:c1"].add(arithmetic.LabelDelta(START.timestamp(), True, False))
+    logs.labels["card:c1"].add(arithmetic.LabelDelta("t0", START.timestamp(), True, False))
     assert logs.found() == {findings.LABEL_PROFILE}
 
 

@@ -16,14 +16,14 @@ from infra.process import GuardedProcess
 from stream.demo.show import variables
 from stream.messages import Label, Transaction, encode
 from stream.verify.audit import Audit
-from tests.faults.broken_worker import planted
+from tests.faults.planted_bugs.broken_worker import planted
 from tests.faults.second_opinion import BOTH_JUDGE, disagreement, second_opinion
 from tests.second_judge.judging import Opinion
 from tests.support.installation import KEY, Install, Installation
 
 pytestmark = pytest.mark.guarantee
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
 
@@ -46,7 +46,7 @@ def payment(number: int) -> Transaction:
 
 
 def labels(upto: int) -> Iterator[Label]:
-    """Frauds and genuine, some twice, some corrected, some of payments nobody made, one by silence."""
+    """Frauds and genuine, some twice, some corrected, some of payments nobody made, one assumed genuine."""
     for number in range(0, upto, 3):
         known = START + timedelta(minutes=number, days=1)
         label = Label(transaction_id=f"t{number}", is_fraud=number % 2 == 0, known_at=known, source="analyst")

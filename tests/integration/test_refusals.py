@@ -13,7 +13,7 @@ from tests.support.services import KafkaUnderTest, Unique, create_topics
 
 pytestmark = pytest.mark.guarantee
 
-BATCH_WORKER = Path(__file__).parents[1] / "integration" / "batch_worker.py"
+BATCH_WORKER = Path(__file__).with_name("runtime") / "batch_worker.py"
 
 
 @pytest.mark.parametrize("role", ["score", "learn", "monitor"])
