@@ -7,11 +7,14 @@ import msgspec
 from stream.adapters.clients import make_store, redis_client
 from stream.adapters.kafka.admin import TopicMismatch, check_topics, committed
 from stream.adapters.kafka.reader import TopicReader
+from stream.adapters.redis.errors import passing
 from stream.adapters.redis.heartbeat import WorkerState, check_announcing, workers
-from stream.adapters.redis.shards import passing, place_of_url
+from stream.adapters.redis.probe import probe
+from stream.adapters.redis.shards import place_of_url
 from stream.config.factories import feature_spec
-from stream.config.settings import Settings, without_password
-from stream.ports import DependencyDown
+from stream.config.redis_url import without_password
+from stream.config.settings import Settings
+from stream.ports import DependencyDown, DependencyRefused
 
 
 class EventAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         redis_serves: whether Redis does, writes too; workers announce themselves in it.
         lag: of each group and topic, the messages not acknowledged.
         down: what is, a sentence each.
+        warnings: what will soon be, or is lost when something fails, a sentence each.
     """
 
     kafka: str
@@ -63,6 +67,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     lag: dict[str, int]
     account: EventAccount | None
     down: list[str]
+    warnings: list[str] = []
 
 
 COUNTED = ("transactions", "scores", "labels", "alerts", "dead-letters")
@@ -78,6 +83,7 @@ FOLLOWED = (
 def look(settings: Settings) -> Status:
     """Ask Kafka, Redis and the workers."""
     down: list[str] = []
+    warnings: list[str] = []
     sizes: dict[str, int] = {}
     lag: dict[str, int] = {}
     counts: dict[str, int] | None = None
@@ -110,7 +116,11 @@ def look(settings: Settings) -> Status:
             running = workers(client, prefix=settings.redis_prefix)
             check_announcing(client, prefix=settings.redis_prefix)
         redis_serves = True
-    except DependencyDown as error:
+        place = place_of_url(settings.redis_url)
+        found = probe(client, place, allow_eviction=settings.redis_allow_eviction)
+        down += [finding.text for finding in found.losing]
+        warnings += [finding.text for finding in found.warnings]
+    except (DependencyDown, DependencyRefused) as error:
         down.append(str(error))
     down += [
         f"no {role} worker runs"
@@ -139,6 +149,7 @@ def look(settings: Settings) -> Status:
         lag=lag,
         account=account,
         down=down,
+        warnings=warnings,
     )
 
 

@@ -13,9 +13,13 @@ from stream.adapters.clock import now
 from stream.adapters.disk.decision_log import DiskDecisionLog
 from stream.adapters.disk.filler import DiskFiller
 from stream.adapters.kafka.admin import check_topics
+from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.errors import lasting_cause
 from stream.adapters.kafka.outbox import KafkaOutbox
+from stream.adapters.kafka.rights import check_rights
 from stream.adapters.redis.due_queues import RedisDueQueue
 from stream.adapters.redis.heartbeat import Heartbeat
+from stream.adapters.redis.watch import RedisWatch
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings
 from stream.config.signing_key import state_dir
@@ -34,15 +38,16 @@ def run_score(settings: Settings, *, reached: Reached = nothing) -> int:
     from stream.workers.score import ScorePorts, create_app  # noqa: PLC0415 - Faust is slow to import
 
     spec = feature_spec(settings)
-    check_topics(settings)
+    _check_kafka(settings, "score")
     client = redis_client(settings)
+    watch = _checked_redis(settings, client)
     heartbeat = Heartbeat("score", client, prefix=settings.redis_prefix)
     ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, heartbeat)
     with heartbeat:
         while True:
             worker = create_app(settings, ports, spec, reached=reached)
             worker.follower.start()
-            code = _run(worker.app, settings)
+            code = _run(worker.app, settings, watch)
             worker.follower.stop()
             if not worker.again():
                 return code
@@ -54,8 +59,9 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
     from stream.workers.learn import LearnPorts, create_app  # noqa: PLC0415 - Faust is slow to import
 
     spec = feature_spec(settings)
-    check_topics(settings)
+    _check_kafka(settings, "learn")
     client = redis_client(settings)
+    watch = _checked_redis(settings, client)
     heartbeat = Heartbeat("learn", client, prefix=settings.redis_prefix)
     store = make_store(settings, spec, client)
     queue = RedisDueQueue(client, prefix=settings.redis_prefix, replicas=settings.redis_replicas)
@@ -64,7 +70,19 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
         if settings.decision_log == "disk":
             decisions = stack.enter_context(_filled_log(settings, store))
         ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, heartbeat)
-        return _run(create_app(settings, ports, spec, reached=reached), settings)
+        return _run(create_app(settings, ports, spec, reached=reached), settings, watch)
+
+
+def _check_kafka(settings: Settings, role: str) -> None:
+    check_topics(settings)
+    check_rights(settings, role)
+
+
+def _checked_redis(settings: Settings, client: Any) -> RedisWatch:
+    set_up_logging(settings.log_level)
+    watch = RedisWatch(settings, client)
+    watch.check()
+    return watch
 
 
 def decision_log_file(settings: Settings) -> Path:
@@ -91,10 +109,12 @@ def run_monitor(settings: Settings) -> int:
     """Run the monitor worker until it is told to end; returns the exit code."""
     from stream.workers.monitor import create_app  # noqa: PLC0415 - Faust is slow to import
 
-    check_topics(settings)
-    heartbeat = Heartbeat("monitor", redis_client(settings), prefix=settings.redis_prefix)
+    _check_kafka(settings, "monitor")
+    client = redis_client(settings)
+    watch = _checked_redis(settings, client)
+    heartbeat = Heartbeat("monitor", client, prefix=settings.redis_prefix)
     with heartbeat:
-        return _run(create_app(settings, KafkaOutbox(settings), now, heartbeat), settings)
+        return _run(create_app(settings, KafkaOutbox(settings), now, heartbeat), settings, watch)
 
 
 def set_up_logging(level: str) -> None:
@@ -105,8 +125,10 @@ def set_up_logging(level: str) -> None:
             logging.getLogger(library).setLevel(logging.WARNING)
 
 
-def _run(app: Any, settings: Settings) -> int:
+def _run(app: Any, settings: Settings, watch: RedisWatch) -> int:
     from stream.runtime.app import run_app  # noqa: PLC0415 - Faust is slow to import
 
-    set_up_logging(settings.log_level)
-    return run_app(app, loglevel=settings.log_level)
+    set_up_logging(settings.log_level)  # again: Faust, imported since, has its own idea of levels
+    app.lasting_cause = lambda: lasting_cause(confluent(settings))
+    with watch.watching(app.refuse):
+        return run_app(app, loglevel=settings.log_level)

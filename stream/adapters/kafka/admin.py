@@ -10,8 +10,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from stream.adapters.kafka.client import MAX_MESSAGE, confluent
+from stream.adapters.kafka.errors import failure, metadata
+from stream.adapters.kafka.rights import hidden_topics
 from stream.config.settings import Settings
-from stream.ports import DependencyDown
+from stream.ports import DependencyRefused
 
 PARTITIONED = ("transactions", "scores", "alerts")
 SINGLE = ("labels", "drift", "models", "dead-letters")
@@ -40,7 +42,7 @@ def create_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
     """Create what is missing; returns what was created.
 
     Raises:
-        DependencyDown: Kafka does not answer, or refuses.
+        DependencyDown, DependencyRefused: Kafka does not answer, or refuses.
     """
     admin = AdminClient(confluent(settings))
     there = _there(admin, settings, timeout)
@@ -59,7 +61,7 @@ def create_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
             future.result(timeout)
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
-                raise DependencyDown(f"topic {name} was not created: {error.args[0].str()}") from error
+                raise failure(confluent(settings), error, about=f"topic {name} was not created") from error
     return [topic.topic for topic in new]
 
 
@@ -74,10 +76,16 @@ def check_topics(settings: Settings, *, timeout: float = 10.0) -> None:
 
     Raises:
         TopicMismatch: one is not; says which and what to do.
-        DependencyDown: Kafka does not answer.
+        DependencyDown, DependencyRefused: Kafka does not answer, or refuses.
     """
     there = _there(AdminClient(confluent(settings)), settings, timeout)
     missing = [name for name in wanted(settings) if name not in there]
+    if hidden := hidden_topics(settings, missing):
+        raise DependencyRefused(
+            f"Kafka ({settings.kafka_bootstrap}) refuses DESCRIBE of {', '.join(hidden)} to the user "
+            f"{settings.kafka_sasl_username} (RIVERWATCH_KAFKA_SASL_USERNAME); grant it with `kafka-acls "
+            "--add`"
+        )
     if missing:
         raise TopicMismatch(f"topics missing: {', '.join(missing)}; `riverwatch topics` creates them")
     for name, count in wanted(settings).items():
@@ -89,10 +97,7 @@ def check_topics(settings: Settings, *, timeout: float = 10.0) -> None:
 
 
 def _there(admin: AdminClient, settings: Settings, timeout: float) -> dict[str, int]:
-    try:
-        found = admin.list_topics(timeout=timeout).topics
-    except KafkaException as error:
-        raise DependencyDown(f"Kafka ({settings.kafka_bootstrap}): {error.args[0].str()}") from error
+    found = metadata(confluent(settings), admin, timeout=timeout).topics
     return {name: len(topic.partitions) for name, topic in found.items()}
 
 
@@ -100,7 +105,7 @@ def committed(settings: Settings, group: str, topic: str, partitions: Iterable[i
     """The committed offset of each partition: the next one to be worked on; 0 where nothing was committed.
 
     Raises:
-        DependencyDown: Kafka does not answer.
+        DependencyDown, DependencyRefused: Kafka does not answer, or refuses.
     """
     consumer = Consumer(confluent(settings, group_id=group, enable_auto_commit=False))
     asked = [TopicPartition(topic, number) for number in partitions]
@@ -112,9 +117,7 @@ def committed(settings: Settings, group: str, topic: str, partitions: Iterable[i
             except KafkaException as error:
                 # A broker that has just come up does not know yet which groups are its own.
                 if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
-                    raise DependencyDown(
-                        f"Kafka ({settings.kafka_bootstrap}): {error.args[0].str()}"
-                    ) from error
+                    raise failure(confluent(settings), error, about=f"group {group}") from error
                 time.sleep(0.1)
             else:
                 return {place.partition: max(place.offset, 0) for place in found}
