@@ -56,6 +56,9 @@ __all__ = [
 ASK_WHY = 10
 """Seconds of a broker's silence after which, again and again, it is asked whether its cause lasts."""
 
+METADATA_MAX_AGE_MS = 10_000
+"""How old what is known of topics may be: partitions that are added are noticed within it."""
+
 RETRY_FIRST, RETRY_MOST = 0.2, 2.0
 """Seconds between two tries of a batch whose handler asked for it: doubled from the first to the most."""
 
@@ -309,6 +312,7 @@ def create_batch_app(
         broker_max_poll_interval=7 * 86_400.0,
         consumer_group_instance_id=instance_id,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         agent_supervisor=mode.CrashingSupervisor,
         stream_wait_empty=False,  # Faust would wait for messages it tracks; none are
         Stream=BatchStream,

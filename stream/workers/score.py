@@ -151,6 +151,14 @@ def create_app(
         ports.heartbeat.count({"events": 0}, model_version=version)
         numbers = ", ".join(map(str, partitions)) or "none"
         logger.info("scoring %s, partitions %s with model %s", topic, numbers, version)
+        if partitions and partitions[-1] >= settings.partitions:
+            logger.warning(
+                "%s has %d partitions or more now, and this worker was started with %d: it scores them, and "
+                "whatever starts from now on needs RIVERWATCH_PARTITIONS set to their number",
+                topic,
+                partitions[-1] + 1,
+                settings.partitions,
+            )
         return {TopicPartition(topic, number): start for number, start in back.items()}
 
     def revoked(held: frozenset[TopicPartition]) -> None:

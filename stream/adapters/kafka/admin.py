@@ -11,9 +11,12 @@ from confluent_kafka.cimpl import NewTopic
 
 from stream.adapters.kafka.client import MAX_MESSAGE, confluent
 from stream.adapters.kafka.errors import failure, metadata
+from stream.adapters.kafka.partitions import TopicMismatch, mismatch
 from stream.adapters.kafka.rights import hidden_topics
 from stream.config.settings import Settings
 from stream.ports import DependencyRefused
+
+__all__ = ["TopicMismatch", "check_topics", "committed", "create_topics", "wanted"]
 
 PARTITIONED = ("transactions", "scores", "alerts")
 SINGLE = ("labels", "drift", "models", "dead-letters")
@@ -26,10 +29,6 @@ _PASSING = (
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 )
-
-
-class TopicMismatch(Exception):  # noqa: N818 - a state of the cluster that a person must settle
-    """A topic is missing or has another number of partitions than the settings say."""
 
 
 def wanted(settings: Settings) -> dict[str, int]:
@@ -88,12 +87,11 @@ def check_topics(settings: Settings, *, timeout: float = 10.0) -> None:
         )
     if missing:
         raise TopicMismatch(f"topics missing: {', '.join(missing)}; `riverwatch topics` creates them")
-    for name, count in wanted(settings).items():
-        if there[name] != count:
-            raise TopicMismatch(
-                f"topic {name} has {there[name]} partitions and the settings say {count}: set "
-                f"RIVERWATCH_PARTITIONS={there[name]}, or make the topic anew"
-            )
+    if why := mismatch(settings, there):
+        raise TopicMismatch(why)
+    for name in map(settings.topic, SINGLE):
+        if there[name] != 1:
+            raise TopicMismatch(f"topic {name} has {there[name]} partitions and needs one: make it anew")
 
 
 def _there(admin: AdminClient, settings: Settings, timeout: float) -> dict[str, int]:

@@ -72,6 +72,7 @@ class KafkaOutbox:
                 delivery_report_only_error=True,
                 queue_buffering_max_messages=200_000,
                 message_max_bytes=MAX_MESSAGE,
+                topic_metadata_refresh_interval_ms=10_000,  # partitions that are added are used soon
                 delivery_timeout_ms=int(self._timeout * 1000),
             )
         )
