@@ -8,18 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from confluent_kafka.admin import (
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import (
     AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
 )
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from infra.apache_kafka import ApacheKafka
 from infra.process import HOST, free_port
+
+__all__ = ["PASSWORD", "USER", "AclOperation", "GuardedKafka", "ResourceType", "guarded_kafka"]
 
 USER, PASSWORD = "worker", "right and secret"
 _STORE = "changeit"  # guards a key that lives for a test
@@ -49,10 +50,10 @@ class GuardedKafka(NamedTuple):
         admin = AdminClient({"bootstrap.servers": self.plain})
         whatever = AclBindingFilter(
             ResourceType.ANY,
-            None,
+            None,  # type: ignore[arg-type] # any name
             ResourcePatternType.ANY,
             f"User:{USER}",
-            None,
+            None,  # type: ignore[arg-type] # any host
             AclOperation.ANY,
             AclPermissionType.ANY,
         )
@@ -104,5 +105,5 @@ def guarded_kafka(folder: Path) -> Iterator[GuardedKafka]:
         "listener.name.tls.ssl.key.password": _STORE,
     }
     with ApacheKafka(folder, plain, heap_mb=512, settings=settings):
-        places = [f"{HOST}:{port}" for port in (plain, sasl, tls, lost, gone)]
-        yield GuardedKafka(*places, ca)
+        at = {"plain": plain, "sasl": sasl, "tls": tls, "lost": lost, "gone": gone}
+        yield GuardedKafka(**{name: f"{HOST}:{port}" for name, port in at.items()}, ca=ca)

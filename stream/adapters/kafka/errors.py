@@ -49,17 +49,16 @@ _quiet.setLevel(logging.CRITICAL)
 
 
 def failure(
-    client: Mapping[str, Any], error: KafkaException | KafkaError, *, about: str = ""
+    client: Mapping[str, Any], failed: KafkaException | KafkaError, *, about: str = ""
 ) -> DependencyDown | DependencyRefused:
     """The exception that an error of Kafka's is raised as: `DependencyRefused` where waiting mends nothing.
 
     Args:
         client: configuration of the confluent-kafka client that had it.
-        error: what it had.
+        failed: what it had.
         about: what was wanted, such as `topic scores`.
     """
-    if isinstance(error, KafkaException):
-        error = error.args[0]
+    error: KafkaError = failed.args[0] if isinstance(failed, KafkaException) else failed
     place = client.get("bootstrap.servers")
     text = f"{about}: {error.str()}" if about else error.str()
     if (right := _RIGHTS.get(error.code())) is not None:
@@ -83,7 +82,7 @@ def metadata(client: Mapping[str, Any], admin: AdminClient, *, timeout: float) -
     Raises:
         DependencyDown, DependencyRefused: no answer.
     """
-    found = None
+    found: Any = None
     for wait in (min(_PATIENCE, timeout), timeout):
         try:
             found = admin.list_topics(timeout=wait)
@@ -145,12 +144,15 @@ def _cause(client: Mapping[str, Any]) -> tuple[bool, str]:
 def _answer_to(client: Mapping[str, Any]) -> tuple[bool, str]:
     """What the brokers answer to a client with these credentials, and whether that lasts."""
     heard: list[KafkaError] = []
-    kept = {name: value for name, value in client.items() if name.split(".")[0] in ("bootstrap", "security")}
+    kept: dict[str, Any] = {
+        name: value for name, value in client.items() if name.split(".")[0] in ("bootstrap", "security")
+    }
     kept |= {name: value for name, value in client.items() if name.split(".")[0] in ("sasl", "ssl")}
     try:
-        admin = AdminClient({**kept, "logger": _quiet, "error_cb": heard.append})
+        asking: Any = {**kept, "logger": _quiet, "error_cb": heard.append}
+        admin = AdminClient(asking)
     except KafkaException as error:  # a file that cannot be read, a mechanism that this client lacks
-        return True, error.args[0].str()
+        return True, str(error.args[0].str())
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
         try:
@@ -160,10 +162,10 @@ def _answer_to(client: Mapping[str, Any]) -> tuple[bool, str]:
         else:
             why = _not_advertised(client, brokers)
             return bool(why), why
-        for error in heard:
-            if (why := _remedy(client, error)) is not None:
-                return True, why
-    telling = [error for error in heard if error.code() != KafkaError._ALL_BROKERS_DOWN]  # noqa: SLF001
+        for told in heard:
+            if (remedy := _remedy(client, told)) is not None:
+                return True, remedy
+    telling = [told for told in heard if told.code() != KafkaError._ALL_BROKERS_DOWN]  # noqa: SLF001
     return False, _AGES.sub("", telling[-1].str()) if telling else ""
 
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.errors import failure, metadata

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AclOperation, AdminClient
+from confluent_kafka.admin import AdminClient
 
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.errors import failure
@@ -73,7 +73,7 @@ def _of_topics(admin: AdminClient, client: dict[str, Any], names: Iterable[str])
     )
     for name, future in asked.items():
         try:
-            operations: list[AclOperation] = future.result(_PATIENCE).authorized_operations or []
+            operations: list[Any] = future.result(_PATIENCE).authorized_operations or []
             found[name] = {operation.name for operation in operations}
         except KafkaException as error:
             code = error.args[0].code()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError
-from confluent_kafka.admin import AclOperation, ResourceType
 
 from infra.apache_kafka import jars_problem, java_problem
 from infra.process import GuardedProcess, free_port
@@ -24,7 +23,14 @@ from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.adapters.kafka.reader import TopicReader
 from stream.config.settings import Settings, load
 from stream.ports import DependencyDown, DependencyRefused, Message
-from tests.support.guarded_kafka import PASSWORD, USER, GuardedKafka, guarded_kafka
+from tests.support.guarded_kafka import (
+    PASSWORD,
+    USER,
+    AclOperation,
+    GuardedKafka,
+    ResourceType,
+    guarded_kafka,
+)
 from tests.support.installation import KEY
 from tests.support.patience import until
 
