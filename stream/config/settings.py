@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from models.scoring.calibration import NEGATIVE_SAMPLING_RATE
 from models.scoring.registry import why_not
+from stream.config.redis_url import redis_url_problem, without_password
 
 PREFIX = "RIVERWATCH_"
 CONFIG_FILE = "riverwatch.toml"
@@ -91,6 +92,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "a failover loses none of it; 0: not waited for",
         ),
     ] = 0
+    redis_allow_eviction: Annotated[
+        bool,
+        _about(
+            "work with a Redis that may evict what it holds (maxmemory-policy other than noeviction): no "
+            "promise holds where it does, and every status says so"
+        ),
+    ] = False
     shards: Annotated[
         int,
         Meta(
@@ -333,6 +341,8 @@ def load(
         values[name] = _convert(name, value, source)
         sources[name] = source
     settings = Settings(**values)
+    if why := redis_url_problem(settings.redis_url):
+        raise SettingsError(f"redis_url = (hidden) ({sources['redis_url']}): {why}")
     if why := why_not(settings.model, to_serve=True):
         raise SettingsError(f"model = {settings.model!r} ({sources['model']}): {why}")
     settings.custom_classes()
@@ -349,10 +359,6 @@ def load(
     return LoadedSettings(settings, sources)
 
 
-def _hidden(secret: re.Match[str]) -> str:
-    return f"{secret[1]}(hidden)@" if secret[1] else f"{secret[2]}(hidden)"
-
-
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Variables that look like settings and are none: for each a line that names the nearest.
 
@@ -366,15 +372,6 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
             near = difflib.get_close_matches(name, known, n=1)
             lines.append(f"there is no setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
     return lines
-
-
-def without_password(url: str) -> str:
-    """A Redis URL that may be shown.
-
-    >>> without_password("redis://user:secret@host:6379/0?password=secret")
-    'redis://user:(hidden)@host:6379/0?password=(hidden)'
-    """
-    return re.sub(r"(://[^:/@]*:).*@|([?&]password=)[^&#]*", _hidden, url)
 
 
 def shown(loaded: LoadedSettings) -> list[tuple[str, str, str]]:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiokafka.errors import (
     ConsumerStoppedError,
+    GroupAuthorizationFailedError,
     IllegalStateError,
+    TopicAuthorizationFailedError,
 )
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -40,6 +42,12 @@ NOBODY = -1
 """The generation of no assignment: nothing is handed over, nothing can be acknowledged."""
 
 
+_LACKS_RIGHT = (
+    "Kafka ({bootstrap}) refuses READ of a topic or its group ({error}) to this worker; grant it with "
+    "`kafka-acls --add`"
+)
+
+
 class ConsumerHost(Host, Protocol):
     """What the consumer asks of the app that it belongs to.
 
@@ -56,6 +64,9 @@ class ConsumerHost(Host, Protocol):
     @property
     def should_stop(self) -> bool:
         """The app is stopping."""
+
+    def refuse(self, reason: str) -> None:
+        """End, because something refuses that a person must mend."""
 
     def channel_of(self, topic: str) -> Any:
         """The channel of the agent that reads a topic."""
@@ -142,6 +153,8 @@ class BatchConsumer(driver.Consumer):
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self._host.should_stop:
                 raise
+        except (GroupAuthorizationFailedError, TopicAuthorizationFailedError) as error:
+            self._host.refuse(_LACKS_RIGHT.format(bootstrap=self._host.bootstrap, error=error))
 
     def _wanted(self) -> set[TP]:
         most, queued = self._host.records_ahead, self._queued

@@ -20,11 +20,12 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from models.scoring.snapshot import ALLOWED, SnapshotRefused, Verified, verified
 from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.errors import failure
 from stream.adapters.kafka.isolation import isolation_level
 from stream.config.factories import classes_of
 from stream.config.settings import Settings
 from stream.messages import ModelManifest, encode, manifest_decoder
-from stream.ports import DependencyDown, Message, Outbox
+from stream.ports import DependencyDown, DependencyRefused, Message, Outbox
 
 logger = logging.getLogger(__name__)
 
@@ -165,9 +166,7 @@ class ModelTopic:
                     except SnapshotRefused as refusal:
                         refused.append(refusal.reason)
         except KafkaException as error:
-            raise DependencyDown(
-                f"Kafka ({self._settings.kafka_bootstrap}): {error.args[0].str()}"
-            ) from error
+            raise failure(confluent(self._settings), error, about=f"topic {self._topic}") from error
         return None, refused
 
     def opened(self, value: bytes) -> PublishedModel:
@@ -230,6 +229,7 @@ class ModelFollower:
         self._swap = swap
         self._stop = threading.Event()
         self._ready = threading.Event()
+        self._refusal: DependencyRefused | None = None
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
         self.refused = 0
 
@@ -238,8 +238,15 @@ class ModelFollower:
         self._thread.start()
 
     def wait(self, timeout: float) -> bool:
-        """Whether the newest model is in use (or there is none yet), within `timeout` seconds."""
-        return self._ready.wait(timeout)
+        """Whether the newest model is in use (or there is none yet), within `timeout` seconds.
+
+        Raises:
+            DependencyRefused: it will not be: Kafka refuses.
+        """
+        ready = self._ready.wait(timeout)
+        if self._refusal is not None:
+            raise self._refusal
+        return ready
 
     def stop(self) -> None:
         """End, and let the connection go."""
@@ -263,6 +270,10 @@ class ModelFollower:
         except DependencyDown as down:
             logger.warning("no model yet: %s", down)
             return False
+        except DependencyRefused as refusal:  # said by the worker, which ends of it
+            self._refusal = refusal
+            return False
+        self._refusal = None
         if refused:
             self.refused += len(refused) - 1  # said in one line: the newest is the one to see to
             older = f" (and {len(refused) - 1} older ones)" if len(refused) > 1 else ""

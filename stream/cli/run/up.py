@@ -21,7 +21,8 @@ from infra.services import (
     write_running,
 )
 from stream.cli.options import with_settings
-from stream.config.settings import Settings, load, without_password
+from stream.config.redis_url import without_password
+from stream.config.settings import Settings, load
 from stream.config.signing_key import model_key, state_dir
 
 

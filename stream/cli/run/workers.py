@@ -11,7 +11,15 @@ from stream.cli.options import CONNECTION, MODEL, with_settings
 from stream.config.settings import Settings
 from stream.runtime.crash_points import LEARN, SCORE, crash_point
 
-WORKER = (*CONNECTION, "redis_cluster", "shards", "partitions", "instance_id", "session_timeout")
+WORKER = (
+    *CONNECTION,
+    "redis_cluster",
+    "redis_allow_eviction",
+    "shards",
+    "partitions",
+    "instance_id",
+    "session_timeout",
+)
 
 
 @click.command()
