@@ -110,11 +110,10 @@ class BatchConsumer(driver.Consumer):
         self.current = NOBODY
         self.letting_go = asyncio.Event()
         self.stale_dropped = 0
-        self.gaps_known = self.gaps_believed = 0
+        self.gaps_known = self.gaps_believed = self._in_hand = 0
         self._changed = asyncio.Event()  # flow or room: the drain has a reason to look again
         self._idle = asyncio.Event()
         self._idle.set()
-        self._in_hand = 0
         self.positions = Positions({})
         self._reread: dict[TP, int] = {}  # offsets at which a gap is being read again
         self._queued: defaultdict[str, int] = defaultdict(int)  # records on the channels, a topic
@@ -157,8 +156,9 @@ class BatchConsumer(driver.Consumer):
             self._host.refuse(_LACKS_RIGHT.format(bootstrap=self._host.bootstrap, error=error))
 
     def _wanted(self) -> set[TP]:
-        most, queued = self._host.records_ahead, self._queued
-        return {tp for tp in self.positions.next if queued[tp.topic] < most[tp.topic]}
+        return {
+            tp for tp in self.positions.next if self._queued[tp.topic] < self._host.records_ahead[tp.topic]
+        }
 
     async def _take_positions(self) -> bool:
         """Seek every assigned partition to where it starts, and open the generation. False: try again."""
@@ -188,8 +188,7 @@ class BatchConsumer(driver.Consumer):
         generation, fetched, gaps = fetch
         seeks: dict[TP, int] = {}
         if generation != self.current or not self.flow_active:
-            # If the assignment has moved, every partition is sought anew before anything of it is handed
-            # over. If it has not, these records are still owed: read them again.
+            # A moved assignment seeks every partition anew before it is handed over; else they are still owed.
             self.stale_dropped += sum(map(len, fetched.values()))
             wanted = self.positions.next
             seeks = {TP(*tp): wanted[TP(*tp)] for tp in fetched if TP(*tp) in wanted}
