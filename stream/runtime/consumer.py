@@ -188,7 +188,7 @@ class BatchConsumer(driver.Consumer):
         generation, fetched, gaps = fetch
         seeks: dict[TP, int] = {}
         if generation != self.current or not self.flow_active:
-            # A moved assignment seeks every partition anew before it is handed over; else they are still owed.
+            # A moved assignment seeks every partition anew; where it has not moved, these are still owed.
             self.stale_dropped += sum(map(len, fetched.values()))
             wanted = self.positions.next
             seeks = {TP(*tp): wanted[TP(*tp)] for tp in fetched if TP(*tp) in wanted}
@@ -211,8 +211,7 @@ class BatchConsumer(driver.Consumer):
             if self._reread.get(tp) != expected:
                 self._reread[tp] = seeks[tp] = expected
                 return
-            self.gaps_believed += 1
-            lost = found - expected
+            self.gaps_believed, lost = self.gaps_believed + 1, found - expected
             _say_gone(tp, expected, found - 1)
         run = Run(self.current, tp, expected, records, lost)
         self.positions.next[tp] = run.end
