@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from models.features.spec import FeatureSpec
-from models.scoring.snapshot import SnapshotHeader, dump, load
+from models.scoring.snapshot import SigningKey, SnapshotHeader, dump, load
 from stream.config.factories import classes_of, limits_of, new_model, policy_of
 from stream.config.settings import Settings
 from stream.learning import Learner
@@ -89,7 +89,7 @@ class Replay:
         *,
         publish_every: float = 0.0,
         state: ReplayState | None = None,
-        key: bytes = b"",
+        key: SigningKey | None = None,
     ) -> None:
         self._settings = settings
         self._policy = policy_of(settings)
@@ -119,12 +119,14 @@ class Replay:
         self._queue = OrderedDueQueue(state.due if state else ())
         self._outlet = Outlet(self.counts, self._on_label)
         self._outlet.decisions = list(state.unfollowed) if state else []
-        model: Any = (
-            load(state.model, key=key, allowed=self._classes)[1] if state else new_model(settings, spec)
-        )
-        if state and state.in_use is not None:
-            header, copied = load(state.in_use, key=key, allowed=self._classes)
-            self._published = (header.version, copied)
+        model: Any = None
+        if state and key:
+            model = load(state.model, keys=key.trusted, classes=self._classes)[1]
+            if state.in_use is not None:
+                header, copied = load(state.in_use, keys=key.trusted, classes=self._classes)
+                self._published = (header.version, copied)
+        else:
+            model = new_model(settings, spec)
         self._pipeline = EventTimePipeline(
             store=self._store,
             outbox=self._outlet,
@@ -218,7 +220,7 @@ class Replay:
         self._follow()
         self.settle()
 
-    def state(self, key: bytes) -> ReplayState:
+    def state(self, key: SigningKey) -> ReplayState:
         """All that is needed to go on; models are signed with the key."""
         self.settle()
         in_use = None
@@ -329,12 +331,12 @@ class Replay:
                 self._in_use = served(version, model, self._policy)
         return self._in_use
 
-    def _snapshot(self, version: str, model: Any, key: bytes) -> bytes:
+    def _snapshot(self, version: str, model: Any, key: SigningKey) -> bytes:
         offset = int(version.rpartition("@")[2])
         header = SnapshotHeader(
             name=self._settings.model, version=version, next_offset=offset, learned=self.counts.learned
         )
-        return dump(model, key=key, header=header, allowed=self._classes)
+        return dump(model, key=key, header=header, classes=self._classes)
 
 
 def _milliseconds(time: float) -> int:

@@ -13,14 +13,18 @@ from stream.adapters.clock import now
 from stream.adapters.disk.decision_log import DiskDecisionLog
 from stream.adapters.disk.filler import DiskFiller
 from stream.adapters.kafka.admin import check_topics
+from stream.adapters.kafka.models import ModelTopic
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.adapters.redis.due_queues import RedisDueQueue
 from stream.adapters.redis.heartbeat import Heartbeat
+from stream.adapters.redis.model_floor import RedisModelFloor
+from stream.adapters.redis.shards import place_of_url
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings
 from stream.config.signing_key import state_dir
 from stream.learning import requeue_pending
 from stream.ports import DecisionLog, LabelStore
+from stream.workers.model_guard import ModelGuard
 
 Reached = Callable[[str], None]
 
@@ -37,7 +41,8 @@ def run_score(settings: Settings, *, reached: Reached = nothing) -> int:
     check_topics(settings)
     client = redis_client(settings)
     heartbeat = Heartbeat("score", client, prefix=settings.redis_prefix)
-    ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, heartbeat)
+    floor = _floor(settings, client)
+    ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, heartbeat, floor)
     with heartbeat:
         while True:
             worker = create_app(settings, ports, spec, reached=reached)
@@ -63,8 +68,17 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
         decisions: DecisionLog = store
         if settings.decision_log == "disk":
             decisions = stack.enter_context(_filled_log(settings, store))
-        ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, heartbeat)
+        topic, name = settings.topic("models"), settings.model
+        guard = ModelGuard(lambda: ModelTopic(settings, name=name), KafkaOutbox(settings), topic, name)
+        stack.callback(guard.stop)
+        ports = LearnPorts(
+            decisions, store, queue, KafkaOutbox(settings), now, heartbeat, _floor(settings, client), guard
+        )
         return _run(create_app(settings, ports, spec, reached=reached), settings)
+
+
+def _floor(settings: Settings, client: Any) -> RedisModelFloor:
+    return RedisModelFloor(client, prefix=settings.redis_prefix, place=place_of_url(settings.redis_url))
 
 
 def decision_log_file(settings: Settings) -> Path:
