@@ -144,6 +144,7 @@ def look(settings: Settings) -> Status:
         if redis_serves and not any(worker.role == role for worker in running)
     ]
     down += [f"{worker.role} {worker.worker} waits: {worker.waiting}" for worker in running if worker.waiting]
+    down += [f"{worker.role} {worker.worker}: {worker.trouble}" for worker in running if worker.trouble]
     account = None
     if sizes and counts is not None:
         account = EventAccount(

@@ -16,11 +16,14 @@ from stream.adapters.disk.filler import DiskFiller
 from stream.adapters.kafka.admin import check_topics
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.errors import lasting_cause
+from stream.adapters.kafka.models import ModelTopic
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.adapters.kafka.rights import check_rights
 from stream.adapters.redis.due_queues import RedisDueQueue
 from stream.adapters.redis.heartbeat import Heartbeat
 from stream.adapters.redis.logs import RedisLogs
+from stream.adapters.redis.model_floor import RedisModelFloor
+from stream.adapters.redis.shards import place_of_url
 from stream.adapters.redis.watch import RedisWatch
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings
@@ -28,6 +31,7 @@ from stream.config.signing_key import state_dir
 from stream.learning import requeue_pending
 from stream.ports import DecisionLog, LabelStore
 from stream.workers.log_watch import LogWatch
+from stream.workers.model_guard import ModelGuard
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +52,8 @@ def run_score(settings: Settings, *, reached: Reached = nothing) -> int:
     watch = _checked_redis(settings, client)
     heartbeat = Heartbeat("score", client, prefix=settings.redis_prefix)
     logs = LogWatch(settings, RedisLogs(client, settings.redis_prefix), ["transactions"])
-    ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, heartbeat, logs)
+    floor = _floor(settings, client)
+    ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, heartbeat, logs, floor)
     with heartbeat, logs:
         while True:
             worker = create_app(settings, ports, spec, reached=reached)
@@ -76,8 +81,14 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
         decisions: DecisionLog = store
         if settings.decision_log == "disk":
             decisions = stack.enter_context(_filled_log(settings, store))
-        ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, heartbeat, logs)
-        return _watched(lambda: create_app(settings, ports, spec, reached=reached), logs, settings, watch)
+        topic, name = settings.topic("models"), settings.model
+        outbox, floor = KafkaOutbox(settings), _floor(settings, client)
+        guard = ModelGuard(lambda: ModelTopic(settings, name=name), KafkaOutbox(settings), topic, name)
+        stack.callback(guard.stop)
+        ports = LearnPorts(decisions, store, queue, outbox, now, heartbeat, floor, guard)
+        return _watched(
+            lambda: create_app(settings, ports, spec, logs, reached=reached), logs, settings, watch
+        )
 
 
 def _check_kafka(settings: Settings, role: str) -> None:
@@ -90,6 +101,10 @@ def _checked_redis(settings: Settings, client: Any) -> RedisWatch:
     watch = RedisWatch(settings, client)
     watch.check()
     return watch
+
+
+def _floor(settings: Settings, client: Any) -> RedisModelFloor:
+    return RedisModelFloor(client, prefix=settings.redis_prefix, place=place_of_url(settings.redis_url))
 
 
 def decision_log_file(settings: Settings) -> Path:

@@ -12,8 +12,9 @@ from models.features.spec import FeatureSpec
 from stream.adapters.kafka.client import faust_credentials
 from stream.adapters.kafka.emitted import emitted_since
 from stream.adapters.kafka.isolation import worker_isolation
-from stream.adapters.kafka.models import ModelFollower, PublishedModel
+from stream.adapters.kafka.models import ModelFollower, PublishedModel, installation_of
 from stream.adapters.redis.heartbeat import Heartbeat
+from stream.adapters.redis.model_floor import ModelFloor
 from stream.config.factories import limits_of, policy_of
 from stream.config.settings import Settings
 from stream.pipeline import DecisionTopics, Pipeline
@@ -37,6 +38,7 @@ class ScorePorts(NamedTuple):
     clock: Clock
     heartbeat: Heartbeat
     watch: LogWatch
+    floor: ModelFloor
 
 
 class ScoreWorker(NamedTuple):
@@ -95,7 +97,13 @@ def create_app(
     """
     policy = policy_of(settings)
     in_use = ModelInUse(policy)
-    follower = ModelFollower(settings, name=settings.model, swap=in_use.swap)
+    follower = ModelFollower(
+        settings,
+        name=settings.model,
+        swap=in_use.swap,
+        floor=lambda: ports.floor.read(installation_of(settings), settings.model),
+        tell=ports.heartbeat.trouble,
+    )
     pipeline = Pipeline(
         store=ports.store,
         outbox=ports.outbox,

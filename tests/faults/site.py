@@ -26,7 +26,8 @@ from stream.config.settings import Settings, load
 from tests.faults.traffic import Shape, Traffic
 from tests.faults.watch import Watch
 from tests.support.cluster import Cluster
-from tests.support.installation import KEY, Installation
+from tests.support.installation import Installation
+from tests.support.model_keys import KEY
 from tests.support.proxy import Proxy
 from tests.support.standby import Standby
 

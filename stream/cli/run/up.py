@@ -89,6 +89,7 @@ def up(
         click.echo(f"RIVERWATCH_KAFKA_BOOTSTRAP={broker.bootstrap}")
         click.echo(f"RIVERWATCH_REDIS_URL={redis.url}")
         click.echo(f"RIVERWATCH_MODEL_KEY_FILE={key}")
+        click.echo(f"RIVERWATCH_MODEL_PUBLIC_KEYS={key.with_suffix('.pub')}")
         click.echo(
             f"Kafka ({broker.kind}, process {broker.pid}) and Redis (process {redis.pid}) are up; logs in "
             f"{folder / 'logs'}. Now, each in its own terminal:\n"

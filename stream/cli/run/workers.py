@@ -9,6 +9,7 @@ import click
 
 from stream.cli.options import CONNECTION, MODEL, with_settings
 from stream.config.settings import Settings
+from stream.config.signing_key import trusted_keys
 from stream.runtime.crash_points import LEARN, SCORE, crash_point
 
 WORKER = (
@@ -44,7 +45,7 @@ def score(settings: Settings) -> None:
     """Decide every transaction. As many of these as there are partitions share the work."""
     from stream.workers.run import run_score  # noqa: PLC0415 - `--help` stays instant
 
-    settings.signing_key()
+    trusted_keys(settings)
     sys.exit(run_score(settings, reached=crash_point(os.environ, SCORE)))
 
 

@@ -31,7 +31,7 @@ from tests.support.guarded_kafka import (
     ResourceType,
     guarded_kafka,
 )
-from tests.support.installation import KEY
+from tests.support.model_keys import KEY
 from tests.support.patience import until
 
 pytestmark = pytest.mark.guarantee

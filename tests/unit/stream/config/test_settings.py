@@ -15,7 +15,6 @@ from stream.config.settings import (
     RENAMED,
     Duration,
     LoadedSettings,
-    Secret,
     Settings,
     SettingsError,
     description,
@@ -25,7 +24,7 @@ from stream.config.settings import (
     unknown_variables,
 )
 
-KEY = "k" * 64
+KEY = "6b" * 32
 
 
 @pytest.fixture
@@ -237,27 +236,6 @@ def test_a_wrong_secret_is_not_told(file: Path) -> None:
     told = refusal('model_key = ["hush"]', file)
     assert "hush" not in told
     assert "(hidden)" in told
-
-
-def test_a_key_is_taken_from_its_setting_or_from_its_file(file: Path, tmp_path: Path) -> None:
-    assert Settings(model_key=Secret(KEY)).signing_key() == KEY.encode()
-    held = tmp_path / "key"
-    held.write_text(f"{KEY}\n", encoding="utf-8")
-    assert loaded(f'model_key_file = "{held}"', file).settings.signing_key() == KEY.encode()
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        (Settings(), "at least 32 characters"),
-        (Settings(model_key=Secret("short")), "at least 32 characters"),
-        (Settings(model_key_file="/nowhere/key"), "No such file or directory: give a readable file"),
-    ],
-)
-def test_without_a_usable_key_it_is_said_what_to_do(settings: Settings, said: str) -> None:
-    with pytest.raises(SettingsError, match=said) as caught:
-        settings.signing_key()
-    assert "short" not in str(caught.value)
 
 
 def test_topics_and_groups_carry_their_prefix() -> None:
