@@ -50,7 +50,6 @@ class LearnPorts(NamedTuple):
     outbox: Outbox
     clock: Clock
     heartbeat: Heartbeat
-    watch: LogWatch
 
 
 class LearnWorker:
@@ -220,6 +219,7 @@ def create_app(
     settings: Settings,
     ports: LearnPorts,
     spec: FeatureSpec,
+    watch: LogWatch,
     *,
     reached: Callable[[str], None] = lambda _point: None,
 ) -> Any:
@@ -229,6 +229,7 @@ def create_app(
         settings: addresses and limits.
         ports: what it stands on.
         spec: the features.
+        watch: over the logs that it reads.
         reached: called at the named points between the steps.
     """
     worker = LearnWorker(settings, ports, spec, reached)
@@ -254,8 +255,8 @@ def create_app(
 
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         with waiting_visibly(ports.heartbeat):
-            check_logs(settings, ports.watch, "learn", held)
-            ports.watch.is_read(lambda: check_logs(settings, ports.watch, "learn", held))
+            check_logs(settings, watch, "learn", held)
+            watch.is_read(lambda: check_logs(settings, watch, "learn", held))
         ports.heartbeat.count({"events": 0})
         if labels not in held:
             worker.leave()
@@ -264,7 +265,7 @@ def create_app(
         with waiting_visibly(ports.heartbeat):
             done = committed(settings, settings.group("learn"), labels.topic, [0])[0]
             start = worker.take_over(done)
-            ports.watch.check_tail("labels", {0: max(start, done)})
+            watch.check_tail("labels", {0: max(start, done)})
         # An older snapshot than what was acknowledged (the newest was refused): learn again from there.
         return {labels: start} if start < done else {}
 

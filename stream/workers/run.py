@@ -70,8 +70,8 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
         decisions: DecisionLog = store
         if settings.decision_log == "disk":
             decisions = stack.enter_context(_filled_log(settings, store))
-        ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, heartbeat, watch)
-        return _watched(lambda: create_app(settings, ports, spec, reached=reached), watch, settings)
+        ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, heartbeat)
+        return _watched(lambda: create_app(settings, ports, spec, watch, reached=reached), watch, settings)
 
 
 def decision_log_file(settings: Settings) -> Path:
