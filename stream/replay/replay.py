@@ -97,7 +97,6 @@ class Replay:
         self._classes = classes_of(settings)
         self._out = out
         self._every = publish_every
-        self._horizon = float(settings.maturity)
         self.counts = ReplayCounts() if state is None else state.counts
         self.items = state.items if state else 0
         self._watermark = state.watermark if state else -math.inf
@@ -121,9 +120,8 @@ class Replay:
         self._outlet.decisions = list(state.unfollowed) if state else []
         if state and key and state.in_use is not None:
             self._published = _loaded(state.in_use, key, self._classes)
-        model: Any = (
-            _loaded(state.model, key, self._classes)[1] if state and key else new_model(settings, spec)
-        )
+        went_on = _loaded(state.model, key, self._classes)[1] if state and key else None
+        model: Any = new_model(settings, spec) if went_on is None else went_on
         self._pipeline = EventTimePipeline(
             store=self._store,
             outbox=self._outlet,
@@ -243,7 +241,7 @@ class Replay:
         self._watermark = max(time, self._watermark)
         self._earliest = min(time, self._earliest)
         # Maturity looks when something may have fallen due: a matter of the items alone, not of batches.
-        ripe = self._watermark >= min(self._queue.next_due, self._earliest + self._horizon)
+        ripe = self._watermark >= min(self._queue.next_due, self._earliest + float(self._settings.maturity))
         is_round = (offset + 1) % FOLLOWED == 0
         if ripe or is_round:
             self._decide()

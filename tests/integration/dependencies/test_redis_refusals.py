@@ -32,8 +32,8 @@ from stream.adapters.redis.watch import RedisWatch
 from stream.config.settings import Settings, load
 from stream.inspect.status import look
 from stream.ports import DependencyDown, DependencyRefused, EntityRef, EventUpdate, StoreBehind
-from tests.support.cluster import Cluster
 from tests.support.patience import until
+from tests.support.redis_servers.cluster import Cluster
 from tests.support.services import KafkaUnderTest
 
 LUA = Path(probing.__file__).parent / "lua"
