@@ -36,6 +36,13 @@ from stream.workers.model_guard import ModelGuard
 logger = logging.getLogger(__name__)
 
 Reached = Callable[[str], None]
+# Faust tells of each service's start and end by the logger of the module in which its class stands.
+_SERVICES = (
+    "stream.runtime.app",
+    "stream.runtime.batch_stream",
+    "stream.runtime.consumer",
+    "stream.runtime.fetch_thread",
+)
 
 
 def nothing(_point: str) -> None:
@@ -145,7 +152,7 @@ def set_up_logging(level: str) -> None:
     """Have riverwatch tell at a level; its libraries do at INFO what a person looks for an error in alone."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     if level == "INFO":
-        for library in ("faust", "mode", "aiokafka"):
+        for library in ("faust", "mode", "aiokafka", *_SERVICES):
             logging.getLogger(library).setLevel(logging.WARNING)
 
 
