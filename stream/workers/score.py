@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models.features.spec import FeatureSpec
@@ -14,6 +14,7 @@ from stream.adapters.kafka.client import faust_credentials
 from stream.adapters.kafka.emitted import emitted_since
 from stream.adapters.kafka.models import ModelFollower, PublishedModel
 from stream.adapters.redis.heartbeat import Heartbeat
+from stream.admission import ID_CONFLICT
 from stream.config.factories import limits_of, policy_of
 from stream.config.settings import Settings
 from stream.pipeline import DecisionTopics, Pipeline
@@ -25,6 +26,8 @@ from stream.serving import ServedModel, first_model, served
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger(__name__)
+
+MOST_TOLD = 3  # events of a batch that one line names
 
 
 class ScorePorts(NamedTuple):
@@ -103,6 +106,7 @@ def create_app(
         limits=limits_of(settings),
         features_in_scores=settings.features_in_scores,
         reached=reached,
+        on_conflicts=_say_conflicts,
     )
     topic = settings.topic("transactions")
     again = threading.Event()
@@ -170,6 +174,18 @@ def create_app(
         credentials=faust_credentials(settings),
     )
     return ScoreWorker(app, follower, again.is_set)
+
+
+def _say_conflicts(conflicts: Sequence[str]) -> None:
+    if not conflicts:
+        return
+    logger.warning(
+        "%d events bring other content under a transaction_id that is decided and became dead letters "
+        "(%s): %s",
+        len(conflicts),
+        ID_CONFLICT,
+        "; ".join(conflicts[:MOST_TOLD]) + ("; ..." if len(conflicts) > MOST_TOLD else ""),
+    )
 
 
 def _behind(topic: str, done: Mapping[int, int], progress: Mapping[int, int]) -> dict[int, int]:

@@ -31,6 +31,7 @@ from stream.config.settings import Settings
     "max_event_bytes",
     "future_tolerance",
     "card_numbers",
+    "card_number_exempt",
 )
 def rebuild(settings: Settings, allow_gaps: bool) -> None:
     """Put back into Redis what Kafka tells: profiles, decisions, labels, to the same bits.

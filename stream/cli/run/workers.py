@@ -23,6 +23,7 @@ WORKER = (*CONNECTION, "redis_cluster", "shards", "partitions", "instance_id", "
     "max_event_bytes",
     "future_tolerance",
     "card_numbers",
+    "card_number_exempt",
     "decision_ttl",
     "features_in_scores",
     "policy",
