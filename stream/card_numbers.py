@@ -47,7 +47,6 @@ _BETWEEN: Final = b" \t\r\n\0-_/"
 _LEAST_RUN: Final = b"0" * SHORTEST
 _BACKSLASH: Final = ord("\\")
 _DOTTED: Final = re.compile(rb"[0-9]\.[0-9]{1,8}\.[0-9]")
-_BYTE_ORDER_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 _REGION: Final = re.compile(r"[0-9](?:[ \t\r\n\-._/]{0,3}[0-9]){12,}")
 _GROUP: Final = re.compile("[0-9]+")
@@ -86,7 +85,7 @@ def may_show_card_number(raw: bytes) -> bool:
     >>> may_show_card_number(b"2026-01-14T09:30:12.250Z"), may_show_card_number(b"4111-1111-1111-1111")
     (False, True)
     """
-    if _BACKSLASH in raw or raw[:2] in _BYTE_ORDER_MARKS:
+    if _BACKSLASH in raw:
         return True
     if _LEAST_RUN not in raw.translate(_CLASSES, b".-_/ \t\r\n\0"):
         return False
@@ -113,15 +112,34 @@ def masked(raw: bytes | None) -> bytes | None:
     >>> masked(";4111111111111111=26121011000?".encode("utf-16-le")).decode("utf-16-le")
     ';411111******1111=***********?'
     """
-    if raw is None or not may_show_card_number(raw):
+    if raw is None:
+        return None
+    is_plain = b"\0" not in raw and _is_utf_8(raw)
+    if is_plain and not may_show_card_number(raw):
         return raw
     found = _masked(raw.decode("utf-8", "surrogateescape"), lambda unit: len(unit.encode("utf-8", "replace")))
     raw = found.encode("utf-8", "surrogateescape")
-    if b"\0" in raw or raw[:2] in _BYTE_ORDER_MARKS:
-        even = len(raw) & ~1
-        for encoding in ("utf-16-le", "utf-16-be"):
-            wide = _masked(raw[:even].decode(encoding, "surrogatepass"), len)
-            raw = wide.encode(encoding, "surrogatepass") + raw[even:]
+    return raw if is_plain else _masked_wide(raw)
+
+
+def _is_utf_8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _masked_wide(raw: bytes) -> bytes:
+    """What is no UTF-8 may be UTF-16 or UTF-32, with a byte order mark or without."""
+    for encoding, size in (("utf-16-le", 2), ("utf-16-be", 2), ("utf-32-le", 4), ("utf-32-be", 4)):
+        even = len(raw) - len(raw) % size
+        try:
+            text = raw[:even].decode(encoding, "surrogatepass")
+        except UnicodeDecodeError:
+            continue
+        units = _masked(text, lambda unit: len(unit.encode(encoding, "surrogatepass")) // size)  # noqa: B023
+        raw = units.encode(encoding, "surrogatepass") + raw[even:]
     return raw
 
 
