@@ -4,6 +4,8 @@ RUN    := .venv/bin
 INSTALL = $(RUN)/python -m pip install --quiet --disable-pip-version-check
 SHELL  := /bin/bash
 .DEFAULT_GOAL := help
+# Two workers; one has all tests that need a Kafka, and they come first (tests/conftest.py).
+SIDE   := -n 2 --dist loadgroup --no-loadscope-reorder
 .PHONY: help demo test check lint types format hooks lock bench faults clean compiled
 
 ##@ Begin
@@ -41,13 +43,14 @@ demo: compiled ## the whole system on this machine, about two minutes
 
 ##@ Check
 test: .venv/.dev compiled ## all tests
-	@$(RUN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 10 $(ARGS)
+	@$(RUN)/python -m pytest $(SIDE) --durations 10 $(ARGS)
 
 faults: .venv/.dev compiled ## a million events under faults, some 25 minutes (SEED=7, ARGS=...)
 	@$(RUN)/python -m tests.faults.run $(if $(SEED),--seed $(SEED)) $(ARGS)
 	@$(RUN)/python -m tests.faults.run --plan failover --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.run --plan cluster --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.run --plan empty --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
+	@$(RUN)/python -m tests.faults.run --plan log --events 60000 --rate 1000 $(if $(SEED),--seed $(SEED))
 	@$(RUN)/python -m tests.faults.load
 
 lint: .venv/.dev ## style and form, as before each commit
@@ -57,7 +60,9 @@ lint: .venv/.dev ## style and form, as before each commit
 types: .venv/.dev ## the types (mypy strict)
 	@$(RUN)/mypy
 
-check: lint types test ## lint, format, types and tests: what CI runs
+check: .venv/.dev ## lint, format, types, tests and their coverage: what CI runs
+	@$(MAKE) --no-print-directory -j 2 lint types compiled
+	@$(MAKE) --no-print-directory test ARGS="--cov --cov-report term $(ARGS)"
 
 ##@ Measure
 bench: .venv/.dev compiled ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)

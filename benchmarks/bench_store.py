@@ -24,7 +24,7 @@ from rich.table import Table
 
 from infra.services import LocalRedis
 from models.features.decay import weights
-from models.features.profiles import Event, LabelDelta
+from models.features.profiles import Event, label_delta
 from stream.adapters.disk.decision_log import DiskDecisionLog
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
@@ -91,7 +91,7 @@ def learn_all(store: RedisStore, updates: list[EventUpdate]) -> None:
                 f"transaction-{offset:08}",
                 offset % 10 == 0,
                 event.time,
-                LabelDelta(event.time, event.weights, offset % 10 == 0, corrects=False),
+                label_delta(f"transaction-{offset:08}", event.time, offset % 10 == 0, HALF_LIVES),
                 entities,
                 b"",
             )

@@ -31,6 +31,7 @@ MODULES = (
     "models.metrics.drift",
     "models.features.compute",
     "models.features.decay",
+    "models.features.label_memory",
     "models.features.places",
     "models.scoring.sparse_linear",
     "models.features.recent_events",

@@ -86,7 +86,13 @@ def admit_label(record: Record, limits: Limits) -> Label | Rejected:
 
 
 def dead_letter(
-    record: Record, why: Rejected, topic: str, now: datetime, *, mask_card_numbers: bool = True
+    record: Record,
+    why: Rejected,
+    topic: str,
+    now: datetime,
+    *,
+    mask_card_numbers: bool = True,
+    epoch: int = 0,
 ) -> Message:
     """The dead letter of a record: its original bytes, and what was wrong with them.
 
@@ -105,6 +111,7 @@ def dead_letter(
         now: stamps `failed_at`.
         mask_card_numbers: of every card number in the key and the value keep the first six and the last
             four digits, whatever the record was rejected for.
+        epoch: of the record's log; said where it is not the first.
     """
     hide = mask_card_numbers or why.reason == CARD_NUMBER
     key = masked(record.key) if hide else record.key
@@ -124,6 +131,7 @@ def dead_letter(
             ("offset", b"%d" % record.offset),
             ("failed_at", now.isoformat().encode()),
             *((("size", b"%d" % size),) if size > pending else ()),
+            *((("epoch", b"%d" % epoch),) if epoch else ()),
         ),
     )
 
@@ -149,6 +157,7 @@ class DeadLetter(NamedTuple):
         detail: what was wrong, for people.
         topic, partition, offset: where the record that could not be processed stands.
         last_waited: for a label that expired, the last one of its transaction that did; else `offset`.
+        epoch: of the record's log.
     """
 
     reason: str
@@ -157,6 +166,7 @@ class DeadLetter(NamedTuple):
     partition: int
     offset: int
     last_waited: int
+    epoch: int = 0
 
     @property
     def place(self) -> tuple[int, int]:
@@ -171,7 +181,7 @@ class DeadLetter(NamedTuple):
         last of a name is the one that was written with the dead letter.
 
         >>> DeadLetter.parse([("offset", b"9"), ("topic", b"labels"), ("partition", b"0"), ("offset", b"7")])
-        DeadLetter(reason='', detail='', topic='labels', partition=0, offset=7, last_waited=7)
+        DeadLetter(reason='', detail='', topic='labels', partition=0, offset=7, last_waited=7, epoch=0)
         """
         own = dict(headers)
         partition, offset = _number(own.get("partition")), _number(own.get("offset"))
@@ -179,7 +189,8 @@ class DeadLetter(NamedTuple):
             return None
         reason, detail, topic = (own.get(each, b"").decode(errors="replace") for each in _TEXTS)
         last_waited = _number(own.get(WAITED))
-        return cls(reason, detail, topic, partition, offset, offset if last_waited is None else last_waited)
+        last = offset if last_waited is None else last_waited
+        return cls(reason, detail, topic, partition, offset, last, _number(own.get("epoch")) or 0)
 
 
 _TEXTS = ("reason", "detail", "topic")

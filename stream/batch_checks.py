@@ -1,4 +1,4 @@
-"""What every feature store checks of a batch before it touches anything."""
+"""What every feature store checks of a batch before it changes anything."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ OTHER_ENTITIES = (
     "finish its batch with the settings it was begun with"
 )
 
+OTHER_TRANSACTION = (
+    "partition {partition}, offset {offset}: transaction {transaction} is there now, and another one was "
+    "applied there: this is another log than the one that was worked on, or its end was written anew. "
+    "Nothing of it is decided or acknowledged; `riverwatch adopt transactions` begins it, the profiles kept"
+)
+
 _PLACE = re.compile(rb"(\d+)(?::\d+)? ")
 
 
@@ -22,6 +28,13 @@ def also_waited(entry: bytes, offset: int) -> bytes:
     (b'42:57 {"is_fraud":true}', b'42:60 {}')
     """
     return _PLACE.sub(rb"\g<1>:%d " % offset, entry, count=1) if _PLACE.match(entry) else entry
+
+
+def other_transaction(update: EventUpdate) -> str:
+    """What to say of an event whose place the journal knows as another transaction's."""
+    return OTHER_TRANSACTION.format(
+        partition=update.partition, offset=update.offset, transaction=update.transaction_id
+    )
 
 
 def check_updates(

@@ -16,8 +16,8 @@ import msgspec
 from models.features.profiles import ProfileSnapshot
 from models.features.recent_events import parse_recent_event
 from stream.messages import Activity, Decision, Transaction, decision_decoder, encode
-from stream.ports import EntityRef
-from stream.records import Record
+from stream.ports import EntityRef, OtherLog
+from stream.records import Epochs, Record
 from stream.views import decision_head
 
 _ALERT_ID = b',"alert_id":'
@@ -30,7 +30,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
     Attributes:
         key: of its messages, the card_id.
-        origin: partition and offset of the transaction that was decided.
+        origin: partition and offset of the transaction that was decided; `epoch`: of its log.
         decision: JSON, as emitted.
         activity: JSON list, or empty where the decision needs no action.
         content: the digest of the transaction that was decided; empty where it was not recorded.
@@ -42,10 +42,11 @@ class Recorded(msgspec.Struct, frozen=True):
     decision: bytes
     activity: bytes
     content: str
+    epoch: int = 0
 
     @property
     def raw(self) -> bytes:
-        """What is recorded."""
+        """The bytes that the store records for this decision."""
         return recorded_bytes(self.decision, self.activity)
 
     @property
@@ -54,7 +55,7 @@ class Recorded(msgspec.Struct, frozen=True):
         return bool(self.activity)
 
     def alert(self) -> bytes:
-        """The alert, JSON."""
+        """The alert as JSON: the decision with the card's recent activity."""
         return b"%b,%b,%b}" % (
             self.decision[:-1],
             encode({"alert_id": f"a-{self.transaction_id}"})[1:-1],
@@ -119,8 +120,8 @@ def unpack(raw: bytes) -> Recorded:
     """What was recorded."""
     decision, activity = split_recorded(raw)
     head = decision_head(decision)
-    key, origin, content = head.card_id.encode(), head.origin, head.content_digest
-    return Recorded(head.transaction_id, key, origin, decision, activity, content)
+    name, key = head.transaction_id, head.card_id.encode()
+    return Recorded(name, key, head.origin, decision, activity, head.content_digest, head.epoch)
 
 
 def recent_activity(entities: Sequence[EntityRef], snapshots: Sequence[ProfileSnapshot]) -> list[Activity]:
@@ -155,9 +156,13 @@ class Arrival(NamedTuple):
         """Partition and offset."""
         return self.record.partition, self.record.offset
 
+    def is_origin_of(self, entry: Recorded, epochs: Epochs) -> bool:
+        """Whether the decision was made of this very event: its place, in the epoch that is there now."""
+        return entry.origin == self.place and epochs.holds(entry.epoch, self.place)
+
 
 def sort_out(
-    arrivals: Sequence[Arrival], entries: Mapping[str, Recorded]
+    arrivals: Sequence[Arrival], entries: Mapping[str, Recorded], epochs: Epochs
 ) -> tuple[list[Arrival], list[Arrival], list[Arrival]]:
     """The events that are, or will be, decided; those that bring one again; those that contradict one."""
     originals: list[Arrival] = []
@@ -171,17 +176,18 @@ def sort_out(
             holder = first.setdefault(name, arrival)
             is_original, differs = holder is arrival, holder.content != arrival.content
         else:
-            is_original, differs = entry.origin == arrival.place, contradicts(arrival, entry)
+            is_original = arrival.is_origin_of(entry, epochs)
+            differs = contradicts(arrival, entry, epochs)
         (originals if is_original else conflicts if differs else duplicates).append(arrival)
     return originals, duplicates, conflicts
 
 
-def contradicts(arrival: Arrival, entry: Recorded) -> bool:
+def contradicts(arrival: Arrival, entry: Recorded, epochs: Epochs) -> bool:
     """Whether an event brings other content than what was decided under its id.
 
     A decision's own event never does, whatever was recorded, nor does any where nothing was.
     """
-    return entry.origin != arrival.place and entry.content not in ("", arrival.content)
+    return entry.content not in ("", arrival.content) and not arrival.is_origin_of(entry, epochs)
 
 
 def decided_elsewhere(
@@ -189,6 +195,7 @@ def decided_elsewhere(
     decided: Mapping[str, Recorded],
     proposals: Sequence[tuple[int, str, bytes]],
     winners: Sequence[bytes],
+    epochs: Epochs,
 ) -> list[str]:
     """The transactions that another worker decided, of an event of its own, since they were looked up."""
     lost = {
@@ -198,19 +205,19 @@ def decided_elsewhere(
     }
     if not lost:  # nearly always
         return []
-    own = {arrival.transaction.transaction_id: arrival.place for arrival in originals}
-    return [name for name in lost if name in decided and decided[name].origin != own[name]]
+    own = {arrival.transaction.transaction_id: arrival for arrival in originals}
+    return [name for name in lost if name in decided and not own[name].is_origin_of(decided[name], epochs)]
 
 
 def split_conflicts(
-    arrivals: Sequence[Arrival], entries: Mapping[str, Recorded]
+    arrivals: Sequence[Arrival], entries: Mapping[str, Recorded], epochs: Epochs
 ) -> tuple[list[Arrival], list[tuple[Arrival, Recorded]]]:
     """The arrivals that agree with what is recorded of their transaction, and those that contradict it."""
     kept: list[Arrival] = []
     conflicts: list[tuple[Arrival, Recorded]] = []
     for arrival in arrivals:
         entry = entries.get(arrival.transaction.transaction_id)
-        if entry is not None and contradicts(arrival, entry):
+        if entry is not None and contradicts(arrival, entry, epochs):
             conflicts.append((arrival, entry))
         else:
             kept.append(arrival)
@@ -224,3 +231,20 @@ def conflict_text(arrival: Arrival, entry: Recorded) -> str:
         f"{topic}[{partition}] offset {offset} has the transaction_id of {topic}[{entry.origin[0]}] offset "
         f"{entry.origin[1]}, which is decided, and other content"
     )
+
+
+def check_known(trimmed: Sequence[Arrival], entries: Mapping[str, Recorded]) -> None:
+    """Whatever the journal is trimmed of was recorded: of another log, or so long ago that it has expired.
+
+    Raises:
+        OtherLog: of an event no decision is known. Were it acknowledged, it would have none.
+    """
+    unknown = [arrival for arrival in trimmed if arrival.transaction.transaction_id not in entries]
+    if unknown:
+        record, transaction, _ = unknown[0]
+        raise OtherLog(
+            f"{record.topic}[{record.partition}] offset {record.offset} was worked on before, and of its "
+            f"transaction {transaction.transaction_id} no decision is known ({len(unknown)} of this batch): "
+            "nothing of it is acknowledged. Where this is another log, `riverwatch adopt transactions` "
+            "begins it; where it came again after `decision_ttl`, set the group's offset behind it"
+        )

@@ -29,7 +29,7 @@ JOURNAL_KEPT = 100_000  # labels whose status is remembered behind the published
 
 
 class Learnable(Protocol):
-    """A model that learns."""
+    """A model that the learner can train, one example at a time."""
 
     def learn_one(self, x: dict[str, float], y: bool) -> None:
         """Learn one example: features as served, and whether it was fraud."""
@@ -37,7 +37,7 @@ class Learnable(Protocol):
 
 
 class LearnCounts(NamedTuple):
-    """What became of a batch of labels."""
+    """How many labels of a batch were learned, and what became of the others."""
 
     labels: int
     learned: int
@@ -175,7 +175,7 @@ class Learner:
 
     @property
     def event_time(self) -> datetime | None:
-        """The latest knowledge in the model."""
+        """The time of the latest label that the model has learned; None before the first."""
         return None if self.knowledge_time is None else datetime.fromtimestamp(self.knowledge_time, UTC)
 
     def process(self, records: Sequence[Record]) -> LearnCounts:
@@ -284,7 +284,7 @@ class Learner:
             label.transaction_id,
             label.is_fraud,
             known_at,
-            label_delta_of(happened, label.is_fraud, self._spec),
+            label_delta_of(label.transaction_id, happened, label.is_fraud, self._spec),
             tuple(EntityRef(kind, key, 0) for kind, (key, _, _) in known.entities.items()),
             pending_entry(record),
         )

@@ -39,7 +39,7 @@ class DueQueue(Protocol):
 
 
 class MaturityCounts(NamedTuple):
-    """What became of a batch of decisions."""
+    """How many decisions were followed, and how many labels were emitted, requeued or expired for them."""
 
     decisions: int
     matured: int

@@ -89,7 +89,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         decided_at: by the clock of the worker.
         features: the model's input as served; absent where the setting turns them off.
         origin: where the transaction stands: `[partition, offset]` of its topic.
-        entities: every entity the transaction touched: kind, then its key, how many events its profile held
+        epoch: of that topic, which a person may have begun anew under its name (`riverwatch adopt`): the same
+            offset of another epoch is another event. Absent in the first, 0.
+        entities: every entity the transaction updates: kind, then its key, how many events its profile held
             when it was read, and how many labels. For an entity that partitions share, the counts are the
             order in which they updated it.
         content_digest: of the transaction as it was admitted (`stream.decisions.content_digest`); empty in
@@ -114,6 +116,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     origin: tuple[int, int] = (-1, -1)
     entities: dict[str, tuple[str, int, int]] = {}
     content_digest: str = ""
+    epoch: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -138,7 +141,10 @@ class Alert(Decision, frozen=True, kw_only=True):
 
 
 class DriftSignal(msgspec.Struct, frozen=True, kw_only=True):
-    """A change (`drift`) or a measurement (`metric`). Topic `drift`, key `signal`.
+    """A change (`drift`), a measurement (`metric`), a log begun anew (`epoch`). Topic `drift`, key `signal`.
+
+    Of an epoch, the signal is `epoch.TOPIC`, the segment `partition=P`, the value the epoch's first offset
+    there and the reference its number.
 
     Attributes:
         signal: what is watched: `input.amount_log`, `score`, `fraud_loss`, `average_precision`, ...
@@ -151,7 +157,7 @@ class DriftSignal(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     signal: str
-    kind: Literal["drift", "metric"]
+    kind: Literal["drift", "metric", "epoch"]
     event_time: Time
     value: float
     reference: float | None = None

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
+from msgspec import UNSET
+
 from models.features.compute import entities_of, event_of, features_of
 from models.features.payment import Categories
 from models.features.profiles import ProfileSnapshot
@@ -23,6 +25,7 @@ from stream.admission import ID_CONFLICT, Limits, Rejected, admit_transaction, d
 from stream.decisions import (
     Arrival,
     Recorded,
+    check_known,
     conflict_text,
     content_digest,
     decided_elsewhere,
@@ -35,7 +38,7 @@ from stream.decisions import (
 from stream.messages import Decision, Reason
 from stream.policy import Policy, Thresholds, decide
 from stream.ports import Clock, EntityRef, EventUpdate, FeatureStore, Message, Outbox
-from stream.records import Record
+from stream.records import Epochs, Record
 
 MAX_REASONS = 5
 REDELIVERED = (("redelivered", b"1"),)
@@ -46,12 +49,12 @@ class Scorer(Protocol):
 
     @property
     def version(self) -> str:
-        """What decisions name."""
+        """The version that every decision of this model names."""
         ...
 
     @property
     def thresholds(self) -> Thresholds:
-        """Of its own scores."""
+        """Score thresholds for review and decline, computed from this model's scores."""
         ...
 
     def score(self, features: dict[str, float]) -> tuple[float, Sequence[tuple[str, float]]]:
@@ -60,7 +63,7 @@ class Scorer(Protocol):
 
 
 class DecisionTopics(NamedTuple):
-    """Where a decision goes."""
+    """The topics that a decision is written to."""
 
     scores: str
     alerts: str
@@ -122,6 +125,11 @@ class Pipeline:
         self._on_conflicts = on_conflicts
         self._fencing_tokens: dict[int, int] = {}
         self._recorded: dict[int, int] = {}
+        self._epochs = Epochs()
+
+    def set_epochs(self, epochs: Epochs) -> None:
+        """Say which epochs the log has; until then it has one."""
+        self._epochs = epochs
 
     def on_assigned(self, partitions: Iterable[int]) -> None:
         """Become the owner of partitions that were assigned. To be called before their first batch."""
@@ -163,6 +171,7 @@ class Pipeline:
             DependencyDown: try the same batch again; what is done stays done.
             StaleOwner: the partitions are another worker's now; leave the batch alone.
             StoreBehind: the store lost its last moments; go back.
+            OtherLog: of events that were worked on neither what was read nor what was decided is known.
         """
         now = self._clock()
         arrivals, rejected = self._admit(records, now)
@@ -173,11 +182,11 @@ class Pipeline:
         self._reached("looked-up")
 
         # 2. Read the profiles, then update them: an event does not vouch for itself. A second event of a
-        #    transaction touches nothing; the same event again is known by its place, and only fills what a
-        #    store that lost its last moments lacks. Other content under a decided id touches nothing either.
-        originals, duplicates, conflicts = sort_out(arrivals, entries)
+        #    transaction updates nothing; the same event again is known by its place, and only fills what a
+        #    store that lost its last moments lacks. Other content under a decided id updates nothing either.
+        originals, duplicates, conflicts = sort_out(arrivals, entries, self._epochs)
         ends = {record.partition: record.offset for record in records}
-        updates = [self._update_of(arrival) for arrival in originals]
+        updates = [_update_of(arrival, self._spec) for arrival in originals]
         snapshots = self._store.apply(
             updates,
             ends=ends,
@@ -191,12 +200,16 @@ class Pipeline:
         # 3. Score with one model.
         model = self._model()
         proposals: list[tuple[int, str, bytes]] = []
+        trimmed: list[Arrival] = []
         forgotten: list[str] = []
         for arrival, update, snapshot in zip(originals, updates, snapshots, strict=True):
             earlier = entries.get(arrival.transaction.transaction_id)
             if earlier is not None:  # once more: the store may have lost it since it was looked up
                 proposals.append((update.partition, earlier.transaction_id, earlier.raw))
             elif snapshot is None:  # its journal is trimmed: it was recorded, by a worker that is gone
+                trimmed.append(arrival)
+                forgotten.append(arrival.transaction.transaction_id)
+            elif not snapshot:  # passed as a duplicate of an event that is not decided yet: that one decides
                 forgotten.append(arrival.transaction.transaction_id)
             else:
                 decision = self._decide(arrival, update, snapshot, model, now)
@@ -210,27 +223,26 @@ class Pipeline:
         decided = {name: entry for name, entry in found.items() if name not in entries}
         if forgotten:
             entries |= _found(forgotten, self._store.lookup(forgotten))
-        elsewhere = decided_elsewhere(originals, decided, proposals, winners)
+            check_known(trimmed, entries)
+        elsewhere = decided_elsewhere(originals, decided, proposals, winners, self._epochs)
         entries |= {name: decided.pop(name) for name in elsewhere}
         self._reached("recorded")
 
         # 5. Emit, and wait until it is durable.
         known = entries | decided if conflicts or forgotten or elsewhere else {}
-        arrivals, refused, told = self._refuse(arrivals, known, now)
-        refused = [*(letter for _, letter in rejected), *refused]
-        self._outbox.send([*self._outgoing(arrivals, decided, entries), *refused])
+        kept, conflicting, told = self._refuse(arrivals, known, now)
+        refused = [*(letter for _, letter in rejected), *conflicting]
+        self._outbox.send([*self._outgoing(kept, decided, entries), *refused])
         self._on_conflicts(told)
         self._reached("emitted")
 
         # 6. The caller acknowledges.
         self._recorded.update(ends)
-        lost = (
-            sum(arrival.transaction.transaction_id not in known for arrival in arrivals) if forgotten else 0
-        )
+        lost = sum(each.transaction.transaction_id not in known for each in kept) if forgotten else 0
         return BatchCounts(
             events=len(records),
             decided=len(decided),
-            duplicates=len(arrivals) - len(decided) - lost,
+            duplicates=len(kept) - len(decided) - lost,
             rejected=len(refused),
             forgotten=lost,
             alerts=sum(entry.is_alert for entry in decided.values()),
@@ -252,28 +264,20 @@ class Pipeline:
 
     def _letter(self, record: Record, why: Rejected, now: datetime) -> Message:
         topic, hide = self._topics.dead_letters, self._limits.refuse_card_numbers
-        return dead_letter(record, why, topic, now, mask_card_numbers=hide)
+        epoch = self._epochs.of(record.partition, record.offset)
+        return dead_letter(record, why, topic, now, mask_card_numbers=hide, epoch=epoch)
 
     def _refuse(
         self, arrivals: Sequence[Arrival], entries: Mapping[str, Recorded], now: datetime
     ) -> tuple[Sequence[Arrival], list[Message], list[str]]:
         """Those that agree with what is recorded; of those that do not, dead letters and what to say."""
-        kept, conflicts = split_conflicts(arrivals, entries) if entries else (arrivals, [])
+        kept, conflicts = split_conflicts(arrivals, entries, self._epochs) if entries else (arrivals, [])
         told = [conflict_text(arrival, entry) for arrival, entry in conflicts]
         letters = [
             self._letter(arrival.record, Rejected(ID_CONFLICT, text), now)
             for (arrival, _), text in zip(conflicts, told, strict=True)
         ]
         return kept, letters, told
-
-    def _update_of(self, arrival: Arrival) -> EventUpdate:
-        payment, record = arrival.transaction, arrival.record
-        return EventUpdate(
-            record.partition,
-            record.offset,
-            event_of(payment, self._spec),
-            tuple(EntityRef(*entity) for entity in entities_of(payment, self._spec)),
-        )
 
     def _decide(
         self,
@@ -307,6 +311,7 @@ class Pipeline:
             decided_at=now,
             features=features,
             origin=(update.partition, update.offset),
+            epoch=self._epochs.of(update.partition, update.offset) or UNSET,
             entities={
                 entity.kind: (entity.key, known.profile.updates, known.labels.updates)
                 for entity, known in zip(update.entities, snapshot, strict=True)
@@ -317,10 +322,7 @@ class Pipeline:
     def _outgoing(
         self, arrivals: Sequence[Arrival], decided: Mapping[str, Recorded], earlier: Mapping[str, Recorded]
     ) -> Iterable[Message]:
-        """For each arrival its decision; what may have been sent before says so.
-
-        What is remembered no longer (a redelivery after `decision_ttl`) was emitted in its time.
-        """
+        """For each arrival its decision; what may have been sent before says so."""
         fresh = dict(decided)
         for arrival in arrivals:
             name = arrival.transaction.transaction_id
@@ -332,6 +334,17 @@ class Pipeline:
                 yield Message(self._topics.scores, entry.key, value, headers)
                 if entry.is_alert:
                     yield Message(self._topics.alerts, entry.key, entry.alert(), headers)
+
+
+def _update_of(arrival: Arrival, spec: FeatureSpec) -> EventUpdate:
+    payment, record = arrival.transaction, arrival.record
+    return EventUpdate(
+        record.partition,
+        record.offset,
+        event_of(payment, spec),
+        tuple(EntityRef(*entity) for entity in entities_of(payment, spec)),
+        payment.transaction_id,
+    )
 
 
 def _found(names: Sequence[str], recorded: Sequence[bytes | None]) -> dict[str, Recorded]:

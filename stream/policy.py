@@ -9,6 +9,7 @@ amount, a review its fee, a genuine payment that is declined a share of its amou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from models.features.currencies import major_units
@@ -37,6 +38,20 @@ class Policy(NamedTuple):
     decline_share: float = 0.002
     review_cost: float = 5.0
     decline_cost: float = 0.3
+
+
+def thresholds_for_budget(threshold: Callable[[float], float], policy: Policy) -> Thresholds:
+    """Score thresholds for review and decline: the alert budget of a policy, by a model's own scores.
+
+    Args:
+        threshold: of a model: the score above which a share of all transactions lies.
+        policy: whose shares are the budget.
+
+    >>> thresholds_for_budget(lambda share: 1.0 - share, Policy("budget", 0.02, 0.005))
+    Thresholds(review=0.98, decline=0.995)
+    """
+    review = threshold(policy.review_share)
+    return Thresholds(review, max(review, threshold(policy.decline_share)))
 
 
 def decide(score: float, amount_minor: int, currency: str, policy: Policy, thresholds: Thresholds) -> Action:

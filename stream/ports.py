@@ -13,7 +13,7 @@ NONE: Mapping[int, Sequence[int]] = MappingProxyType({})
 
 
 class DependencyDown(Exception):  # noqa: N818 - the state of a dependency, and the worker waits it out
-    """Kafka or Redis does not answer: pause, say so, acknowledge nothing, try again."""
+    """Kafka or Redis does not answer; the worker pauses, acknowledges nothing and tries again."""
 
 
 class StaleOwner(Exception):  # noqa: N818 - a stale owner (a zombie): it must leave its batch alone
@@ -49,8 +49,12 @@ class LabelsBehind(Exception):  # noqa: N818 - the state of a dependency: it los
         self.start = start
 
 
+class OtherLog(Exception):  # noqa: N818 - the state of a dependency: a person has to decide
+    """The log is not the one that was worked on: nothing may be acknowledged; says what to do."""
+
+
 class EntityRef(NamedTuple):
-    """One entity that an event touches.
+    """One entity that an event updates.
 
     Attributes:
         kind: `card`, `merchant`, ...
@@ -64,12 +68,17 @@ class EntityRef(NamedTuple):
 
 
 class EventUpdate(NamedTuple):
-    """One event at its place in the log, with every entity it updates."""
+    """One event at its place in the log, with every entity it updates.
+
+    Attributes:
+        transaction_id: whose event it is; the journal names it.
+    """
 
     partition: int
     offset: int
     event: Event
     entities: tuple[EntityRef, ...]
+    transaction_id: str = ""
 
 
 class FeatureStore(Protocol):
@@ -105,7 +114,7 @@ class FeatureStore(Protocol):
 
         Args:
             updates: in offset order within each partition.
-            ends: of each partition in the batch, the last offset in it (also of events that touch nothing);
+            ends: of each partition in the batch, the last offset in it (also of events that update nothing);
                 the applied offset moves there in every shard.
             recorded: of each partition, the offset up to which decisions are recorded and flushed: the
                 journal is trimmed to it.
@@ -114,10 +123,12 @@ class FeatureStore(Protocol):
             duplicates: of each partition, the offsets that brought a decided transaction again; the same.
 
         Returns:
-            For each touch what was known of its entities before it, in their order: always the same, whoever
-            calls, however often. None where it is no longer in the journal: then its decision is recorded.
+            For each update what was known of its entities before it, in their order: always the same, whoever
+            calls, however often. None where it is no longer in the journal: then its decision was recorded.
+            Nothing, `()`, where the applied offset has passed it without an update (it was a duplicate then).
 
         Raises:
+            OtherLog: the journal holds another transaction at an offset; no snapshot of it is returned.
             StaleOwner: a fencing token is not the newest; nothing was changed.
             StoreBehind: a shard has applied less than `recorded`; nothing was changed in it.
             DependencyDown: no answer; parts may have been applied, and calling again is right.
@@ -219,7 +230,7 @@ class LabelStore(Protocol):
 
 
 class DecisionLog(Protocol):
-    """Decisions, with features as served, for as long as labels may come."""
+    """The log keeps decisions, with features as served, for as long as labels may come."""
 
     def decisions(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
         """The decisions as they were emitted, None where there is none."""
@@ -227,7 +238,7 @@ class DecisionLog(Protocol):
 
 
 class Message(NamedTuple):
-    """One message to a topic."""
+    """One message that is to be written to a topic."""
 
     topic: str
     key: bytes | None
@@ -236,7 +247,7 @@ class Message(NamedTuple):
 
 
 class Outbox(Protocol):
-    """Where messages leave."""
+    """The port through which all messages leave; an adapter writes them to Kafka."""
 
     def send(self, messages: Iterable[Message]) -> None:
         """Hand all messages over and return when every one is durable.
@@ -248,7 +259,7 @@ class Outbox(Protocol):
 
 
 class Clock(Protocol):
-    """The wall clock. It stamps; it never decides."""
+    """The wall clock stamps messages; no decision depends on it."""
 
     def __call__(self) -> datetime:
         """Now, in UTC."""

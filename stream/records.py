@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -31,6 +32,50 @@ class Record(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+class Epoch(NamedTuple):
+    """A log that was begun anew under the same name, as a person has said it was.
+
+    Attributes:
+        number: 1 for the first adoption; what was there before any is epoch 0.
+        starts: of each partition that was begun anew, the first offset of this epoch.
+    """
+
+    number: int
+    starts: Mapping[int, int]
+
+
+class Epochs:
+    """To which epoch an offset of the log belongs, as Kafka's own leader epochs do: each begins at an offset.
+
+    Args:
+        epochs: numbers rising.
+
+    >>> epochs = Epochs([Epoch(1, {0: 0, 1: 0}), Epoch(2, {1: 40})])
+    >>> epochs.of(0, 7), epochs.of(1, 39), epochs.of(1, 40), epochs.of(2, 0), epochs.newest
+    (1, 1, 2, 0, 2)
+    """
+
+    def __init__(self, epochs: Sequence[Epoch] = ()) -> None:
+        self.all = tuple(epochs)
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest; 0 where the log was never begun anew."""
+        return self.all[-1].number if self.all else 0
+
+    def of(self, partition: int, offset: int) -> int:
+        """The epoch of the record that stands at an offset now."""
+        for epoch in reversed(self.all):
+            start = epoch.starts.get(partition)
+            if start is not None and offset >= start:
+                return epoch.number
+        return 0
+
+    def holds(self, epoch: int, origin: tuple[int, int]) -> bool:
+        """Whether what was decided in an epoch of a place was decided of the record that stands there now."""
+        return not self.all or self.of(*origin) == epoch
+
+
 def header_pairs(fetched: Collection[tuple[str, str | bytes | None]]) -> tuple[tuple[str, bytes], ...]:
     """All headers of a record in their order, as a client fetched them; no value is an empty one.
 
@@ -42,3 +87,33 @@ def header_pairs(fetched: Collection[tuple[str, str | bytes | None]]) -> tuple[t
     return tuple(
         (name, value.encode() if isinstance(value, str) else value or b"") for name, value in fetched
     )
+
+
+class Passed(NamedTuple):
+    """Offsets without a record that a group has passed on a partition: markers, the aborted, the compacted.
+
+    Attributes:
+        number: of them.
+        to: the offset up to which they are counted; a group that went back counts none of them twice.
+    """
+
+    number: int
+    to: int
+
+    @property
+    def text(self) -> str:
+        """As the metadata of a commit says it; nothing where there is nothing to say."""
+        return f"passed={self.number}@{self.to}" if self.number else ""
+
+
+_PASSED = re.compile(r"passed=(\d+)@(\d+)", re.ASCII)
+
+
+def passed_of(metadata: str | None) -> Passed:
+    """What the metadata of a commit says.
+
+    >>> passed_of(Passed(3, 41).text), passed_of("somebody else's"), Passed(0, 41).text
+    (Passed(number=3, to=41), Passed(number=0, to=0), '')
+    """
+    found = _PASSED.fullmatch(metadata or "")
+    return Passed(int(found[1]), int(found[2])) if found else Passed(0, 0)

@@ -10,7 +10,7 @@ import msgspec
 from models.scoring.anomaly import UnsupervisedModel
 from stream.messages import Decision, Reason
 from stream.pipeline import MAX_REASONS, Scorer, reason_text
-from stream.policy import Policy, Thresholds, decide
+from stream.policy import Policy, decide, thresholds_for_budget
 
 
 class Assessor(Protocol):
@@ -40,8 +40,7 @@ class ServedModel:
 
     def __init__(self, version: str, model: Assessor, policy: Policy) -> None:
         self.version = version
-        review = model.threshold(policy.review_share)
-        self.thresholds = Thresholds(review, max(review, model.threshold(policy.decline_share)))
+        self.thresholds = thresholds_for_budget(model.threshold, policy)
         self._model = model
         self._assess: Callable[[dict[str, float], int], tuple[float, Sequence[tuple[str, float]]]] | None = (
             getattr(model, "assess_one", None)

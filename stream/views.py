@@ -42,13 +42,14 @@ class DecisionHead(msgspec.Struct, frozen=True):
     action: str
     origin: tuple[int, int]
     content_digest: str = ""
+    epoch: int = 0
 
 
 class ServedDecision(msgspec.Struct, frozen=True):
     """What recomputing a decision from the logs needs.
 
     Attributes:
-        origin: partition and offset of the transaction.
+        origin: partition and offset of the transaction; `epoch`: of its log.
         entities: by kind: key, how many events and how many labels its profile held when it was read.
         features: JSON, as served; `NO_FEATURES` where the setting keeps them off the topic.
         content_digest: of the transaction as it was admitted.
@@ -59,6 +60,7 @@ class ServedDecision(msgspec.Struct, frozen=True):
     action: str
     model_version: str
     origin: tuple[int, int] = (-1, -1)
+    epoch: int = 0
     entities: dict[str, tuple[str, int, int]] = {}
     features: msgspec.Raw = NO_FEATURES
     content_digest: str = ""
@@ -98,6 +100,7 @@ class AlertActivity(msgspec.Struct, frozen=True):
     transaction_id: str
     origin: tuple[int, int]
     recent_activity: msgspec.Raw
+    epoch: int = 0
 
 
 def _optional(view: type[View]) -> Callable[[bytes | None], View | None]:

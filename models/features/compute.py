@@ -10,15 +10,21 @@ from librt.vecs import vec
 from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 from models.features.currencies import major_units
-from models.features.decay import Weight, shifted, weights
+from models.features.decay import SPAN, Weight, shifted, weights
+from models.features.label_memory import (
+    FRAUDS,
+    GENUINES,
+    LABEL_WIDTH,
+    WEEK_WIDTH,
+    label_sum,
+    mean_time,
+    week_of,
+)
 from models.features.payment import Payment
 from models.features.places import KindPlaces, LabelPlaces, RecentPlaces, plan_of
 from models.features.profiles import (
     COUNT,
     DIGESTS,
-    FRAUDS,
-    GENUINES,
-    LABEL_WIDTH,
     LOGS,
     MIN_COUNT,
     OUTLIERS,
@@ -30,6 +36,7 @@ from models.features.profiles import (
     LabelDelta,
     LabelState,
     ProfileSnapshot,
+    label_delta,
     mean_and_deviation,
 )
 from models.features.recent_events import (
@@ -58,11 +65,12 @@ Features = dict[str, float]
 
 MINUTE: Final = 60.0
 EARTH_KM: Final = 6371.0
+HISTORY: Final = 5  # labels of which the frauds are counted
 FAINT: Final = 1e-9  # a decayed count below this says nothing
 
 
 def entities_of(payment: Payment, spec: FeatureSpec) -> tuple[tuple[str, str, int], ...]:
-    """The entities a payment touches, as (kind, key, keep); one whose field is missing is left out."""
+    """The entities a payment updates, as (kind, key, max_recent); one whose field is missing is left out."""
     found = []
     for kind, fields, max_recent in plan_of(spec).entities:
         if len(fields) == 1:
@@ -90,10 +98,9 @@ def event_of(payment: Payment, spec: FeatureSpec) -> Event:
     return Event(time, amount, math.log1p(amount), weights(time, spec.half_lives), recent_event)
 
 
-def label_delta_of(event_time_seconds: float, is_fraud: bool, spec: FeatureSpec) -> LabelDelta:
+def label_delta_of(transaction_id: str, event_time: float, is_fraud: bool, spec: FeatureSpec) -> LabelDelta:
     """What a label adds to each entity of its transaction; the store sets `corrects`."""
-    weighed = weights(event_time_seconds, spec.half_lives)
-    return LabelDelta(event_time_seconds, weighed, is_fraud, corrects=False)
+    return label_delta(transaction_id, event_time, is_fraud, spec.half_lives)
 
 
 def features_of(
@@ -146,9 +153,11 @@ def row_of(
                 _recent(values, kind.recent, known, payment, event)
         wanted = kind.labels
         if wanted is not None and labels.updates:
-            values[wanted.run] = float(labels.run)
-            if labels.last_fraud:
-                _frauds(values, wanted, labels, now, time)
+            # A moment before the latest labelled transaction (a late event) reads what is known as of that.
+            late = time < labels.times[0]
+            _labels(
+                values, wanted, labels, _Now(weights(labels.times[0], spec.half_lives)) if late else now, time
+            )
     place = len(layout.names)
     for field in (payment.country, payment.category, payment.channel):
         if field:
@@ -204,28 +213,62 @@ def _since(time: float, moment: float) -> float:
     return time - moment if time > moment else 0.0
 
 
-def _frauds(x: vec[float], wanted: LabelPlaces, labels: LabelState, now: _Now, time: float) -> None:
-    """Of an entity of which a fraud was confirmed once."""
-    x[wanted.recent] = math.fsum(labels.history)
-    x[wanted.since_first] = _since(time, labels.first_fraud)
-    x[wanted.since_last] = _since(time, labels.last_fraud)
-    if labels.run:
+def _labels(x: vec[float], wanted: LabelPlaces, labels: LabelState, now: _Now, time: float) -> None:
+    """Of an entity that has labels."""
+    times, codes = labels.times, labels.codes
+    run: i64 = 0
+    while run < len(codes) and codes[run] % 2:
+        run += 1
+    x[wanted.run] = float(run)
+    if not labels.frauds:
+        return
+    _dated_frauds(x, wanted, labels, time)
+    if run:
         # What began between these two moments: outside of a run the one would tell only how labels come.
-        x[wanted.run_age] = _since(time, labels.run_since)
-        if labels.last_genuine:
-            x[wanted.since_genuine] = _since(time, labels.last_genuine)
+        x[wanted.run_age] = _since(time, times[run - 1])
+        if run < len(times):
+            x[wanted.since_genuine] = _since(time, times[run])
+    _decayed_labels(x, wanted, labels.sums, now)
+
+
+def _dated_frauds(x: vec[float], wanted: LabelPlaces, labels: LabelState, time: float) -> None:
+    """When frauds were: among the latest labelled transactions to the bit, before them by their week."""
+    times, codes, weeks = labels.times, labels.codes, labels.weeks
+    recent_frauds: i64 = 0
+    last: i64 = -1
+    first: i64 = -1
+    place: i64 = 0
+    while place < len(codes):
+        if codes[place] % 2:
+            if last < 0:
+                last = place
+            first = place
+            if place < HISTORY:
+                recent_frauds += 1
+        place += 1
+    x[wanted.recent] = float(recent_frauds)
+    if last >= 0:
+        x[wanted.since_last] = _since(time, times[last])
+    elif len(weeks):
+        x[wanted.since_last] = _since(time, mean_time(weeks, 0))
+    if len(weeks) and (first < 0 or weeks[len(weeks) - WEEK_WIDTH] < week_of(times[first])):
+        x[wanted.since_first] = _since(time, mean_time(weeks, len(weeks) - WEEK_WIDTH))
+    elif first >= 0:
+        x[wanted.since_first] = _since(time, times[first])
+
+
+def _decayed_labels(x: vec[float], wanted: LabelPlaces, sums: vec[float], now: _Now) -> None:
     if wanted.frauds is None or wanted.rate is None:
         return
-    sums = labels.sums
     half_life, place = wanted.frauds
     begin: i64 = half_life * LABEL_WIDTH
-    recent = sums[begin + FRAUDS] * now.decay(half_life, sums[begin])
+    recent = label_sum(sums, begin, FRAUDS) * now.decay(half_life, sums[begin] * SPAN)
     x[place] = recent
     half_life, place = wanted.rate
     begin = half_life * LABEL_WIDTH
-    decay = now.decay(half_life, sums[begin])
-    lasting = sums[begin + FRAUDS] * decay
-    x[place] = lasting / (lasting + sums[begin + GENUINES] * decay + 1.0)
+    decay = now.decay(half_life, sums[begin] * SPAN)
+    lasting = label_sum(sums, begin, FRAUDS) * decay
+    x[place] = lasting / (lasting + label_sum(sums, begin, GENUINES) * decay + 1.0)
     if wanted.age is not None and recent > FAINT and lasting > FAINT:
         # The shorter a memory, the less it holds of old frauds: the ratio of two tells their mean age.
         halving, place = wanted.age

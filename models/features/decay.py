@@ -14,6 +14,8 @@ from typing import Final
 from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 NORMAL: Final = -1022.0  # the smallest power of two by which a product rounds as `ldexp` does
+SPAN: Final = 12.0  # halvings of a block, see `block_weights`
+UNIT: Final = 65_536.0  # what the first moment of a block weighs, as a whole number
 HALVED: Final[list[float]] = [ldexp(1.0, -times) for times in range(1023)]  # 1 halved so many times
 
 Weight = tuple[float, float]
@@ -35,6 +37,26 @@ def weights(time: float, half_lives: tuple[float, ...]) -> tuple[Weight, ...]:
         age: float = time / half_life
         exponent = float(floor(age))
         result.append((exponent, pow(2.0, age - exponent)))
+    return tuple(result)
+
+
+def block_weights(time: float, half_lives: tuple[float, ...]) -> tuple[Weight, ...]:
+    """The weight of an event under each half-life as (block, whole number): sums of those are exact.
+
+    Time is cut into blocks of SPAN half-lives, and an event weighs `whole / UNIT * 2**(SPAN * block)`. Below
+    2**53 whole numbers are added and taken away without rounding: what comes of it is no matter of order.
+
+    Args:
+        time: event time, seconds since 1970.
+        half_lives: seconds, > 0.
+
+    >>> block_weights(25.0, (2.0, 1.0))  # 2**12.5 and 2**25
+    ((1.0, 92682.0), (2.0, 131072.0))
+    """
+    result: list[Weight] = []
+    for exponent, mantissa in weights(time, half_lives):
+        block = float(floor(exponent / SPAN))
+        result.append((block, ldexp(float(floor(mantissa * UNIT + 0.5)), int(exponent - block * SPAN))))
     return tuple(result)
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from math import sqrt
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from librt.vecs import extend, vec
 from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
-from models.features.decay import Weight, shifted
+from models.features.decay import Weight, block_weights, shifted
+from models.features.label_memory import LABEL_WIDTH, add_to_sums, counted, remembered, without_forgotten
 from models.features.recent_events import CARD, DEVICE, MERCHANT, digest_at
 
 MIN_COUNT: Final = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
@@ -30,13 +32,7 @@ AMOUNTS: Final = 2
 LOGS: Final = 3
 SQUARES: Final = 4
 OUTLIERS: Final = 5
-LABEL_WIDTH: Final = 3  # and for labels: exponent, and behind it
-FRAUDS: Final = 1
-GENUINES: Final = 2
 DIGESTS: Final = 3  # digests kept of a recent event
-HISTORY: Final = 5  # labels remembered one by one
-FRAUD: Final[tuple[float, ...]] = (1.0,)  # a label as it is remembered
-GENUINE: Final[tuple[float, ...]] = (0.0,)
 
 
 class Event(NamedTuple):
@@ -138,7 +134,7 @@ class EventState:
         return Profile(self.updates, self.first, self.last, tuple(self.sums), tuple(self.recent))
 
 
-def _aligned(sums: vec[float], begin: i64, width: i64, exponent: float, mantissa: float) -> float:
+def _aligned(sums: vec[float], begin: i64, exponent: float, mantissa: float) -> float:
     """Let the unit of sums be at least 2**exponent; what `mantissa * 2**exponent` is in their unit."""
     shift = sums[begin] - exponent
     if shift > 0.0:
@@ -146,7 +142,7 @@ def _aligned(sums: vec[float], begin: i64, width: i64, exponent: float, mantissa
     if shift < 0.0:
         sums[begin] = exponent
         at = begin + 1
-        while at < begin + width:
+        while at < begin + WIDTH:
             sums[at] = shifted(sums[at], shift)
             at += 1
     return mantissa
@@ -156,7 +152,7 @@ def _add_event(
     sums: vec[float], begin: i64, exponent: float, mantissa: float, amount: float, log_amount: float
 ) -> None:
     """Take an event in under one half-life: its sums begin with their exponent, see `Profile.sums`."""
-    weight = _aligned(sums, begin, WIDTH, exponent, mantissa)
+    weight = _aligned(sums, begin, exponent, mantissa)
     value, count = log_amount, sums[begin + COUNT]
     # A norm must rest on enough events, counted at this moment (a late event does not look back).
     if count / mantissa >= MIN_COUNT:
@@ -189,12 +185,14 @@ class LabelDelta(NamedTuple):
 
     Attributes:
         time: event time of the transaction, seconds since 1970.
-        weights: of `time`, one for each half-life.
+        digest: of the transaction's id, even: see `transaction_digest`.
+        weights: of `time`, one for each half-life: see `block_weights`.
         is_fraud: what is known now.
         corrects: the opposite was known before and is taken back.
     """
 
     time: float
+    digest: int
     weights: tuple[Weight, ...]
     is_fraud: bool
     corrects: bool
@@ -203,89 +201,96 @@ class LabelDelta(NamedTuple):
 class LabelProfile(NamedTuple):
     """What is known of an entity from confirmed labels.
 
+    All but `updates` is a function of the set of labelled transactions, each with its latest label: not of
+    the order in which labels came, nor of what was believed between.
+
     Attributes:
-        updates: labels applied.
+        updates: labels applied, corrections included: how far in their log this stands.
         frauds, genuine: transactions known to be so.
-        first_fraud, last_fraud: event times of the earliest and latest known fraud, seconds; 0 without one.
-        last_genuine: event time of the latest known genuine transaction, seconds; 0 without one.
-        history: the last HISTORY labels, the latest first, 1.0 for fraud.
-        run: how many frauds in a row the latest labels are.
-        run_since: event time of the earliest fraud of that run, seconds; 0 without one.
-        sums: LABEL_WIDTH numbers for each half-life: exponent; then decayed frauds and genuine.
+        times: event times of the LATEST labelled transactions of the entity, the latest first, of one time by
+            falling digest; older ones are forgotten here, whatever they are.
+        codes: of each the digest, plus 1 where it is fraud.
+        weeks: three numbers for each week with known frauds, the latest first: its number since 1970, how
+            many, and the sum of whole seconds from its beginning to each. Forgotten here are weeks that are
+            WEEKS or more before that of the latest labelled transaction.
+        sums: LABEL_WIDTH numbers for each half-life: the block of the latest transaction; then what frauds
+            and genuine of that block weigh, and those of the block before. Older ones are forgotten here.
     """
 
     updates: int
     frauds: int
     genuine: int
-    first_fraud: float
-    last_fraud: float
-    last_genuine: float
-    history: tuple[float, ...]
-    run: int
-    run_since: float
+    times: tuple[float, ...]
+    codes: tuple[int, ...]
+    weeks: tuple[float, ...]
     sums: tuple[float, ...]
+
+    @property
+    def latest(self) -> tuple[bool, ...]:
+        """Whether each of the latest is fraud, the latest first."""
+        return tuple([code % 2 == 1 for code in self.codes])
+
+
+def transaction_digest(transaction_id: str) -> int:
+    """What tells transactions of an entity at the same time apart: the CRC-32 of the id, its lowest bit 0."""
+    return crc32(transaction_id.encode()) // 2 * 2
+
+
+def label_delta(
+    transaction_id: str, time: float, is_fraud: bool, half_lives: tuple[float, ...], *, corrects: bool = False
+) -> LabelDelta:
+    """What a label adds to each entity of its transaction.
+
+    Args:
+        transaction_id: of the transaction.
+        time: its event time, seconds since 1970.
+        is_fraud: what is known now.
+        half_lives: seconds, > 0.
+        corrects: the opposite was known before; the store sets it.
+    """
+    weighed = block_weights(time, half_lives)
+    return LabelDelta(time, transaction_digest(transaction_id), weighed, is_fraud, corrects)
 
 
 def no_labels(half_lives: int) -> LabelProfile:
     """The label profile of an entity of which nothing was ever confirmed."""
-    return LabelProfile(0, 0, 0, 0.0, 0.0, 0.0, (), 0, 0.0, (0.0,) * (LABEL_WIDTH * half_lives))
+    return LabelProfile(0, 0, 0, (), (), (), (0.0,) * (LABEL_WIDTH * half_lives))
 
 
 class LabelState:
     """What is known of an entity from confirmed labels, as `LabelProfile`, to be changed in place."""
 
-    __slots__ = (
-        "first_fraud",
-        "frauds",
-        "genuine",
-        "history",
-        "last_fraud",
-        "last_genuine",
-        "run",
-        "run_since",
-        "sums",
-        "updates",
-    )
+    __slots__ = ("codes", "frauds", "genuine", "sums", "times", "updates", "weeks")
 
     def __init__(self, profile: LabelProfile) -> None:
         self.updates = profile.updates
         self.frauds = profile.frauds
         self.genuine = profile.genuine
-        self.first_fraud = profile.first_fraud
-        self.last_fraud = profile.last_fraud
-        self.last_genuine = profile.last_genuine
-        self.history = profile.history
-        self.run = profile.run
-        self.run_since = profile.run_since
+        self.times = vec[float](profile.times)
+        self.codes = vec[i64](profile.codes)
+        self.weeks = vec[float](profile.weeks)
         self.sums = vec[float](profile.sums)
 
     def add(self, delta: LabelDelta) -> None:
         """Take a label in, as `apply_label` does."""
-        time, label_weights, is_fraud, corrects = delta
         is_first = self.updates == 0
         sums = self.sums
-        place: i64 = 0
         begin: i64 = 0
-        while begin < len(sums):
-            exponent, mantissa = label_weights[place]
+        for block, weight in delta.weights:
             if is_first:
-                sums[begin] = exponent
-            _add_label(sums, begin, exponent, mantissa, is_fraud, corrects)
-            place += 1
+                sums[begin] = block
+            add_to_sums(sums, begin, block, weight, delta.is_fraud, delta.corrects)
             begin += LABEL_WIDTH
-        if is_fraud:
+        if delta.is_fraud:
             self.frauds += 1
-            self.genuine -= corrects
-            self.first_fraud = time if self.first_fraud == 0.0 else min(self.first_fraud, time)
-            self.last_fraud = max(self.last_fraud, time)
-            self.run_since = min(self.run_since, time) if self.run else time
-            self.run += 1
+            self.genuine -= delta.corrects
         else:
             self.genuine += 1
-            self.frauds -= corrects
-            self.last_genuine = max(self.last_genuine, time)
-            self.run, self.run_since = 0, 0.0
-        self.history = (FRAUD if is_fraud else GENUINE) + self.history[: HISTORY - 1]
+            self.frauds -= delta.corrects
+        self.times, self.codes = remembered(self.times, self.codes, delta.time, delta.digest, delta.is_fraud)
+        if delta.is_fraud or delta.corrects:
+            self.weeks = counted(self.weeks, delta.time, 1.0 if delta.is_fraud else -1.0)
+        self.weeks = without_forgotten(self.weeks, self.times[0])
         self.updates += 1
 
     def profile(self) -> LabelProfile:
@@ -294,30 +299,15 @@ class LabelState:
             self.updates,
             self.frauds,
             self.genuine,
-            self.first_fraud,
-            self.last_fraud,
-            self.last_genuine,
-            self.history,
-            self.run,
-            self.run_since,
+            tuple(self.times),
+            tuple(self.codes),
+            tuple(self.weeks),
             tuple(self.sums),
         )
 
 
-def _add_label(
-    sums: vec[float], begin: i64, exponent: float, mantissa: float, is_fraud: bool, corrects: bool
-) -> None:
-    """Take a label in under one half-life: its sums begin with their exponent, see `LabelProfile.sums`."""
-    weight = _aligned(sums, begin, LABEL_WIDTH, exponent, mantissa)
-    now, before = begin + (FRAUDS if is_fraud else GENUINES), begin + (GENUINES if is_fraud else FRAUDS)
-    sums[now] += weight
-    if corrects:
-        # What is taken back: a difference of sums can fall below zero by rounding, never by meaning.
-        sums[before] = max(sums[before] - weight, 0.0)
-
-
 def apply_label(profile: LabelProfile, delta: LabelDelta) -> LabelProfile:
-    """The label profile after a label. First and last times keep what was once believed of them."""
+    """The label profile after a label."""
     known = LabelState(profile)
     known.add(delta)
     return known.profile()

@@ -47,12 +47,12 @@ SENTENCES: dict[str, Sentence] = {
     "since_first": lambda entity, _, value: f"This {entity} was first seen {span(value)} ago",
     "since_last": lambda entity, _, value: f"The last event of this {entity} was {span(value)} ago",
     "fraud_run": lambda entity, _, value: (
-        f"The last {value:.0f} confirmed labels of this {entity} are all fraud"
+        f"The latest {value:.0f} labelled events of this {entity} are all fraud"
         if value >= 1
-        else f"The last confirmed label of this {entity} is genuine"
+        else f"The latest labelled event of this {entity} is genuine"
     ),
     "recent_frauds": lambda entity, _, value: (
-        f"Of the last confirmed labels of this {entity}, {value:.0f} are fraud"
+        f"Of the latest five labelled events of this {entity}, {value:.0f} are fraud"
     ),
     "fraud_rate": lambda entity, period, value: (
         f"About {value:.0%} of this {entity}'s confirmed events were fraud (half-life {period})"
@@ -61,7 +61,7 @@ SENTENCES: dict[str, Sentence] = {
         f"This {entity} had about {value:.1f} confirmed frauds lately (half-life {period})"
     ),
     "since_first_fraud": lambda entity, _, value: (
-        f"The first confirmed fraud of this {entity} was {span(value)} ago"
+        f"The earliest fraud among the latest labelled events of this {entity} was {span(value)} ago"
     ),
     "since_last_fraud": lambda entity, _, value: (
         f"The last confirmed fraud of this {entity} was {span(value)} ago"
@@ -72,7 +72,9 @@ SENTENCES: dict[str, Sentence] = {
     "fraud_age": lambda entity, _, value: (
         f"The confirmed frauds of this {entity} are {span(value)} old on average"
     ),
-    "run_age": lambda entity, _, value: f"All labels of this {entity} since {span(value)} ago are fraud",
+    "run_age": lambda entity, _, value: (
+        f"All labelled events of this {entity} since {span(value)} ago are fraud"
+    ),
     "cards": lambda entity, _, value: f"The last events of this {entity} came from {value:.0f} card(s)",
     "merchant_visits": lambda entity, _, value: (
         f"The merchant is among the last events of this {entity}"

@@ -1,4 +1,4 @@
-"""Which entities an event touches and which of their statistics become features."""
+"""Which entities an event updates and which of their statistics become features."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "stream.cli.run.demo:demo",
     "up": "stream.cli.run.up:up",
     "topics": "stream.cli.run.topics:topics",
+    "adopt": "stream.cli.run.adopt:adopt",
     "score": "stream.cli.run.workers:score",
     "learn": "stream.cli.run.workers:learn",
     "monitor": "stream.cli.run.workers:monitor",

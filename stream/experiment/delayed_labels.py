@@ -1,7 +1,7 @@
-"""Payments and labels as a learner meets them: a label once it was known, silence once it counts.
+"""Payments and labels as a learner meets them: a label once it was known, an assumed label once it counts.
 
-    payments ---+--> a payment, then the labels that came before it, then the silence that falls due with it
-    labels -----+--> a label when it became known
+    payments ---+--> a payment, then the labels that came before it, then the assumed labels that fall due
+    with it labels -----+--> a label when it became known
 
 The rules are those of `stream.learning` and `stream.maturity`, over one stream in order of event time. Pure.
 """
@@ -47,12 +47,13 @@ class DelayedLabelCounts(msgspec.Struct, kw_only=True):
 
     Attributes:
         payments: given; `duplicates` (of an id that had come) and `outside` (of the time limits) were not.
-        labels: read, those of silence that a learner's log holds (`logged_assumed`) included.
+        labels: read, the assumed ones in a learner's log (`logged_assumed`) included.
         told: labels that were the first of their payment.
-        silent: payments that nobody reported until silence counted.
+        silent: payments that nobody reported until they were assumed genuine.
         duplicate_labels: labels that said what was known.
         superseded: labels that a later knowledge had overtaken.
-        late_frauds: reported when silence had counted; `corrections`: all labels that contradict the first.
+        late_frauds: reported when they had been assumed genuine; `corrections`: all labels that contradict
+            the first.
         unknown: labels whose payment is not in the range, or came too long after them.
     """
 
@@ -135,7 +136,7 @@ class DelayedLabels:
             yield from self._mature()
             self._forget()
             if self._clock >= self._end + self._maturity:
-                break  # silence has counted for every payment
+                break  # the horizon has passed for every payment
         while label is not None:
             yield from self._label(label.item, now=float("inf"))
             label = next(coming, None)

@@ -207,7 +207,7 @@ class Engine:
         is_fraud = label.is_fraud
         self.fraud[row] = is_fraud
         self.known_at[row] = label.known_at.timestamp()
-        learn(waiting.known, label_delta_of(happened, is_fraud, self.settings.spec))
+        learn(waiting.known, label_delta_of(name, happened, is_fraud, self.settings.spec))
         for candidate in self.candidates:
             if not candidate.is_frozen:
                 self._watch(candidate, row, is_fraud)

@@ -55,7 +55,7 @@ class EntityStates:
 
 
 def update(known: tuple[EntityState, ...], event: Event, entities: Entities) -> None:
-    """An event happened that touched these entities."""
+    """An event happened that updates these entities."""
     place: i64 = 0
     for each in known:
         _, _, max_recent = entities[place]
@@ -64,6 +64,6 @@ def update(known: tuple[EntityState, ...], event: Event, entities: Entities) -> 
 
 
 def learn(known: tuple[EntityState, ...], delta: LabelDelta) -> None:
-    """A label became known of a transaction that touched these entities."""
+    """A label became known of a transaction of these entities."""
     for each in known:
         each.labels.add(delta)

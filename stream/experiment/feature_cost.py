@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from models.features.catalog import (
+from models.features.compute import event_of, features_of
+from models.features.descriptions import (
     EVENTS,
     Listed,
     example,
@@ -15,7 +16,6 @@ from models.features.catalog import (
     snapshots_of,
     statistic_alone,
 )
-from models.features.compute import event_of, features_of
 from models.features.profiles import apply_event
 from models.features.spec import FeatureSpec
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from infra import compiled_modules as compiled
-from models.features.catalog import check_crosses
+from models.features.descriptions import check_crosses
 from models.features.spec import DEFAULT_SPEC, FeatureSpec, SpecError, load_spec
 from models.scoring.calibration import NEGATIVE_SAMPLING_RATE
 from producers.files.cleaning import Cleaning

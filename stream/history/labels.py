@@ -98,7 +98,7 @@ class ReplayedLabels:
         self._left: dict[str, set[int]] = {}
         self._early: dict[str, int] = {}
         self._decided: dict[str, _Decided | None] = {}
-        self._deltas: dict[str, list[tuple[int, float, bool, bool]]] = {}
+        self._deltas: dict[str, list[tuple[int, str, float, bool, bool]]] = {}
         self._at: dict[str, tuple[int, LabelProfile]] = {}
         self.known: dict[str, LatestLabel] = {}
         self.silent: set[str] = set()
@@ -210,7 +210,8 @@ class ReplayedLabels:
             status = self._resolve(label, decided=decided is not None)
             features = b""
             if decided is not None and status in ("new", "correction"):
-                delta = (label.offset, decided.event_time, label.is_fraud, status == "correction")
+                is_correction = status == "correction"
+                delta = (label.offset, label.name, decided.event_time, label.is_fraud, is_correction)
                 for entity in decided.entities:
                     self._deltas.setdefault(entity, []).append(delta)
                 if label.is_fraud or is_sampled(label.name, self._negative_sampling_rate):
@@ -280,10 +281,9 @@ class ReplayedLabels:
         at, profile = self._at.get(entity, (0, none))
         if at > updates:
             at, profile = 0, none
-        for _, time, is_fraud, corrects in known[at:updates]:
-            profile = apply_label(
-                profile, label_delta_of(time, is_fraud, self._spec)._replace(corrects=corrects)
-            )
+        for _, transaction, time, is_fraud, corrects in known[at:updates]:
+            delta = label_delta_of(transaction, time, is_fraud, self._spec)._replace(corrects=corrects)
+            profile = apply_label(profile, delta)
         if known:
             self._at[entity] = updates, profile
         return profile

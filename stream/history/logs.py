@@ -72,12 +72,14 @@ class Logs:
         Raises:
             DependencyDown: as above.
         """
-        first = FirstDecisions()
+        firsts: dict[int, FirstDecisions] = {}  # the same place of another epoch is another event
         for batch in self.topics.batches("scores"):
             found = []
             for record in batch:
                 decision = read_served_decision(record.value)
-                if decision is not None and first.add(decision.origin):
+                if decision is None:
+                    continue
+                if firsts.setdefault(decision.epoch, FirstDecisions()).add(decision.origin):
                     found.append((decision, record.value or b""))
             yield from self._with_features(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from models.features.spec import FeatureSpec
 from stream.adapters.kafka.client import confluent
@@ -11,8 +12,9 @@ from stream.adapters.kafka.scan import Progress, read_to_end
 from stream.admission import DeadLetter
 from stream.config.factories import feature_spec, limits_of
 from stream.config.settings import Settings
+from stream.history.epochs import epochs_on_topic
 from stream.history.labels import ReplayedLabels
-from stream.records import Record
+from stream.records import Epochs, Record
 
 
 class TopicHistory:
@@ -33,6 +35,11 @@ class TopicHistory:
         self.spec: FeatureSpec = feature_spec(settings)
         self._progress = progress
         self._client = confluent(settings)
+
+    @cached_property
+    def epochs(self) -> Epochs:
+        """Of the transactions: which decisions are of the events that stand there now."""
+        return epochs_on_topic(self.settings, "transactions")
 
     def new_labels(self) -> ReplayedLabels:
         """What takes the log of labels in, and plays it by the rules of the settings."""
@@ -59,9 +66,14 @@ class TopicHistory:
         return {number: low for number, (low, _) in self.bounds(topic).items()}
 
     def dead_letters(self) -> Iterator[tuple[Record, DeadLetter]]:
-        """The dead letters that say which event or label they are about; `topic` is without prefix."""
+        """The dead letters that say which event or label they are about; `topic` is without prefix.
+
+        Those of events whose log is gone are left out: another event stands at their place.
+        """
         names = {self.settings.topic(name): name for name in ("transactions", "labels")}
         for record in self.records("dead-letters"):
             letter = DeadLetter.parse(record.headers)
-            if letter is not None and letter.topic in names:
+            if letter is None or letter.topic not in names:
+                continue
+            if names[letter.topic] == "labels" or self.epochs.holds(letter.epoch, letter.place):
                 yield record, letter._replace(topic=names[letter.topic])

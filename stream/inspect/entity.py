@@ -50,7 +50,7 @@ def as_it_was(settings: Settings, entity: str, at: datetime, *, progress: Progre
     turns: dict[tuple[int, int], int] = {}
     for record in topics.records("scores"):
         decision = read_served_decision(record.value)
-        if decision is None:
+        if decision is None or not topics.epochs.holds(decision.epoch, decision.origin):
             continue
         touched = decision.entities.get(kind)
         if touched is not None and touched[0] == key:

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.features.compute import event_of
-from models.features.decay import at_moment, weights
+from models.features.decay import SPAN, at_moment, weights
+from models.features.label_memory import FRAUDS, GENUINES, LABEL_WIDTH, label_sum
 from models.features.profiles import (
-    LABEL_WIDTH,
     MIN_COUNT,
     WIDTH,
     LabelProfile,
+    LabelState,
     Profile,
     apply_event,
     empty,
@@ -65,8 +66,8 @@ class View(msgspec.Struct, frozen=True):
         events: in its profile; 0 for one that was never seen.
         first, last: of its events.
         labels: applied; of them frauds and genuine as known now.
-        first_fraud, last_fraud: event times.
-        latest_labels: whether fraud, the latest first.
+        latest_labels: of the latest labelled transactions, whether fraud, the latest first.
+        first_fraud, last_fraud: event times of the earliest and latest fraud among those.
     """
 
     entity: str
@@ -95,10 +96,18 @@ def view(entity: str, profile: Profile, labels: LabelProfile, spec: FeatureSpec,
         at: event time, seconds since 1970.
     """
     now = weights(at, spec.half_lives)
+    label_sums = LabelState(labels).sums
+    # A moment before the latest labelled transaction is told what is known as of that, as features are.
+    known_at = weights(max(at, *labels.times[:1]), spec.half_lives) if labels.times else now
+    frauds_at = [time for time, is_fraud in zip(labels.times, labels.latest, strict=True) if is_fraud]
     spans = []
     for place, (half_life, weight) in enumerate(zip(spec.half_lives, now, strict=True)):
         scale, count, total, logs, squares, outliers = profile.sums[place * WIDTH : (place + 1) * WIDTH]
-        label_scale, frauds, genuine = labels.sums[place * LABEL_WIDTH : (place + 1) * LABEL_WIDTH]
+        begin = place * LABEL_WIDTH
+        frauds, genuine = (
+            at_moment(label_sum(label_sums, begin, which), label_sums[begin] * SPAN, known_at[place])
+            for which in (FRAUDS, GENUINES)
+        )
         events = at_moment(count, scale, weight)
         mean, deviation = mean_and_deviation(count, logs, squares) if count > 0.0 else (0.0, 0.0)
         is_norm = events >= MIN_COUNT
@@ -110,8 +119,8 @@ def view(entity: str, profile: Profile, labels: LabelProfile, spec: FeatureSpec,
                 usual_amount=math.expm1(mean) if is_norm else None,
                 spread=math.exp(deviation) if is_norm else None,
                 outliers=at_moment(outliers, scale, weight),
-                frauds=at_moment(frauds, label_scale, weight),
-                genuine=at_moment(genuine, label_scale, weight),
+                frauds=frauds,
+                genuine=genuine,
             )
         )
     return View(
@@ -133,9 +142,9 @@ def view(entity: str, profile: Profile, labels: LabelProfile, spec: FeatureSpec,
         labels=labels.updates,
         frauds=labels.frauds,
         genuine=labels.genuine,
-        first_fraud=_time(labels.first_fraud) if labels.first_fraud else None,
-        last_fraud=_time(labels.last_fraud) if labels.last_fraud else None,
-        latest_labels=[bool(label) for label in labels.history],
+        first_fraud=_time(frauds_at[-1]) if frauds_at else None,
+        last_fraud=_time(frauds_at[0]) if frauds_at else None,
+        latest_labels=list(labels.latest),
     )
 
 

@@ -202,7 +202,7 @@ def _turns(logs: Logs, decision: Decision) -> dict[tuple[int, int], list[tuple[s
     turns: dict[tuple[int, int], list[tuple[str, int]]] = {decision.origin: []}
     for record in logs.topics.records("scores"):
         other = read_served_decision(record.value)
-        if other is None:
+        if other is None or not logs.topics.epochs.holds(other.epoch, other.origin):
             continue
         shared = [
             (kind, count)

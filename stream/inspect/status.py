@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import msgspec
+from confluent_kafka.admin import AdminClient
 
 from stream.adapters.clients import make_store, redis_client
-from stream.adapters.kafka.admin import TopicMismatch, check_topics, committed
+from stream.adapters.kafka.admin import (
+    TopicMismatch,
+    check_topics,
+    how_to_go_on,
+    is_another,
+    topic_ids,
+)
+from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
+from stream.adapters.kafka.unread import progress_of
 from stream.adapters.redis.heartbeat import WorkerState, check_announcing, workers
+from stream.adapters.redis.logs import RedisLogs
 from stream.adapters.redis.shards import passing, place_of_url
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings, without_password
@@ -18,7 +28,7 @@ class EventAccount(msgspec.Struct, frozen=True, kw_only=True):
     """Events in = decided + duplicates + dead letters + to come.
 
     Attributes:
-        events: in the topic of transactions.
+        events: in the topic of transactions, committed.
         decided: decisions recorded, each transaction once.
         duplicates: further events of a transaction.
         rejected: events that became dead letters.
@@ -74,6 +84,9 @@ FOLLOWED = (
     ("monitor", "labels"),
 )
 
+SIZED_BY = (("score", "transactions"), ("learn", "labels"))
+"""Topics that others write to, in transactions perhaps; and who counts what they hold."""
+
 
 def look(settings: Settings) -> Status:
     """Ask Kafka, Redis and the workers."""
@@ -86,16 +99,17 @@ def look(settings: Settings) -> Status:
     try:
         check_topics(settings)
         bounds = {name: _bounds(settings, name) for name in COUNTED}
-        for role, name in FOLLOWED:
-            done = committed(settings, settings.group(role), settings.topic(name), bounds[name])
-            # The embedded broker's word on where a topic ends comes late: what was worked on is there.
-            bounds[name] = {
-                number: (low, max(high, done[number])) for number, (low, high) in bounds[name].items()
-            }
-            lag[f"{role} on {name}"] = sum(
-                high - max(done[number], low) for number, (low, high) in bounds[name].items()
-            )
         sizes = {name: sum(high - low for low, high in found.values()) for name, found in bounds.items()}
+        for role, name in FOLLOWED:
+            done = progress_of(settings, settings.group(role), settings.topic(name), bounds=bounds[name])
+            lag[f"{role} on {name}"] = sum(each.lag for each in done.values())
+            # Records, not offsets: those that hold none are no events.
+            records = sum(
+                each.acknowledged - bounds[name][number][0] - each.passed + each.lag
+                for number, each in done.items()
+            )
+            if (role, name) in SIZED_BY:
+                sizes[name] = records
         kafka_answers = True
     except TopicMismatch as error:  # it answers, and has other topics than the settings say
         kafka_answers = True
@@ -106,6 +120,8 @@ def look(settings: Settings) -> Status:
         client = redis_client(settings)
         store = make_store(settings, feature_spec(settings), client)
         counts = store.counts()
+        if sizes:
+            down += other_logs(settings, RedisLogs(client, settings.redis_prefix))
         with passing(place_of_url(settings.redis_url)):
             running = workers(client, prefix=settings.redis_prefix)
             check_announcing(client, prefix=settings.redis_prefix)
@@ -130,6 +146,7 @@ def look(settings: Settings) -> Status:
             labels=sizes["labels"],
             dead_letters=sizes["dead-letters"],
         )
+        down += lacking(account)
     place = without_password(settings.redis_url)
     return Status(
         kafka=f"{settings.kafka_bootstrap} {_serves(kafka_answers)}",
@@ -140,6 +157,32 @@ def look(settings: Settings) -> Status:
         account=account,
         down=down,
     )
+
+
+def lacking(account: EventAccount) -> list[str]:
+    """What is down where all is acknowledged and not all has an outcome."""
+    if account.lag > 0 or account.difference <= 0:
+        return []
+    return [
+        f"{account.difference:,} events are acknowledged and have neither decision nor dead letter: "
+        "`riverwatch verify` names them"
+    ]
+
+
+def other_logs(settings: Settings, logs: RedisLogs) -> list[str]:
+    """The topics that are not those that were worked on, whether or not a worker runs that says so.
+
+    Raises:
+        DependencyDown: Redis does not answer.
+    """
+    topics = {settings.topic(name): name for name in ("transactions", "labels", "scores", "dead-letters")}
+    known = logs.known(topics.values())
+    return [
+        f"{topic} is not the log that was worked on (its id was {noted.topic_id} and is {topic_id}): "
+        f"{how_to_go_on(topics[topic])}"
+        for topic, topic_id in topic_ids(AdminClient(confluent(settings)), topics).items()
+        if (noted := known.get(topics[topic])) is not None and is_another(noted.topic_id, topic_id)
+    ]
 
 
 def _serves(answers: bool) -> str:

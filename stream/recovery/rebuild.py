@@ -10,19 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from confluent_kafka.admin import AdminClient
 
 from models.scoring.snapshot import SnapshotRefused
 from stream.adapters.clients import redis_client
-from stream.adapters.kafka.admin import check_topics, committed
+from stream.adapters.kafka.admin import check_topics, committed, topic_ids
+from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.models import ModelTopic, trusted
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import Progress
 from stream.adapters.redis.due_queues import RedisDueQueue
+from stream.adapters.redis.logs import LogIdentity, RedisLogs
 from stream.adapters.redis.restore import RedisRestore
 from stream.adapters.redis.store import layout_of
 from stream.config.settings import Settings
 from stream.decisions import content_digest
+from stream.history.epochs import epochs_on_topic
 from stream.history.join import Place
 from stream.history.topics import TopicHistory
 from stream.learning import JOURNAL_KEPT, is_sampled
@@ -79,6 +84,10 @@ def rebuild(
         for number, low in topics.starts(name).items()
         if low > 0
     ]
+    if topics.epochs.newest:
+        gone.append(
+            f"{settings.topic('transactions')} is in epoch {topics.epochs.newest}, those before it are gone"
+        )
     if gone and not allow_gaps:
         raise LogIncomplete(
             f"the beginning of a log is gone ({', '.join(gone)}): profiles would lack it; restore "
@@ -94,9 +103,22 @@ def rebuild(
         # A worker that had recorded before it was stopped may have emitted since: then once more.
         if topics.bounds("scores") == before:
             break
+    _note_logs(settings, client)
     restore.end()
     remarks = (*done.remarks, *(f"the log is cut off: {where}" for where in gone))
     return done._replace(remarks=remarks)
+
+
+def _note_logs(settings: Settings, client: Any) -> None:
+    """What was put back is of the logs as they are now: their identities and epochs."""
+    topics = {settings.topic(name): name for name in ("transactions", "labels", "scores", "dead-letters")}
+    logs = RedisLogs(client, settings.redis_prefix)
+    for topic, topic_id in topic_ids(AdminClient(confluent(settings)), topics).items():
+        epochs = epochs_on_topic(settings, topics[topic])
+        logs.replace(
+            topics[topic],
+            LogIdentity(topic_id, tuple((each.number, dict(each.starts)) for each in epochs.all)),
+        )
 
 
 class _Once:

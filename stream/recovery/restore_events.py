@@ -11,6 +11,7 @@ from models.features.compute import features_of
 from stream.adapters.clients import recorded_seconds
 from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.restore import RedisRestore
+from stream.adapters.redis.shards import COUNT_FIELDS
 from stream.decisions import recent_activity, recorded_bytes, recorded_of_alert
 from stream.history.events import DecidedEvent, ReplayedEvents, Turn
 from stream.history.join import EventJoin, FirstDecisions, Place
@@ -64,6 +65,7 @@ class EventRestore:
         self._unsaved: list[tuple[str, bytes, int]] = []
         self._late_alerts: dict[str, tuple[bytes, ServedDecision]] = {}
         self._counts: Counter[int] = Counter()
+        self._former: set[str] = set()
         self.recorded = 0
         self.remarks: Counter[str] = Counter()
 
@@ -92,7 +94,12 @@ class EventRestore:
     def _decided(self, batch: list[Record]) -> None:
         for record in batch:
             decision = read_served_decision(record.value)
-            if decision is not None and self._first.add(decision.origin):
+            if decision is None:
+                continue
+            if not self._topics.epochs.holds(decision.epoch, decision.origin):
+                self._former.add(decision.transaction_id)  # its event was in a log that is gone
+                self._record_unread(decision, record.value or b"")
+            elif self._first.add(decision.origin):
                 self._join.add_decision(decision, record.value or b"")
 
     def _meet(self, record: Record, decision: ServedDecision, value: bytes) -> None:
@@ -147,7 +154,7 @@ class EventRestore:
         name = decision.transaction_id
         left = int(decision.decided_at.timestamp() - self._forgotten)
         if left <= 0:  # forgotten in its time
-            self._counts[self._restore.shard_of(name)] += 1
+            self._counts[self._restore.shard_of(name)] += name not in self._former
             return
         self._unsaved.append((name, raw, left))
         if len(self._unsaved) >= BATCH:
@@ -155,7 +162,7 @@ class EventRestore:
 
     def _flush(self) -> None:
         for (name, _, _), new in zip(self._unsaved, self._restore.expiring("d", self._unsaved), strict=True):
-            self._counts[self._restore.shard_of(name)] += new
+            self._counts[self._restore.shard_of(name)] += new and name not in self._former
             self.recorded += new
         self._unsaved.clear()
 
@@ -178,5 +185,5 @@ class EventRestore:
             counts = {"decided": self._counts[shard]}
             if shard == 0:
                 counts |= {"rejected": rejected, "duplicates": duplicates}
-            fields = {name: count for name, count in counts.items() if count} | applied
+            fields = {COUNT_FIELDS[name]: count for name, count in counts.items() if count} | applied
             self._restore.fields(shard, "partitions", fields)

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from stream.adapters.redis.codec import Codec
+from stream.adapters.redis.labels import LETTERS
 from stream.adapters.redis.restore import RedisRestore
 from stream.admission import Rejected, admit_label
 from stream.config.factories import limits_of
@@ -46,7 +47,7 @@ def restore_labels(
 
     def resolved(label: ResolvedLabel) -> None:
         if first <= label.offset < learned_to:
-            journal.append((label.name, label.offset, label.status[0].upper()))
+            journal.append((label.name, label.offset, LETTERS[label.status]))
 
     known = labels.play(resolved, at=learned_to)
     restore.statuses(journal)

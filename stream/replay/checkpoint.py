@@ -17,7 +17,7 @@ import msgspec
 from stream.replay.replay import ReplayState
 
 _MAGIC = b"rwreplay"
-_FORMAT = "1"
+_FORMAT = "2"
 _NAME = "replay.checkpoint"
 _HEAD = len(_MAGIC) + 32
 

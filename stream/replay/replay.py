@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 import gc
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ from stream.learning import Learner
 from stream.maturity import Maturity
 from stream.messages import Label, Transaction, encode
 from stream.pipeline import DecisionTopics, Scorer
-from stream.ports import Message
+from stream.ports import Clock, Message
 from stream.records import Record
 from stream.replay.parts import ALERTS, DEAD, LABELS, SCORES, EventTimePipeline, Outlet, ReplayCounts
 from stream.replay.store import DecisionFile, OrderedDueQueue, ReplayStore, StoreState
@@ -119,12 +119,9 @@ class Replay:
         self._queue = OrderedDueQueue(state.due if state else ())
         self._outlet = Outlet(self.counts, self._on_label)
         self._outlet.decisions = list(state.unfollowed) if state else []
-        model: Any = (
-            load(state.model, key=key, allowed=self._classes)[1] if state else new_model(settings, spec)
-        )
         if state and state.in_use is not None:
-            header, copied = load(state.in_use, key=key, allowed=self._classes)
-            self._published = (header.version, copied)
+            self._published = _loaded(state.in_use, key, self._classes)
+        model: Any = _loaded(state.model, key, self._classes)[1] if state else new_model(settings, spec)
         self._pipeline = EventTimePipeline(
             store=self._store,
             outbox=self._outlet,
@@ -154,17 +151,7 @@ class Replay:
             dead_letters=DEAD,
             limits=self._limits,
         )
-        self._maturity = Maturity(
-            queue=self._queue,
-            labels=self._store,
-            outbox=self._outlet,
-            clock=self._clock,
-            horizon=settings.maturity,
-            label_wait=settings.label_wait,
-            negative_sampling_rate=settings.negative_sampling_rate,
-            labels_topic=LABELS,
-            dead_letters=DEAD,
-        )
+        self._maturity = _maturity(settings, self._queue, self._store, self._outlet, self._clock)
 
     def run(
         self,
@@ -221,9 +208,7 @@ class Replay:
     def state(self, key: bytes) -> ReplayState:
         """All that is needed to go on; models are signed with the key."""
         self.settle()
-        in_use = None
-        if self._published is not None:
-            in_use = self._snapshot(self._published[0], self._published[1], key)
+        in_use = None if self._published is None else self._snapshot(*self._published, key)
         return ReplayState(
             items=self.items,
             now=self._now,
@@ -335,6 +320,27 @@ class Replay:
             name=self._settings.model, version=version, next_offset=offset, learned=self.counts.learned
         )
         return dump(model, key=key, header=header, allowed=self._classes)
+
+
+def _loaded(snapshot: bytes, key: bytes, allowed: Collection[tuple[str, str]]) -> tuple[str, Any]:
+    header, model = load(snapshot, key=key, allowed=allowed)
+    return header.version, model
+
+
+def _maturity(
+    settings: Settings, queue: OrderedDueQueue, store: ReplayStore, outlet: Outlet, clock: Clock
+) -> Maturity:
+    return Maturity(
+        queue=queue,
+        labels=store,
+        outbox=outlet,
+        clock=clock,
+        horizon=settings.maturity,
+        label_wait=settings.label_wait,
+        negative_sampling_rate=settings.negative_sampling_rate,
+        labels_topic=LABELS,
+        dead_letters=DEAD,
+    )
 
 
 def _milliseconds(time: float) -> int:

@@ -40,6 +40,7 @@ from stream.runtime.retry_log import WaitLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from stream.config.isolation import Isolation
     from stream.runtime.consumer import ConsumerHost
 
     Handler = Callable[[list[Record]], None]
@@ -110,10 +111,12 @@ class BatchApp(faust.App):
     def prepare(
         self, bootstrap: str, topics: Sequence[BatchTopic], fetch_max_wait_ms: int,
         on_assigned: OnAssigned | None, on_revoked: OnRevoked | None, on_committed: Callable[[], None],
+        isolation: Callable[[], Isolation],
     ) -> None:  # fmt: skip
         """Add one agent a topic. Separate from `__init__`, whose arguments are Faust's settings."""
         self.bootstrap = bootstrap
         self.fetch_max_wait_ms = fetch_max_wait_ms
+        self.isolation = isolation
         # Enough that a handler never waits for a fetch, little enough to be thrown away at a rebalance.
         self.records_ahead = {plan.topic: max(2000, 4 * plan.max_records) for plan in topics}
         self._on_assigned = on_assigned
@@ -238,6 +241,7 @@ def create_batch_app(
     on_assigned: OnAssigned | None = None,
     on_revoked: OnRevoked | None = None,
     on_committed: Callable[[], None] = lambda: None,
+    isolation: Callable[[], Isolation] = lambda: "read_committed",
     credentials: Any = None,
     data_dir: Path | None = None,
 ) -> BatchApp:
@@ -262,6 +266,8 @@ def create_batch_app(
         on_revoked: called in the handlers' thread with the partitions given up, at a rebalance and at a
             stop, when the batch in hand is finished and committed.
         on_committed: called in the event loop when acknowledgements stand in Kafka.
+        isolation: called once, in the consumer's thread: whether records of open and of aborted transactions
+            are left out.
         credentials: Faust's (`faust.SASLCredentials`, `faust.SSLCredentials`, ...) for the broker.
         data_dir: where Faust makes its folders, which stay empty without tables. None: it makes none.
     """
@@ -294,7 +300,7 @@ def create_batch_app(
         datadir=data_dir or Path(tempfile.gettempdir()) / f"{app_id}-faust",
     )
     app.makes_folders = data_dir is not None
-    app.prepare(bootstrap, topics, fetch_max_wait_ms, on_assigned, on_revoked, on_committed)
+    app.prepare(bootstrap, topics, fetch_max_wait_ms, on_assigned, on_revoked, on_committed, isolation)
     return app
 
 

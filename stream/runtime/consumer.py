@@ -27,6 +27,8 @@ from stream.runtime.positions import Positions, Run, lower
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from stream.runtime.answers import Gap
+    from stream.runtime.fetch_thread import Fetch
     from stream.runtime.retry_log import WaitLog
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,16 @@ class ConsumerHost(Host, Protocol):
         """The partitions are finished with, and what was done of them is committed."""
 
 
+def _say_gone(tp: TP, first: int, last: int) -> None:
+    log.warning(
+        "%s[%s] no longer holds the offsets %s to %s, and they were not read: retention took them",
+        tp.topic,
+        tp.partition,
+        first,
+        last,
+    )
+
+
 class BatchConsumer(driver.Consumer):
     """Hands each partition's fetched list to the agent's channel as one `Run`; commits end offsets.
 
@@ -74,7 +86,8 @@ class BatchConsumer(driver.Consumer):
         current: the generation whose runs may be handed over and acknowledged.
         letting_go: set from a revocation or a shutdown until partitions are held again.
         stale_dropped: records dropped because they were fetched under another generation.
-        gaps_believed: gaps in the offsets that were there again when read again.
+        gaps_known: gaps in the offsets that an answer of Kafka went over.
+        gaps_believed: others, that were there again when read again.
     """
 
     RebalanceListener = Listener
@@ -86,7 +99,7 @@ class BatchConsumer(driver.Consumer):
         self.current = NOBODY
         self.letting_go = asyncio.Event()
         self.stale_dropped = 0
-        self.gaps_believed = 0
+        self.gaps_known = self.gaps_believed = 0
         self._changed = asyncio.Event()  # flow or room: the drain has a reason to look again
         self._idle = asyncio.Event()
         self._idle.set()
@@ -123,7 +136,7 @@ class BatchConsumer(driver.Consumer):
                 elif wanted := self._wanted():
                     # A topic that is full is looked at again soon: its handler must not run dry.
                     wait = 1.0 if len(wanted) == len(self.positions.next) else 0.02
-                    await self._hand_over(*await self._thread.fetch(wanted, wait))
+                    await self._hand_over(await self._thread.fetch(wanted, wait))
                 else:
                     await self._changed.wait()
         except (ConsumerStoppedError, asyncio.CancelledError):
@@ -137,7 +150,7 @@ class BatchConsumer(driver.Consumer):
     async def _take_positions(self) -> bool:
         """Seek every assigned partition to where it starts, and open the generation. False: try again."""
         try:
-            generation, committed, offsets = await self._thread.committed()
+            generation, committed, offsets, passed = await self._thread.committed()
         except IllegalStateError:  # a partition left in the middle of the question
             return False
         rewind = await self._host.ask_on_assigned(
@@ -147,9 +160,10 @@ class BatchConsumer(driver.Consumer):
             return False
         lowered = {TP(*tp): offset for tp, offset in rewind.items()}
         lower(offsets, lowered)
+        self._thread.passed = dict(passed)
         if not await self._thread.seek_to(generation, offsets, lowered):
             return False
-        self.positions = Positions(offsets)
+        self.positions = Positions(offsets, passed)
         self._committed_offset.update(committed)
         self._reread.clear()
         self._queued.clear()
@@ -157,7 +171,8 @@ class BatchConsumer(driver.Consumer):
         self.current = generation
         return True
 
-    async def _hand_over(self, generation: int, fetched: Mapping[Any, list[Any]]) -> None:
+    async def _hand_over(self, fetch: Fetch) -> None:
+        generation, fetched, gaps = fetch
         seeks: dict[TP, int] = {}
         if generation != self.current or not self.flow_active:
             # If the assignment has moved, every partition is sought anew before anything of it is handed
@@ -167,36 +182,34 @@ class BatchConsumer(driver.Consumer):
             seeks = {TP(*tp): wanted[TP(*tp)] for tp in fetched if TP(*tp) in wanted}
         else:
             for tp, records in fetched.items():
-                self._hand_over_run(TP(*tp), records, seeks)
+                self._hand_over_run(TP(*tp), records, gaps[tp], seeks)
         if seeks:
             await self._thread.seek_to(self.current, seeks, {})
 
-    def _hand_over_run(self, tp: TP, records: list[Any], seeks: dict[TP, int]) -> None:
+    def _hand_over_run(self, tp: TP, records: list[Any], gap: Gap, seeks: dict[TP, int]) -> None:
         expected = self.positions.next[tp]
         if records[0].offset < expected:
             records = [record for record in records if record.offset >= expected]
             if not records:
                 return
-        found = records[0].offset
-        if found > expected:
+        found, lost = records[0].offset, 0
+        if gap == (expected, found) != (expected, expected):
+            self.gaps_known += 1  # Kafka's own answer goes over it: a marker, what was aborted or compacted
+        elif found > expected:
             if self._reread.get(tp) != expected:
                 self._reread[tp] = seeks[tp] = expected
                 return
             self.gaps_believed += 1
-            if expected == self.positions.began[tp]:
-                log.warning(
-                    "%s[%s] no longer holds the offsets %s to %s: retention or compaction took them",
-                    tp.topic, tp.partition, expected, found - 1,
-                )  # fmt: skip
-        run = Run(self.current, tp, expected, records)
+            lost = found - expected
+            _say_gone(tp, expected, found - 1)
+        run = Run(self.current, tp, expected, records, lost)
         self.positions.next[tp] = run.end
         self._queued[tp.topic] += len(records)
         self._host.channel_of(tp.topic).queue.force_put_nowait(run)
 
     def coordinator_is_known(self) -> bool:
         """Whether the broker that coordinates the group was reachable when last spoken to."""
-        consumer = self._thread._consumer  # noqa: SLF001 - Faust's own thread reads it the same way
-        return consumer is not None and consumer._coordinator.coordinator_id is not None  # noqa: SLF001
+        return self._thread.coordinator_is_known()
 
     def say_unanswered(self, wait: WaitLog) -> None:
         """Say of a broker that is there and silent what nobody else does: its commits are not answered."""
@@ -260,6 +273,8 @@ class BatchConsumer(driver.Consumer):
 
     def _new_offset(self, tp: TP) -> int | None:
         self.positions.dirty.discard(tp)
+        if tp in self.positions.passed:
+            self._thread.passed[tp] = self.positions.passed[tp]
         return self.positions.handled.get(tp)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:

@@ -9,14 +9,53 @@ import asyncio
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from stream.records import Passed, passed_of
+from stream.runtime.answers import Answers, Gap
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from stream.config.isolation import Isolation
+
+
+class Fetch(NamedTuple):
+    """What was fetched.
+
+    Attributes:
+        generation: it was fetched under.
+        records: by partition, in the order of their offsets.
+        gaps: of each partition, what Kafka's answer went over before the first of them.
+    """
+
+    generation: int
+    records: Mapping[TP, list[Any]]
+    gaps: Mapping[TP, Gap]
+
+
+class Committed(NamedTuple):
+    """How far a group is.
+
+    Attributes:
+        generation: of the assignment.
+        offsets: what is committed of each of its partitions.
+        starts: where reading starts on each.
+        passed: offsets without a record before what is committed.
+    """
+
+    generation: int
+    offsets: dict[TP, int | None]
+    starts: dict[TP, int]
+    passed: dict[TP, Passed]
+
 
 FETCH_AT_MOST = 4096
 """Records taken from aiokafka's buffers in one go: it bounds how long the event loop is held."""
@@ -27,9 +66,11 @@ class Host(Protocol):
 
     Attributes:
         fetch_max_wait_ms: how long the broker may hold a fetch that finds nothing new.
+        isolation: how to read from these brokers.
     """
 
     fetch_max_wait_ms: int
+    isolation: Callable[[], Isolation]
 
     @property
     def conf(self) -> Any:
@@ -78,11 +119,29 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         self._host = cast("Host", self.app)
         self._abandoned = threading.Event()
         self._commit_began = 0.0
+        self._answers = Answers()
+        self.passed: dict[TP, Passed] = {}  # what is said with the next commit of each partition
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = self._host.fetch_max_wait_ms  # noqa: SLF001 - Faust hard-codes 1500
+        consumer._isolation_level = self._host.isolation()  # noqa: SLF001 - Faust's goes by its own producer
+        consumer.commit = partial(self._commit_with_passed, consumer.commit)  # Faust's own says nothing more
         return consumer
+
+    async def _commit_with_passed(
+        self, commit: Callable[[Any], Awaitable[None]], offsets: Mapping[Any, Any]
+    ) -> None:
+        passed = self.passed
+        await commit(
+            {
+                tp: OffsetAndMetadata(
+                    at if isinstance(at, int) else at.offset,
+                    passed[TP(*tp)].text if TP(*tp) in passed else "",
+                )
+                for tp, at in offsets.items()
+            }
+        )
 
     async def on_start(self) -> None:
         """Connect, and keep trying: a broker that is not up yet is no reason to die."""
@@ -93,6 +152,8 @@ class FetchThread(driver.AIOKafkaConsumerThread):
                 await self._consumer.stop()
                 await asyncio.sleep(1.0)
             else:
+                # Nothing is assigned before this, and so nothing is fetched.
+                self._answers = self._consumer._fetcher._records = Answers()  # noqa: SLF001
                 return
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
@@ -106,6 +167,11 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             if self._abandoned.is_set():
                 return False
             raise
+
+    def coordinator_is_known(self) -> bool:
+        """Whether the broker that coordinates the group was reachable when last spoken to."""
+        consumer = self._consumer
+        return consumer is not None and consumer._coordinator.coordinator_id is not None  # noqa: SLF001
 
     def abandon_commits(self) -> None:
         """Commit nothing from now on, nor wait for the commit under way: without a broker it never ends."""
@@ -139,18 +205,19 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             if self._consumer is not None:
                 await self._consumer._client.close()  # noqa: SLF001 - what its own stop had left to do
 
-    async def fetch(self, wanted: set[TP], wait: float) -> tuple[int, Mapping[TP, list[Any]]]:
-        """What was fetched of the `wanted` partitions, and the generation it was fetched under."""
+    async def fetch(self, wanted: set[TP], wait: float) -> Fetch:
+        """What was fetched of the `wanted` partitions."""
         return await self.call_thread(self._fetch, wanted, wait)  # type: ignore[no-any-return]
 
-    async def _fetch(self, wanted: set[TP], wait: float) -> tuple[int, Mapping[TP, list[Any]]]:
+    async def _fetch(self, wanted: set[TP], wait: float) -> Fetch:
         records = await self._fetch_records(
             self._ensure_consumer(), wanted, timeout=wait, max_records=FETCH_AT_MOST
         )
         # aiokafka moved the positions just before it returned, and nothing was awaited since: this is the
         # generation of the records. Read before the fetch, it would be that of an assignment already gone
         # when a rebalance falls into the wait, and live records would be dropped behind a moved position.
-        return self.generation, records
+        gaps = {tp: self._answers.taken(tp, found[0].offset) for tp, found in records.items()}
+        return Fetch(self.generation, records, gaps)
 
     async def know_topics(self) -> None:
         """Ask again for subscribed topics whose partitions are unknown.
@@ -166,23 +233,28 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         if any(client.cluster.partitions_for_topic(topic) is None for topic in client._topics):  # noqa: SLF001
             await client.force_metadata_update()
 
-    async def committed(self) -> tuple[int, dict[TP, int | None], dict[TP, int]]:
-        """The generation, the committed offsets of its partitions, and where reading starts on each."""
+    async def committed(self) -> Committed:
+        """How far the group is on the partitions that are held."""
         return await self.call_thread(self._committed)  # type: ignore[no-any-return]
 
-    async def _committed(self) -> tuple[int, dict[TP, int | None], dict[TP, int]]:
+    async def _committed(self) -> Committed:
         generation = self.generation
         if not self.held:
             raise IllegalStateError("between two assignments")
         consumer = self._ensure_consumer()
         partitions = sorted(consumer.assignment())
-        offsets = dict(
-            zip(partitions, await asyncio.gather(*map(consumer.committed, partitions)), strict=True)
-        )
-        fresh = [tp for tp, offset in offsets.items() if offset is None]
+        # `consumer.committed` keeps the metadata for itself.
+        found = await consumer._coordinator.fetch_committed_offsets(partitions)  # noqa: SLF001
+        said = {TP(*tp): found[tp] for tp in partitions if tp in found and found[tp].offset >= 0}
+        fresh = [tp for tp in partitions if TP(*tp) not in said]
         starts = await consumer.beginning_offsets(fresh) if fresh else {}
-        committed = {TP(*tp): offset for tp, offset in offsets.items()}
-        return generation, committed, {tp: starts[tp] if at is None else at for tp, at in committed.items()}
+        offsets = {TP(*tp): said[TP(*tp)].offset if TP(*tp) in said else None for tp in partitions}
+        return Committed(
+            generation,
+            offsets,
+            {tp: starts[tp] if at is None else at for tp, at in offsets.items()},
+            {tp: passed_of(place.metadata) for tp, place in said.items()},
+        )
 
     async def seek_to(self, generation: int, offsets: Mapping[TP, int], lowered: Mapping[TP, int]) -> bool:
         """Move the positions, unless the assignment has moved on. False when it has.

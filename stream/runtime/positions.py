@@ -12,22 +12,25 @@ from typing import Any, NamedTuple
 
 from faust.types import TP
 
+from stream.records import Passed
 from stream.runtime.handler import SkippedRecordsError
 
 log = logging.getLogger(__name__)
 
 
 class Run(NamedTuple):
-    """Consecutive records of one partition: all that the log holds from `begin` up to `end`.
+    """Consecutive records of one partition: all that the log holds for readers from `begin` up to `end`.
 
     `begin` is the offset that was expected, which is lower than the first record's where compaction or a
     transaction's marker left a gap. So the runs of a partition join without gaps even where offsets do not.
+    `lost` are the offsets before the first record that the log had and has no more.
     """
 
     generation: int
     tp: TP
     begin: int
     records: list[Any]
+    lost: int = 0
 
     @property
     def end(self) -> int:
@@ -39,7 +42,7 @@ class Run(NamedTuple):
         if len(self.records) <= size:
             return self, None
         head = self._replace(records=self.records[:size])
-        return head, self._replace(begin=head.end, records=self.records[size:])
+        return head, self._replace(begin=head.end, records=self.records[size:], lost=0)
 
 
 def lower(starts: dict[TP, int], wanted: Mapping[TP, int]) -> None:
@@ -63,6 +66,7 @@ class Positions:
 
     Args:
         starts: where each is read from.
+        passed: what the commits say of offsets without a record.
 
     Attributes:
         began: where this generation began to read.
@@ -71,15 +75,18 @@ class Positions:
         handled: everything below was handled.
         dirty: the partitions acknowledged since the last commit.
         committed: everything below is acknowledged in Kafka, by its own answer.
+        passed: offsets below `handled` that held no record.
     """
 
-    def __init__(self, starts: Mapping[TP, int]) -> None:
+    def __init__(self, starts: Mapping[TP, int], passed: Mapping[TP, Passed] | None = None) -> None:
         self.began = dict(starts)
         self.next = dict(starts)
         self.taken = dict(starts)
         self.handled = dict(starts)
         self.dirty: set[TP] = set()
         self.committed = dict(starts)
+        self.passed = {tp: Passed(0, start) for tp, start in starts.items()}
+        self.passed.update({tp: said for tp, said in (passed or {}).items() if said.number})
 
     def acknowledge(self, run: Run) -> None:
         """Everything up to the end of a run was handled.
@@ -93,8 +100,18 @@ class Positions:
                 f"offset {expected} has to be handled next: restart the worker, it reads from there"
             )
         self.handled[run.tp] = run.end
+        self.passed[run.tp] = _further(self.passed[run.tp], run)
         self.dirty.add(run.tp)
 
     def left_over(self) -> int:
         """How many offsets were in a handler's hand and are not committed: they will be again."""
         return sum(max(end - self.committed.get(tp, end), 0) for tp, end in self.taken.items())
+
+
+def _further(passed: Passed, run: Run) -> Passed:
+    if run.end <= passed.to:
+        return passed
+    if run.begin < passed.to:  # it went back: what lies below is counted already
+        records = sum(record.offset >= passed.to for record in run.records)
+        return Passed(passed.number + run.end - passed.to - records, run.end)
+    return Passed(passed.number + run.end - run.begin - len(run.records) - run.lost, run.end)

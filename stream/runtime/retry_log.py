@@ -35,7 +35,7 @@ class WaitLog:
         self._said: set[str] = set()
 
     def tried(self, why: str) -> None:
-        """It was tried in vain; `why` says what waits and for what."""
+        """A try failed; `why` says what waits and for what."""
         now = self._clock()
         if self._since is None:
             self._since = now

@@ -10,11 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from confluent_kafka.admin import AdminClient
+
 from stream.adapters.clients import recorded_seconds, redis_client
-from stream.adapters.kafka.admin import check_topics, committed
+from stream.adapters.kafka.admin import check_topics, committed, is_another, topic_ids
+from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.scan import Progress
 from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.dump import AppliedOffsets, Held, RedisDump, digest_of
+from stream.adapters.redis.logs import RedisLogs
 from stream.admission import DeadLetter
 from stream.config.factories import limits_of
 from stream.config.settings import Settings
@@ -50,7 +54,8 @@ class Audit:
         self._spec = self._topics.spec
         self._limits = limits_of(settings)
         self._codec = Codec(len(self._spec.half_lives))
-        self._dump = RedisDump(redis_client(settings), settings.shards, settings.redis_prefix)
+        self._client = redis_client(settings)
+        self._dump = RedisDump(self._client, settings.shards, settings.redis_prefix)
         self._findings = Findings()
         self._labels = self._topics.new_labels()
         self._models = ModelAudit(settings, self._spec, self._findings)
@@ -75,6 +80,9 @@ class Audit:
             for number, low in lows.items()
             if low > 0
         ]
+        if topics.epochs.newest:
+            cut_off.append(f"{settings.topic('transactions')} is in epoch {topics.epochs.newest}")
+        self._judge_epoch()
         seen, seen_labels = self._seen(starts, done, ", ".join(cut_off))
         letters = [(record._replace(value=None), letter) for record, letter in topics.dead_letters()]
         if letters and letters_start > 0:
@@ -123,6 +131,7 @@ class Audit:
             self._now + _SLACK - recorded_seconds(self._settings),
             counts,
             cut_off,
+            self._topics.epochs,
         )
         return seen, seen_labels
 
@@ -174,6 +183,27 @@ class Audit:
                         "themselves, and if it lost all: `riverwatch rebuild`",
                         f"partition {partition}, shard {shard}: {applied} of {acknowledged}",
                     )
+
+    def _judge_epoch(self) -> None:
+        """The logs are those that were worked on, and epochs those that are told of."""
+        settings, logs = self._settings, RedisLogs(self._client, self._settings.redis_prefix)
+        names = {settings.topic(name): name for name in ("transactions", "labels", "scores", "dead-letters")}
+        known = logs.known(names.values())
+        for topic, topic_id in topic_ids(AdminClient(confluent(settings)), names).items():
+            noted = known.get(names[topic])
+            if noted is not None and is_another(noted.topic_id, topic_id):
+                self._findings.broken(
+                    2,
+                    "a topic is not the one that was worked on: it was made anew (`riverwatch adopt`)",
+                    f"{topic}: its id was {noted.topic_id} and is {topic_id}",
+                )
+        events = known.get("transactions")
+        if events is not None and events.history().all != self._topics.epochs.all:
+            self._findings.broken(
+                2,
+                "the epochs of transactions in Redis are not those on the topic `drift`",
+                f"{events.history().all} and {self._topics.epochs.all}",
+            )
 
     def _judge_labels(self, seen: LabelsSeen) -> str:
         """What labels have made of profiles, knowledge and the model; returns what was compared of models."""

@@ -1,4 +1,4 @@
-"""The judge of decisions: one for each transaction, the same in every copy and in the store. Pure."""
+"""The judge of decisions: one for each transaction, the same in every duplicate and in the store. Pure."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class DecisionJudge:
         self._unmarked = FirstDecisions(seen.starts)
         self._names, self._places = array("Q"), array("q")
         self._digests = array("Q")
+        self._former: dict[int, int] = {}  # by name, their contents
         self._decided = self._decided_contents = np.zeros(0, dtype=np.uint64)
         self.versions: set[str] = set()
         self.decided = self.duplicates = 0
@@ -55,6 +56,10 @@ class DecisionJudge:
         if decision is None:
             where = f"{record.topic}[{record.partition}] offset {record.offset}"
             self._findings.broken(1, "a message among the decisions is none", where)
+            return None
+        if not self._seen.epochs.holds(decision.epoch, decision.origin):
+            # Its event was in a log that is gone.
+            self._former[digest(decision.transaction_id)] = _short(decision.content_digest)
             return None
         marked = any(name == _MARK for name, _ in record.headers)
         if not self._is_first(decision, value, marked=marked):
@@ -126,17 +131,19 @@ class DecisionJudge:
 
     def has_decision(self, name: str) -> bool:
         """After `finish`: whether a transaction was decided."""
-        return self._find(name) is not None
+        return self._content_of(name) is not None
 
     def contradicts(self, name: str, content: str) -> bool:
         """After `finish`: whether a transaction was decided of other content than the digest says."""
-        at = self._find(name)
-        return at is not None and self._decided_contents[at] not in (0, _short(content))
+        return self._content_of(name) not in (None, 0, _short(content))
 
-    def _find(self, name: str) -> int | None:
+    def _content_of(self, name: str) -> int | None:
+        """Of what content a transaction was decided, in this epoch or before; None where it was not."""
         key = np.uint64(digest(name))
         at = int(np.searchsorted(self._decided, key))
-        return at if at < self._decided.size and self._decided[at] == key else None
+        if at < self._decided.size and self._decided[at] == key:
+            return int(self._decided_contents[at])
+        return self._former.get(int(key))
 
 
 def _short(content: str) -> int:

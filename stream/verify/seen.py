@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from stream.records import Epochs
+
 
 class Seen(NamedTuple):
     """What was seen from the side before the topics were read, in this order.
@@ -17,6 +19,7 @@ class Seen(NamedTuple):
         digest: of a profile's bytes.
         remembered: seconds since 1970 from which every decision must still be recorded.
         counts: the store's own; None where events are in work and they move.
+        epochs: of transactions: a decision of another one is of an event that is gone.
         cut_off: which logs have lost their beginning, in words; empty where all are whole.
     """
 
@@ -28,3 +31,4 @@ class Seen(NamedTuple):
     remembered: float
     counts: Mapping[str, int] | None
     cut_off: str = ""
+    epochs: Epochs = Epochs()

@@ -16,6 +16,7 @@ from models.features.spec import FeatureSpec
 from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, check_storable, dump
 from stream.adapters.kafka.admin import committed
 from stream.adapters.kafka.client import faust_credentials
+from stream.adapters.kafka.isolation import worker_isolation
 from stream.adapters.kafka.models import ModelTopic, publish
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import TopicUnreadableError
@@ -29,6 +30,7 @@ from stream.messages import ModelManifest
 from stream.ports import Clock, DecisionLog, LabelsBehind, LabelStore, Outbox
 from stream.records import Record
 from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_app
+from stream.workers.log_watch import LogWatch, check_logs
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ BATCH = 2000  # labels a batch at most: one snapshot a batch
 
 
 class LearnPorts(NamedTuple):
-    """What a learn worker stands on."""
+    """The adapters that a learn worker is given."""
 
     decisions: DecisionLog
     labels: LabelStore
@@ -48,6 +50,7 @@ class LearnPorts(NamedTuple):
     outbox: Outbox
     clock: Clock
     heartbeat: Heartbeat
+    watch: LogWatch
 
 
 class LearnWorker:
@@ -250,6 +253,10 @@ def create_app(
         ports.heartbeat.count({"events": 0, **counts._asdict()})
 
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        with waiting_visibly(ports.heartbeat):
+            check_logs(settings, ports.watch, "learn", held)
+            ports.watch.is_read(lambda: check_logs(settings, ports.watch, "learn", held))
+        ports.heartbeat.count({"events": 0})
         if labels not in held:
             worker.leave()
             logger.info("standing by: %s is another worker's", labels.topic)
@@ -257,6 +264,7 @@ def create_app(
         with waiting_visibly(ports.heartbeat):
             done = committed(settings, settings.group("learn"), labels.topic, [0])[0]
             start = worker.take_over(done)
+            ports.watch.check_tail("labels", {0: max(start, done)})
         # An older snapshot than what was acknowledged (the newest was refused): learn again from there.
         return {labels: start} if start < done else {}
 
@@ -284,5 +292,6 @@ def create_app(
         on_assigned=assigned,
         on_revoked=revoked,
         on_committed=lambda: reached("committed"),
+        isolation=worker_isolation(settings),
         credentials=faust_credentials(settings),
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from models.metrics.delayed_quality import DelayedQualitySettings
 from stream.adapters.kafka.client import faust_credentials
+from stream.adapters.kafka.isolation import worker_isolation
 from stream.adapters.redis.heartbeat import Heartbeat
 from stream.admission import admit_label
 from stream.config.factories import limits_of
@@ -20,6 +21,7 @@ from stream.monitoring import SEGMENTS, Monitor, MonitorSettings
 from stream.ports import Clock, Message, Outbox
 from stream.records import Record
 from stream.runtime.app import BatchTopic, TopicPartition, create_batch_app
+from stream.workers.log_watch import LogWatch, check_logs
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,9 @@ def monitor_settings(settings: Settings) -> MonitorSettings:
     )
 
 
-def create_app(settings: Settings, outbox: Outbox, clock: Clock, heartbeat: Heartbeat) -> Any:
+def create_app(
+    settings: Settings, outbox: Outbox, clock: Clock, heartbeat: Heartbeat, watch: LogWatch
+) -> Any:
     """A monitor worker, still to be started.
 
     Args:
@@ -46,6 +50,7 @@ def create_app(settings: Settings, outbox: Outbox, clock: Clock, heartbeat: Hear
         outbox: where signals leave.
         clock: says when decisions arrived.
         heartbeat: what the worker says of itself.
+        watch: over the logs that it reads.
     """
     monitor = Monitor(monitor_settings(settings))
     topic = settings.topic("drift")
@@ -74,6 +79,10 @@ def create_app(settings: Settings, outbox: Outbox, clock: Clock, heartbeat: Hear
         monitor.on_dead_letters(len(records))
 
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        with waiting_visibly(heartbeat):
+            check_logs(settings, watch, "monitor", held)
+            watch.is_read(lambda: check_logs(settings, watch, "monitor", held))
+        heartbeat.count({"events": 0})
         logger.info("monitoring %s", ", ".join(sorted({place.topic for place in held})))
         return {}
 
@@ -90,5 +99,6 @@ def create_app(settings: Settings, outbox: Outbox, clock: Clock, heartbeat: Hear
         heartbeat_interval=settings.heartbeat_interval,
         commit_interval=settings.commit_interval,
         on_assigned=assigned,
+        isolation=worker_isolation(settings),
         credentials=faust_credentials(settings),
     )

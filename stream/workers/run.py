@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,11 +17,15 @@ from stream.adapters.kafka.admin import check_topics
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.adapters.redis.due_queues import RedisDueQueue
 from stream.adapters.redis.heartbeat import Heartbeat
+from stream.adapters.redis.logs import RedisLogs
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings
 from stream.config.signing_key import state_dir
 from stream.learning import requeue_pending
 from stream.ports import DecisionLog, LabelStore
+from stream.workers.log_watch import LogWatch
+
+logger = logging.getLogger(__name__)
 
 Reached = Callable[[str], None]
 
@@ -37,8 +42,9 @@ def run_score(settings: Settings, *, reached: Reached = nothing) -> int:
     check_topics(settings)
     client = redis_client(settings)
     heartbeat = Heartbeat("score", client, prefix=settings.redis_prefix)
-    ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, heartbeat)
-    with heartbeat:
+    watch = LogWatch(settings, RedisLogs(client, settings.redis_prefix), ["transactions"])
+    ports = ScorePorts(make_store(settings, spec, client), KafkaOutbox(settings), now, heartbeat, watch)
+    with heartbeat, watch:
         while True:
             worker = create_app(settings, ports, spec, reached=reached)
             worker.follower.start()
@@ -59,12 +65,13 @@ def run_learn(settings: Settings, *, reached: Reached = nothing) -> int:
     heartbeat = Heartbeat("learn", client, prefix=settings.redis_prefix)
     store = make_store(settings, spec, client)
     queue = RedisDueQueue(client, prefix=settings.redis_prefix, replicas=settings.redis_replicas)
-    with heartbeat, ExitStack() as stack:
+    watch = LogWatch(settings, RedisLogs(client, settings.redis_prefix), ["labels", "scores"])
+    with heartbeat, watch, ExitStack() as stack:
         decisions: DecisionLog = store
         if settings.decision_log == "disk":
             decisions = stack.enter_context(_filled_log(settings, store))
-        ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, heartbeat)
-        return _run(create_app(settings, ports, spec, reached=reached), settings)
+        ports = LearnPorts(decisions, store, queue, KafkaOutbox(settings), now, heartbeat, watch)
+        return _watched(lambda: create_app(settings, ports, spec, reached=reached), watch, settings)
 
 
 def decision_log_file(settings: Settings) -> Path:
@@ -92,9 +99,12 @@ def run_monitor(settings: Settings) -> int:
     from stream.workers.monitor import create_app  # noqa: PLC0415 - Faust is slow to import
 
     check_topics(settings)
-    heartbeat = Heartbeat("monitor", redis_client(settings), prefix=settings.redis_prefix)
-    with heartbeat:
-        return _run(create_app(settings, KafkaOutbox(settings), now, heartbeat), settings)
+    client = redis_client(settings)
+    heartbeat = Heartbeat("monitor", client, prefix=settings.redis_prefix)
+    watch = LogWatch(settings, RedisLogs(client, settings.redis_prefix), ["scores", "labels", "dead-letters"])
+    outbox = KafkaOutbox(settings)
+    with heartbeat, watch:
+        return _watched(lambda: create_app(settings, outbox, now, heartbeat, watch), watch, settings)
 
 
 def set_up_logging(level: str) -> None:
@@ -103,6 +113,22 @@ def set_up_logging(level: str) -> None:
     if level == "INFO":
         for library in ("faust", "mode", "aiokafka"):
             logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _watched(make: Callable[[], Any], watch: LogWatch, settings: Settings) -> int:
+    """Run an app, and another one after it where a log that it read is not the one it was."""
+    while True:
+        app, again = make(), threading.Event()
+
+        def ended(why: str, app: Any = app, again: threading.Event = again) -> None:
+            logger.warning("reading ends and begins anew by itself, in this process: %s", why)
+            again.set()
+            app.request_stop()
+
+        watch.tell(ended)
+        code = _run(app, settings)
+        if not again.is_set():
+            return code
 
 
 def _run(app: Any, settings: Settings) -> int:

@@ -12,6 +12,7 @@ from models.features.spec import FeatureSpec
 from stream.adapters.kafka.admin import committed
 from stream.adapters.kafka.client import faust_credentials
 from stream.adapters.kafka.emitted import emitted_since
+from stream.adapters.kafka.isolation import worker_isolation
 from stream.adapters.kafka.models import ModelFollower, PublishedModel
 from stream.adapters.redis.heartbeat import Heartbeat
 from stream.admission import ID_CONFLICT
@@ -20,9 +21,10 @@ from stream.config.settings import Settings
 from stream.pipeline import DecisionTopics, Pipeline
 from stream.policy import Policy
 from stream.ports import Clock, FeatureStore, Outbox, StaleOwner, StoreBehind
-from stream.records import Record
+from stream.records import Epochs, Record
 from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.serving import ServedModel, first_model, served
+from stream.workers.log_watch import LogWatch, check_logs
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger(__name__)
@@ -31,12 +33,13 @@ MOST_TOLD = 3  # events of a batch that one line names
 
 
 class ScorePorts(NamedTuple):
-    """What a score worker stands on."""
+    """The adapters that a score worker is given."""
 
     store: FeatureStore
     outbox: Outbox
     clock: Clock
     heartbeat: Heartbeat
+    watch: LogWatch
 
 
 class ScoreWorker(NamedTuple):
@@ -45,7 +48,8 @@ class ScoreWorker(NamedTuple):
     Attributes:
         app: for `run_app`.
         follower: of its model; to be started first.
-        again: whether it ended to begin anew: the store lost its last moments, or its ownership.
+        again: whether it ended to begin anew: the store lost its last moments, or its ownership, or the log
+            is another one.
     """
 
     app: Any
@@ -146,11 +150,12 @@ def create_app(
                 raise Retry("the newest model is still being read")
             pipeline.on_assigned(partitions)
             disowned.clear()
-            done = committed(settings, settings.group("score"), topic, partitions)
-            back = _behind(topic, done, ports.store.progress(partitions))
+            epochs, done, back = _where_to_start(settings, ports, partitions)
+            pipeline.set_epochs(epochs)
             if back:
-                pipeline.remember(emitted_since(settings, back))
+                pipeline.remember(emitted_since(settings, back, epochs))
             pipeline.set_start_offsets({number: back.get(number, done[number]) for number in partitions})
+        ports.watch.is_read(lambda: check_logs(settings, ports.watch, "score", held))
         version = in_use.current.version
         ports.heartbeat.count({"events": 0}, model_version=version)
         numbers = ", ".join(map(str, partitions)) or "none"
@@ -171,8 +176,10 @@ def create_app(
         on_assigned=assigned,
         on_revoked=revoked,
         on_committed=lambda: reached("committed"),
+        isolation=worker_isolation(settings),
         credentials=faust_credentials(settings),
     )
+    ports.watch.tell(begin_anew)
     return ScoreWorker(app, follower, again.is_set)
 
 
@@ -186,6 +193,24 @@ def _say_conflicts(conflicts: Sequence[str]) -> None:
         ID_CONFLICT,
         "; ".join(conflicts[:MOST_TOLD]) + ("; ..." if len(conflicts) > MOST_TOLD else ""),
     )
+
+
+def _where_to_start(
+    settings: Settings, ports: ScorePorts, partitions: Sequence[int]
+) -> tuple[Epochs, dict[int, int], dict[int, int]]:
+    """The log's epochs, what is acknowledged, and where to go back to.
+
+    Raises:
+        OtherLog: the log is not the one that was worked on.
+        Retry, DependencyDown: it cannot be told, or a person has to rebuild Redis.
+    """
+    epochs = ports.watch.check()["transactions"].history()
+    topic = settings.topic("transactions")
+    done = committed(settings, settings.group("score"), topic, partitions)
+    progress = ports.store.progress(partitions)
+    worked_to = {number: max(at, progress[number] + 1) for number, at in done.items()}
+    ports.watch.check_tail("transactions", worked_to)
+    return epochs, done, _behind(topic, done, progress)
 
 
 def _behind(topic: str, done: Mapping[int, int], progress: Mapping[int, int]) -> dict[int, int]:

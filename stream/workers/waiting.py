@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stream.adapters.redis.heartbeat import Heartbeat
-from stream.ports import DependencyDown
+from stream.ports import DependencyDown, OtherLog
 from stream.runtime.handler import Retry
 
 
 @contextmanager
 def waiting_visibly(heartbeat: Heartbeat) -> Iterator[None]:
-    """Have a batch tried again while a dependency is down, and let `riverwatch status` say for what it waits.
+    """Have a batch tried again while a dependency is down or a log is another one, and let `status` say why.
 
     Raises:
-        Retry: a dependency is down, or the block itself wants to wait.
+        Retry: a dependency is down, a log is another one, or the block itself wants to wait.
     """
     try:
         yield
-    except DependencyDown as down:
+    except (DependencyDown, OtherLog) as down:
         heartbeat.waiting(str(down))
         raise Retry(str(down)) from down
     except Retry as retry:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from models.features.decay import weights
-from models.features.profiles import Event, LabelDelta, Profile, ProfileSnapshot, apply_event
+from models.features.profiles import Event, Profile, ProfileSnapshot, apply_event, label_delta
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
-from stream.ports import EntityRef, EventUpdate, LabelUpdate, StaleOwner, StoreBehind
+from stream.ports import EntityRef, EventUpdate, LabelUpdate, OtherLog, StaleOwner, StoreBehind
 
 HALF_LIVES = (60.0, 3600.0)
 Store = MemoryStore | RedisStore
@@ -32,6 +32,7 @@ def event_update(
         offset,
         event(60.0 * offset if time is None else time, 10.0 + offset, b"n%d" % offset),
         entities,
+        f"t{offset}",
     )
 
 
@@ -115,6 +116,29 @@ def test_a_recorded_event_is_no_longer_in_the_journal(store: Store) -> None:
     assert apply(store, updates, fencing_tokens, recorded=5) == [None] * 6
 
 
+def test_a_journal_entry_is_given_to_its_own_transaction_alone(store: Store) -> None:
+    fencing_tokens = store.claim([0])
+    updates = [event_update(n, CARD, MERCHANT) for n in range(3)]
+    first = apply(store, updates, fencing_tokens)
+    before = profiles(store)
+    other = updates[1]._replace(transaction_id="of another log")
+    with pytest.raises(
+        OtherLog, match=r"offset 1: transaction of another log is there now.*riverwatch adopt"
+    ):
+        apply(store, [updates[0], other, updates[2]], fencing_tokens)
+    assert profiles(store) == before
+    assert apply(store, updates, fencing_tokens) == first
+
+
+def test_what_was_passed_without_an_update_is_told_from_what_is_trimmed(store: Store) -> None:
+    fencing_tokens = store.claim([0])
+    apply(store, [event_update(0, CARD)], fencing_tokens)
+    store.apply([], ends={0: 1}, recorded={}, fencing_tokens=fencing_tokens, duplicates={0: [1]})
+    passed = event_update(1, CARD, MERCHANT)
+    assert apply(store, [passed], fencing_tokens) == [()]
+    assert apply(store, [passed], fencing_tokens, recorded=1) == [None]
+
+
 def test_a_store_behind_what_is_recorded_says_so_and_changes_nothing(store: Store) -> None:
     fencing_tokens = store.claim([0])
     apply(store, [event_update(4, CARD)], fencing_tokens)
@@ -151,7 +175,7 @@ def test_the_fence_moves_over_events_that_touch_nothing(store: Store) -> None:
     assert store.progress([0, 7, 8]) == {0: 5, 7: 2, 8: -1}
     assert apply(store, [event_update(3)], fencing_tokens) == [()]
     assert apply(store, [event_update(5, CARD)], fencing_tokens) == [
-        None
+        ()
     ]  # at the applied offset, and never read
     assert store.progress([0]) == {0: 5}
     assert store.progress([]) == {}
@@ -289,7 +313,7 @@ def test_sums_fade_into_nothing_as_the_arithmetic_says(store: Store, half_lives:
 
 def test_confirmed_labels_are_read_with_the_profile(store: Store) -> None:
     fencing_tokens = store.claim([0])
-    delta = LabelDelta(0.0, weights(0.0, HALF_LIVES), is_fraud=True, corrects=False)
+    delta = label_delta("t0", 0.0, True, HALF_LIVES)
     label = LabelUpdate(0, "t0", True, 50.0, delta, (CARD, MERCHANT), b"")
     first = apply(store, [event_update(0, CARD, MERCHANT)], fencing_tokens)
     store.apply_labels([label], learned=0)
@@ -297,7 +321,7 @@ def test_confirmed_labels_are_read_with_the_profile(store: Store) -> None:
     assert again[0] == first[0]  # as it was read, before the label
     assert again[1] is not None
     assert [snapshot.labels.frauds for snapshot in again[1]] == [1, 1]
-    assert [snapshot.labels.history for snapshot in again[1]] == [(1.0,), (1.0,)]
+    assert [snapshot.labels.latest for snapshot in again[1]] == [(True,), (True,)]
 
 
 def test_a_batch_that_the_fence_would_not_cover_is_refused(store: Store) -> None:

@@ -7,8 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from models.features.decay import weights
-from models.features.profiles import LabelDelta, LabelProfile, apply_label, no_labels
+from models.features.label_memory import LABEL_WIDTH
+from models.features.profiles import (
+    LabelDelta,
+    LabelProfile,
+    apply_label,
+    label_delta,
+    no_labels,
+)
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, LabelsBehind, LabelUpdate
@@ -20,8 +26,8 @@ MERCHANT = EntityRef("merchant", "m1", 0)
 DEVICE = EntityRef("device", "d1", 0)
 
 
-def delta(time: float, is_fraud: bool, corrects: bool = False) -> LabelDelta:
-    return LabelDelta(time, weights(time, HALF_LIVES), is_fraud, corrects)
+def delta(time: float, is_fraud: bool, name: str = "t1", *, corrects: bool = False) -> LabelDelta:
+    return label_delta(name, time, is_fraud, HALF_LIVES, corrects=corrects)
 
 
 def label(
@@ -38,7 +44,7 @@ def label(
         transaction_id,
         fraud,
         known_at,
-        delta(time, fraud) if decided else None,
+        delta(time, fraud, transaction_id) if decided else None,
         (CARD, MERCHANT, DEVICE) if decided else (),
         b"label %d" % offset,
     )
@@ -57,7 +63,7 @@ def known(store: Store) -> list[LabelProfile]:
 
 def test_the_first_label_of_a_transaction_informs_each_of_its_entities(store: Store) -> None:
     assert store.apply_labels([label(0), label(1, "t2", fraud=False)], learned=0) == ["new", "new"]
-    assert known(store) == [after(delta(60.0, True), delta(60.0, False))] * 3
+    assert known(store) == [after(delta(60.0, True), delta(60.0, False, "t2"))] * 3
 
 
 def test_what_is_known_already_is_a_repeat_and_informs_nobody(store: Store) -> None:
@@ -111,7 +117,7 @@ def test_redelivered_label_stands_as_it_stood_and_informs_nobody(
     assert open_store().apply_labels(labels[1:3], learned=0) == expected[1:3]
     more = [*labels[3:], label(11, "t3")]
     assert store.apply_labels(more, learned=0) == [*expected[3:], "new"]
-    assert known(store) == [apply_label(before[0], delta(60.0, True))] * 3
+    assert known(store) == [apply_label(before[0], delta(60.0, True, "t3"))] * 3
 
 
 def test_a_label_below_what_is_learned_is_a_repeat(store: Store) -> None:
@@ -223,19 +229,21 @@ def test_labels_at_the_ends_of_time_agree_with_the_arithmetic(store: Store) -> N
     times = (1.7e9, -6.0e10, 2.5e11, 0.0, 1.0e-300, 1.7e9 + 1)
     labels = [label(n, f"t{n}", time=at) for n, at in enumerate(times)]
     assert store.apply_labels(labels, learned=0) == ["new"] * 6
-    assert known(store) == [after(*(delta(at, True) for at in times))] * 3
+    assert known(store) == [after(*(delta(at, True, f"t{n}") for n, at in enumerate(times)))] * 3
 
 
-def test_what_is_taken_back_never_leaves_less_than_nothing(store: Store) -> None:
+def test_what_is_taken_back_leaves_nothing_of_itself(store: Store) -> None:
     times = [random.Random(seed).uniform(0.0, 200.0) for seed in range(30)]
     labels = [label(n, f"t{n}", time=at) for n, at in enumerate(times)]
     labels += [label(30 + n, f"t{n}", fraud=False, known_at=2000.0, time=at) for n, at in enumerate(times)]
     labels += [label(60 + n, f"t{n}", known_at=3000.0, time=at) for n, at in enumerate(times)]
     store.apply_labels(labels, learned=0)
     expected = after(
-        *(delta(at, True) for at in times),
-        *(delta(at, False, corrects=True) for at in times),
-        *(delta(at, True, corrects=True) for at in times),
+        *(delta(at, True, f"t{n}") for n, at in enumerate(times)),
+        *(delta(at, False, f"t{n}", corrects=True) for n, at in enumerate(times)),
+        *(delta(at, True, f"t{n}", corrects=True) for n, at in enumerate(times)),
     )
     assert known(store) == [expected] * 3
-    assert min(expected.sums[1::3] + expected.sums[2::3]) >= 0.0
+    once = after(*(delta(at, True, f"t{n}") for n, at in enumerate(times)))
+    assert expected == once._replace(updates=90)
+    assert set(expected.sums[2::LABEL_WIDTH] + expected.sums[4::LABEL_WIDTH]) == {0.0}, "genuine"

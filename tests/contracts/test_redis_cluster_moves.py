@@ -9,7 +9,7 @@ from itertools import count
 from typing import TypeVar
 
 from models.features.decay import weights
-from models.features.profiles import Event, LabelDelta
+from models.features.profiles import Event, label_delta
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
 from stream.ports import DependencyDown, EntityRef, EventUpdate, LabelUpdate
@@ -28,7 +28,7 @@ def event_update(offset: int) -> EventUpdate:
 
 
 def label(offset: int) -> LabelUpdate:
-    delta = LabelDelta(60.0 * offset, weights(60.0 * offset, HALF_LIVES), is_fraud=True, corrects=False)
+    delta = label_delta(f"t{offset}", 60.0 * offset, True, HALF_LIVES)
     return LabelUpdate(offset, f"t{offset}", True, 9.0, delta, event_update(offset).entities, b"")
 
 

@@ -11,7 +11,7 @@ import redis
 
 from infra.services import LocalRedis, redis_problem
 from models.features.decay import weights
-from models.features.profiles import Event, LabelDelta
+from models.features.profiles import Event, label_delta
 from stream.adapters.redis import replicas as redis_replicas
 from stream.adapters.redis.due_queues import RedisDueQueue
 from stream.adapters.redis.store import RedisStore
@@ -28,7 +28,7 @@ def event_update(offset: int) -> EventUpdate:
 
 
 def label(offset: int) -> LabelUpdate:
-    delta = LabelDelta(60.0 * offset, weights(60.0 * offset, HALF_LIVES), is_fraud=True, corrects=False)
+    delta = label_delta(f"t{offset}", 60.0 * offset, True, HALF_LIVES)
     return LabelUpdate(offset, f"t{offset}", True, 9.0, delta, ENTITIES, b"")
 
 

@@ -13,7 +13,7 @@ import redis
 
 from infra.services import LocalRedis, free_port, redis_problem
 from models.features.decay import weights
-from models.features.profiles import Event, LabelDelta, ProfileSnapshot
+from models.features.profiles import Event, ProfileSnapshot, label_delta
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.restore import RedisRestore
 from stream.adapters.redis.shards import Call, RedisShards
@@ -40,7 +40,7 @@ def entities() -> list[tuple[str, str]]:
 
 
 def label(offset: int) -> LabelUpdate:
-    delta = LabelDelta(60.0 * offset, weights(60.0 * offset, HALF_LIVES), is_fraud=True, corrects=False)
+    delta = label_delta(f"t{offset}", 60.0 * offset, True, HALF_LIVES)
     return LabelUpdate(offset, f"t{offset}", True, 9.0, delta, event_update(offset).entities, b"")
 
 
@@ -106,11 +106,11 @@ def test_labels_that_only_some_shards_saw_are_completed_by_calling_again(
         assert store.label_profile(kind, key) == oracle.label_profile(kind, key)
 
 
-def test_a_label_leaves_the_waiting_room_and_its_times_in_one_step(redis_url: str) -> None:
+def test_a_label_leaves_the_pending_ones_and_their_times_in_one_step(redis_url: str) -> None:
     store = open_store(redis_url)
     store.apply_labels([label(n)._replace(delta=None, raw=b"%d {}" % n) for n in range(12)], learned=0)
     shards, entries = store._shards, [(f"t{n}", b"%d {}" % n) for n in range(12)]
-    store._shards = LosingAnswers(shards, {"leave": {0, 2}})
+    store._shards = LosingAnswers(shards, {"remove_pending": {0, 2}})
     with pytest.raises(DependencyDown):
         store.remove_pending(entries)
     pending, times = (

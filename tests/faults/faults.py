@@ -15,6 +15,7 @@ import msgspec
 from models.scoring.snapshot import SnapshotHeader, dump
 from stream.adapters.kafka.models import opened
 from stream.messages import Label, ModelManifest, encode, manifest_decoder
+from tests.faults.log_faults import LogFaults
 from tests.faults.schedule import Step
 from tests.faults.site import SESSION, NotHealedError, Slot
 from tests.faults.store_faults import StoreFaults
@@ -26,7 +27,7 @@ ANOTHER_KEY = b"another key, another key, another key"
 _REFUSED = "MODEL REFUSED, the last good one goes on"
 
 
-class Faults(StoreFaults):
+class Faults(StoreFaults, LogFaults):
     """The faults of a schedule, on a site under traffic."""
 
     def inject(self, step: Step) -> None:

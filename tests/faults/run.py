@@ -5,6 +5,7 @@
     python -m tests.faults.run --plan short --events 15000   # about a minute
     python -m tests.faults.run --plan failover --events 60000 --rate 1000   # Redis with a replica
     python -m tests.faults.run --plan cluster --events 60000 --rate 1000    # three masters, slots move
+    python -m tests.faults.run --plan log --events 60000 --rate 1000        # what befalls the topics
 
 The seed gives the schedule and the traffic. Exit code 1 when a promise was broken or something did not heal.
 """
@@ -26,15 +27,31 @@ import msgspec
 from stream.verify.audit import Audit
 from tests.faults.faults import Faults
 from tests.faults.report import Outcome, as_markdown, outcome
-from tests.faults.schedule import CLUSTER, EACH, EMPTY, FAILOVER, LONG, SHORT, Step, schedule
+from tests.faults.schedule import CLUSTER, EACH, EMPTY, FAILOVER, LOG, LONG, SHORT, Step, schedule
 from tests.faults.second_opinion import second_opinion
 from tests.faults.site import Kind, NotHealedError, Site
 from tests.faults.traffic import shape_of
 
-PLANS = {"short": SHORT, "each": EACH, "long": LONG, "failover": FAILOVER, "cluster": CLUSTER, "empty": EMPTY}
+PLANS = {
+    "short": SHORT,
+    "each": EACH,
+    "long": LONG,
+    "failover": FAILOVER,
+    "cluster": CLUSTER,
+    "empty": EMPTY,
+    "log": LOG,
+}
 STORES: dict[str, Kind] = {"failover": "replicated", "cluster": "cluster"}
 # A run sends so much more while faults are healed, and its event time must not run into the future.
-STRETCH = {"failover": 6.0, "cluster": 6.0, "empty": 6.0, "short": 6.0, "each": 6.0, "long": 2.0}
+STRETCH = {
+    "failover": 6.0,
+    "cluster": 6.0,
+    "empty": 6.0,
+    "log": 6.0,
+    "short": 6.0,
+    "each": 6.0,
+    "long": 2.0,
+}
 
 
 def run(

@@ -75,6 +75,25 @@ CLUSTER: Final = {
 EMPTY: Final = {"redis emptied": 3, "score worker killed": 2, "learner killed": 2}
 """What Kafka holds is put back by `riverwatch rebuild`, under traffic."""
 
+LOG: Final = {
+    "transactions aborted": 5,
+    "transaction left open": 3,
+    "producer fenced": 3,
+    "score worker killed": 2,
+    "crash points": 1,
+    "learner killed": 2,
+    "broker killed": 1,
+}
+"""What producers, operators and brokers do to the topics themselves."""
+
+LOG_SHORT: Final = {
+    "transactions aborted": 1,
+    "transaction left open": 1,
+    "producer fenced": 1,
+    "score worker killed": 1,
+    "learner killed": 1,
+}
+
 EACH: Final = dict.fromkeys(LONG, 1)
 """Every fault once: some four minutes."""
 

@@ -21,6 +21,7 @@ from infra.process import GuardedProcess
 from infra.services import ApacheKafka, LocalRedis
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
+from stream.adapters.kafka.unread import count_records
 from stream.config.settings import Settings, load
 from tests.faults.traffic import Shape, Traffic
 from tests.faults.watch import Watch
@@ -64,6 +65,18 @@ class Slot:
         return self.process is not None and self.process.poll() is None
 
 
+def usual_slots() -> list[Slot]:
+    """Three that score, two that learn, one that monitors; some keep their name, some use the proxy."""
+    return [
+        Slot("score-a", "score", is_static=True, proxied=True),
+        Slot("score-b", "score"),
+        Slot("score-c", "score"),
+        Slot("learn-a", "learn", is_static=True, proxied=True),
+        Slot("learn-b", "learn", is_static=True),
+        Slot("monitor", "monitor", is_static=True),
+    ]
+
+
 @dataclass
 class Tally:
     """What was done and how long it took until it was healed.
@@ -82,6 +95,15 @@ class Tally:
     def recovered(self, what: str, seconds: float) -> None:
         """One recovery."""
         self.recoveries.setdefault(what, []).append(max(seconds, 0.0))
+
+
+def allow_large_events(settings: Settings) -> None:
+    """Let 2 MB into the topic: that it is refused is the worker's task here, not the broker's."""
+    entry = ConfigEntry("max.message.bytes", "4000000", incremental_operation=AlterConfigOpType.SET)
+    wanted = ConfigResource("topic", settings.topic("transactions"), incremental_configs=[entry])
+    admin = AdminClient(confluent(settings))  # it must outlive its answers
+    for done in admin.incremental_alter_configs([wanted]).values():
+        done.result(10)
 
 
 class Site:
@@ -146,7 +168,7 @@ class Site:
             {},
         ).settings
         self.installation = Installation(self.settings, self.folder)
-        self._allow_large_events()
+        allow_large_events(self.settings)
         self.watch = Watch(self.settings)
         return self
 
@@ -167,24 +189,9 @@ class Site:
             }
         return {"redis_url": self.redis.url, "redis_replicas": int(self._kind == "replicated")}
 
-    def _allow_large_events(self) -> None:
-        """Let 2 MB into the topic: that it is refused is the worker's task here, not the broker's."""
-        entry = ConfigEntry("max.message.bytes", "4000000", incremental_operation=AlterConfigOpType.SET)
-        wanted = ConfigResource("topic", self.settings.topic("transactions"), incremental_configs=[entry])
-        admin = AdminClient(confluent(self.settings))  # it must outlive its answers
-        for done in admin.incremental_alter_configs([wanted]).values():
-            done.result(10)
-
     def open(self, shape: Shape, rate: float, *, slots: Sequence[Slot] = ()) -> None:
         """Start the workers, and the traffic when they are there."""
-        self.slots = list(slots) or [
-            Slot("score-a", "score", is_static=True, proxied=True),
-            Slot("score-b", "score"),
-            Slot("score-c", "score"),
-            Slot("learn-a", "learn", is_static=True, proxied=True),
-            Slot("learn-b", "learn", is_static=True),
-            Slot("monitor", "monitor", is_static=True),
-        ]
+        self.slots = list(slots) or usual_slots()
         self.watch.start()
         for slot in self.slots:
             self._fill(slot)
@@ -323,9 +330,10 @@ class Site:
         self.until(lambda: learned() and learned(), timeout, "learn is behind")
 
     def length(self, topic: str) -> int:
-        """How many messages a topic holds."""
-        with TopicReader(self.settings, self.settings.topic(topic)) as reader:
-            return sum(high - low for low, high in reader.bounds().values())
+        """How many committed messages a topic holds."""
+        name = self.settings.topic(topic)
+        with TopicReader(self.settings, name) as reader:
+            return sum(count_records(self.settings, name, reader.bounds()).values())
 
     def follow(self) -> Standby:
         """Give Redis a replica that has all it has."""

@@ -12,7 +12,7 @@ from stream.runtime.crash_points import LEARN, SCORE
 from tests.faults.faults import Faults
 from tests.faults.report import as_markdown
 from tests.faults.run import STRETCH, run
-from tests.faults.schedule import CLUSTER, EMPTY, FAILOVER, LONG, SHORT, schedule
+from tests.faults.schedule import CLUSTER, EMPTY, FAILOVER, LOG, LOG_SHORT, LONG, SHORT, schedule
 from tests.faults.traffic import Shape, shape_of
 
 SEED = int(os.environ.get("RIVERWATCH_TEST_SEED", "7"))
@@ -37,7 +37,7 @@ def test_long_schedule_holds_what_the_figures_ask_for() -> None:
     assert {learn for _, learn in points} == set(LEARN)
     assert all(
         callable(getattr(Faults, name.replace(" ", "_")))
-        for name in {*LONG, *SHORT, *FAILOVER, *CLUSTER, *EMPTY}
+        for name in {*LONG, *SHORT, *FAILOVER, *CLUSTER, *EMPTY, *LOG, *LOG_SHORT}
     )
 
 

@@ -6,39 +6,27 @@ import hashlib
 import json
 import signal
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pytest
 import redis
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from models.scoring.snapshot import SnapshotHeader, dump
-from producers.simulator.simulate import DEMO, simulate
-from stream.adapters.clients import make_store, redis_client
-from stream.adapters.clock import now
+from stream.adapters.clients import redis_client
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.models import opened
 from stream.adapters.kafka.outbox import KafkaOutbox
-from stream.adapters.redis.due_queues import MemoryDueQueue
-from stream.adapters.redis.heartbeat import Heartbeat
-from stream.config.factories import feature_spec, limits_of, policy_of
 from stream.inspect.entity import as_it_stands, as_it_was
 from stream.messages import Decision, Label, Transaction, decision_decoder, encode, manifest_decoder
-from stream.pipeline import DecisionTopics, Pipeline
 from stream.ports import Message
-from stream.records import Record
 from stream.recovery.rebuild import LogIncomplete, rebuild
-from stream.serving import first_model
-from stream.verify.audit import Audit
-from stream.verify.promises import AuditReport
-from stream.workers.learn import LearnPorts, LearnWorker
-from stream.workers.run import nothing
-from tests.support.builders import START, payment
+from tests.support.builders import START
+from tests.support.verified import RATE, acknowledge, audited, broken, paid, simulated, verdicts, work
 
 if TYPE_CHECKING:
     from tests.support.installation import Installation
@@ -46,81 +34,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.guarantee
 
 Install = Callable[..., "Installation"]
-RATE = {"negative_sampling_rate": 0.3, "maturity": "2d"}
-
-
-def paid(number: int, *, name: str | None = None) -> Transaction:
-    return payment(name or f"x{number}", minutes=number, amount=1000 + number)
-
-
-def simulated(count: int, seed: int) -> list[Transaction | Label]:
-    return list(islice(simulate(DEMO, seed=seed), count))
-
-
-def audited(system: Installation, **more: Any) -> AuditReport:
-    return Audit(system.settings, **more).run()
-
-
-def verdicts(report: AuditReport) -> dict[int, str]:
-    return {promise.number: promise.verdict for promise in report.promises}
-
-
-def broken(report: AuditReport) -> dict[int, dict[str, tuple[str, ...]]]:
-    """Of each broken promise what is wrong, and examples."""
-    return {
-        promise.number: {found.what: found.examples for found in promise.breaks}
-        for promise in report.promises
-        if promise.breaks
-    }
-
-
-def acknowledge(system: Installation, role: str, topic: str, offsets: Mapping[int, int]) -> None:
-    """Acknowledge in the name of workers, of which none may run: nobody will read below."""
-    group = system.settings.group(role)
-    consumer = Consumer(confluent(system.settings, group_id=group, enable_auto_commit=False))
-    name = system.settings.topic(topic)
-    consumer.commit(
-        offsets=[TopicPartition(name, number, offset) for number, offset in offsets.items()],
-        asynchronous=False,
-    )
-    consumer.close()
-
-
-def ends(records: Iterable[Record]) -> dict[int, int]:
-    return {record.partition: record.offset + 1 for record in records}
-
-
-def work(system: Installation) -> None:
-    """What a score worker and a learn worker do with all there is, without their processes."""
-    settings, spec = system.settings, feature_spec(system.settings)
-    store = make_store(settings, spec, redis_client(settings))
-    outbox = KafkaOutbox(settings)
-    policy = policy_of(settings)
-    pipeline = Pipeline(
-        store=store,
-        outbox=outbox,
-        model=lambda: first_model(policy),
-        clock=now,
-        spec=spec,
-        policy=policy,
-        topics=DecisionTopics(*map(settings.topic, ("scores", "alerts", "dead-letters"))),
-        limits=limits_of(settings),
-    )
-    pipeline.on_assigned(range(settings.partitions))
-    events = system.read("transactions")
-    for at in range(0, len(events), 100):
-        pipeline.process(events[at : at + 100])
-    acknowledge(system, "score", "transactions", ends(events))
-    learner = LearnWorker(
-        settings,
-        LearnPorts(store, store, MemoryDueQueue(), outbox, now, Heartbeat("learn")),
-        spec,
-        nothing,
-    )
-    learner.take_over()
-    labels = system.read("labels")
-    learner.handle(labels)
-    acknowledge(system, "learn", "labels", ends(labels))
 
 
 def test_every_promise_holds_on_an_undisturbed_run(install: Install) -> None:
@@ -147,7 +60,7 @@ def test_every_promise_holds_on_an_undisturbed_run(install: Install) -> None:
     assert set(verdicts(report).values()) == {"holds"}, broken(report)
     assert f"{len(paid):,} decisions" in report.promises[0].judged
     assert f"the features of {len(paid):,} decisions" in report.promises[1].judged
-    assert f"+ {len(paid[::400])} copies + 1 dead letters + 0 to come" in report.promises[3].judged
+    assert f"+ {len(paid[::400])} duplicates + 1 dead letters + 0 to come" in report.promises[3].judged
 
 
 def test_every_promise_holds_on_several_shards_with_killed_workers_while_they_work(install: Install) -> None:

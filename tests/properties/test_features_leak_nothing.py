@@ -63,14 +63,15 @@ def replay(stream: list[Paid], delay: float = DELAY) -> Scored:
     profiles: dict[Key, Profile] = {}
     labels: dict[Key, LabelProfile] = {}
     model = build_model(negative_sampling_rate=1.0)
-    waiting: deque[tuple[float, list[Key], dict[str, float], bool]] = deque()
+    waiting: deque[tuple[str, float, list[Key], dict[str, float], bool]] = deque()
     scored = Scored([], [])
     for payment, is_fraud in stream:
         event = event_of(payment, SPEC)
-        while waiting and waiting[0][0] + delay <= event.time:
-            time, keys, x, known = waiting.popleft()
+        while waiting and waiting[0][1] + delay <= event.time:
+            name, time, keys, x, known = waiting.popleft()
+            delta = label_delta_of(name, time, known, SPEC)
             for key in keys:
-                labels[key] = apply_label(labels.get(key, UNLABELLED), label_delta_of(time, known, SPEC))
+                labels[key] = apply_label(labels.get(key, UNLABELLED), delta)
             model.learn_one(x, known)
         entities = entities_of(payment, SPEC)
         keys = [entity[:2] for entity in entities]
@@ -82,7 +83,7 @@ def replay(stream: list[Paid], delay: float = DELAY) -> Scored:
             profiles[kind, name] = apply_event(snapshot.profile, event, max_recent)
         scored.features.append(x)
         scored.scores.append(model.score_one(x))
-        waiting.append((event.time, keys, x, is_fraud))
+        waiting.append((payment.transaction_id, event.time, keys, x, is_fraud))
     return scored
 
 

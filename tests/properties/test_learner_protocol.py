@@ -13,7 +13,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from models.scoring.registry import build_model
 from stream.learning import waited
 from stream.ports import LabelUpdate, Message
-from tests.properties.worlds.label_world import POINTS, Labels, LabelWorld, Notebook, undisturbed
+from tests.properties.worlds.label_parts import Labels, Notebook
+from tests.properties.worlds.label_world import POINTS, LabelWorld, undisturbed
 
 PROBES = [{"amount": float(n), "hour": n % 24.0, "card.z.30d": n / 40.0} for n in range(0, 97, 3)]
 
@@ -148,7 +149,7 @@ def test_the_judge_sees_a_rule_broken(monkeypatch: pytest.MonkeyPatch, place: st
     hunted(LabelWorld)
 
 
-def called_in_while_kafka_is_away() -> LabelWorld:
+def requeued_while_kafka_is_away() -> LabelWorld:
     early = LabelWorld()
     early.tell(ahead=0, fraud=True, day=1, copies=1, silent=False)
     early.learn_with(6, publish=True, acknowledge=True)
@@ -161,7 +162,7 @@ def called_in_while_kafka_is_away() -> LabelWorld:
 def test_the_judge_sees_a_label_that_left_before_it_was_in_the_log_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    called_in_while_kafka_is_away().teardown()
-    monkeypatch.setattr("stream.learning.call_in", leaves_first)
+    requeued_while_kafka_is_away().teardown()
+    monkeypatch.setattr("stream.learning.requeue", leaves_first)
     with pytest.raises(AssertionError, match="t0 is forgotten"):
-        called_in_while_kafka_is_away().teardown()
+        requeued_while_kafka_is_away().teardown()

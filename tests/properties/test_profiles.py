@@ -10,22 +10,22 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from models.features.decay import at_moment, weights
+from models.features.decay import SPAN, UNIT, at_moment, block_weights, weights
+from models.features.label_memory import FRAUDS, GENUINES, LABEL_WIDTH, label_sum
 from models.features.profiles import (
     CLIP,
     FLOOR,
-    HISTORY,
-    LABEL_WIDTH,
     MIN_COUNT,
     OUTLIER,
     WIDTH,
     Event,
-    LabelDelta,
     LabelProfile,
+    LabelState,
     Profile,
     apply_event,
     apply_label,
     empty,
+    label_delta,
     mean_and_deviation,
     no_labels,
 )
@@ -194,32 +194,47 @@ def test_labels_sum_to_what_is_known_of_each_transaction_now(
 ) -> None:
     profile = no_labels(len(HALF_LIVES))
     known: dict[int, bool] = {}
-    applied: list[float] = []
-    run: list[float] = []
+    applied = 0
     for transaction, fraud in said:
         if known.get(transaction) == fraud:
             continue  # a repeat informs nobody
-        time = START + offsets[transaction]
-        corrects = transaction in known
-        profile = apply_label(profile, LabelDelta(time, weights(time, HALF_LIVES), fraud, corrects))
+        time, corrects = START + offsets[transaction], transaction in known
+        delta = label_delta(f"t{transaction}", time, fraud, HALF_LIVES, corrects=corrects)
+        profile = apply_label(profile, delta)
         known[transaction] = fraud
-        applied.append(float(fraud))
-        run = [*run, time] if fraud else []
+        applied += 1
     frauds = [START + offsets[transaction] for transaction, fraud in known.items() if fraud]
     genuine = [START + offsets[transaction] for transaction, fraud in known.items() if not fraud]
-    assert (profile.frauds, profile.genuine, profile.updates) == (len(frauds), len(genuine), len(applied))
-    assert profile.history == tuple(reversed(applied))[:HISTORY]
-    assert (profile.run, profile.run_since) == (len(run), min(run, default=0.0))
+    assert (profile.frauds, profile.genuine, profile.updates) == (len(frauds), len(genuine), applied)
+    assert sorted(zip(profile.times, profile.latest, strict=True)) == sorted(
+        (START + offsets[transaction], fraud) for transaction, fraud in known.items()
+    )
+    assert list(profile.times) == sorted(profile.times, reverse=True)
     for place, half_life in enumerate(HALF_LIVES):
         now = START + 3e6
-        for number, those in ((1, frauds), (2, genuine)):
-            expected = sum(2.0 ** (-(now - time) / half_life) for time in those)
-            assert _labels(profile, place, number, now) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+        for number, those in ((FRAUDS, frauds), (GENUINES, genuine)):
+            # What a block before the last two weighed is forgotten; a weight is a whole number of 1 / UNIT.
+            block = max(frauds + genuine, default=0.0) // (half_life * SPAN) - 1
+            weighed = [
+                2.0 ** (-(now - time) / half_life) for time in those if time // (half_life * SPAN) >= block
+            ]
+            found = _labels(profile, place, number, now)
+            assert found == pytest.approx(sum(weighed), rel=0.51 / UNIT, abs=1e-12)
+            everything = sum(2.0 ** (-(now - time) / half_life) for time in those)
+            assert found == pytest.approx(everything, rel=0.51 / UNIT, abs=2.0**-SPAN * len(those))
 
 
 def _labels(profile: LabelProfile, half_life: int, number: int, now: float) -> float:
-    at = half_life * LABEL_WIDTH
-    return at_moment(profile.sums[at + number], profile.sums[at], weights(now, HALF_LIVES)[half_life])
+    sums, begin = LabelState(profile).sums, half_life * LABEL_WIDTH
+    return at_moment(label_sum(sums, begin, number), sums[begin] * SPAN, weights(now, HALF_LIVES)[half_life])
+
+
+@given(st.floats(-1e11, 1e12), st.floats(0.5, 1e9))
+def test_a_weight_in_its_block_is_the_weight_to_a_whole_number(time: float, half_life: float) -> None:
+    [(exponent, mantissa)], [(block, weight)] = weights(time, (half_life,)), block_weights(time, (half_life,))
+    assert 0.0 <= exponent - block * SPAN < SPAN
+    assert weight == int(weight)
+    assert weight / UNIT == pytest.approx(mantissa * 2.0 ** (exponent - block * SPAN), rel=0.51 / UNIT)
 
 
 @given(st.floats(-1e12, 1e12), st.floats(0.5, 1e9))

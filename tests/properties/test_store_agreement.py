@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from models.features.decay import weights
-from models.features.profiles import Event, LabelDelta, LabelProfile, Profile, ProfileSnapshot
+from models.features.profiles import Event, LabelProfile, Profile, ProfileSnapshot, label_delta
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
 from stream.ports import EntityRef, EventUpdate, LabelUpdate, StaleOwner
@@ -50,15 +50,8 @@ def _profile_bits(profile: Profile) -> tuple[Any, ...]:
 
 
 def _label_bits(labels: LabelProfile) -> tuple[Any, ...]:
-    numbers = (
-        labels.first_fraud,
-        labels.last_fraud,
-        labels.last_genuine,
-        labels.run_since,
-        *labels.history,
-        *labels.sums,
-    )
-    counts = (labels.updates, labels.frauds, labels.genuine, labels.run)
+    numbers = (*labels.times, *labels.weeks, *labels.sums)
+    counts = (labels.updates, labels.frauds, labels.genuine, *labels.codes)
     return struct.pack(f"<{len(numbers)}d", *numbers), counts, [*map(type, counts)]
 
 
@@ -218,7 +211,7 @@ class Agreement(RuleBasedStateMachine):
     )
     def become_known(self, labels: list[tuple[str, bool, float, float, bool, list[tuple[str, str]]]]) -> None:
         for key, fraud, known_at, time, decided, entities in labels:
-            delta = LabelDelta(time, weights(time, HALF_LIVES), fraud, corrects=False)
+            delta = label_delta(key, time, fraud, HALF_LIVES)
             refs = tuple(EntityRef(kind, name, 0) for kind, name in entities)
             offset = self.labels[-1].offset + 1 + len(refs) if self.labels else 0
             self.labels.append(

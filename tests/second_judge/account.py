@@ -76,6 +76,10 @@ class Account:
         self._fates = bytearray()  # 0 nothing, 1 decided, 2 a dead letter
         self._emitted: dict[str, _Emitted] = {}
         self._ends: dict[int, int] = {}
+        self._adrift: list[
+            tuple[int, int, str, str]
+        ] = []  # epoch, number of the event or -1, finding, example
+        self.epoch = 0
         self.joined = Spool()
         self.decided = self.duplicates = self.dead = self.lag = 0
 
@@ -137,15 +141,17 @@ class Account:
             decision = json.loads(raw)
             name, place = decision["transaction_id"], tuple(map(int, decision["origin"]))
             key = decision["card_id"].encode()
+            epoch = int(decision.get("epoch", 0))
         except (ValueError, KeyError, TypeError):
             self._found.add(findings.UNREADABLE, f"scores {record.partition}/{record.offset}")
             return
+        self.epoch = max(self.epoch, epoch)
         if key != record.key:
             self._found.add(findings.OTHER_KEY, f"{name} on scores")
         raw_digest = blake2b(raw, digest_size=16).digest()
         emitted = self._emitted.get(name)
         if emitted is None:
-            number = self._join(decision, name, (place[0], place[1]))
+            number = self._join(decision, name, (place[0], place[1]), epoch)
             emitted = self._emitted[name] = _Emitted(raw_digest, number, decision.get("content_digest", ""))
         elif emitted.content != raw_digest:
             self._found.add(findings.DIFFERENT, f"{name} (event {place[0]}/{place[1]})")
@@ -155,15 +161,22 @@ class Account:
             if emitted.unmarked > 1:
                 self._found.add(findings.UNMARKED, name)
 
-    def _join(self, decision: dict[str, Any], name: str, place: Place) -> int:
-        """Put a decision and the event at its origin side by side."""
+    def _join(self, decision: dict[str, Any], name: str, place: Place, epoch: int) -> int:
+        """Put a decision and the event at its origin side by side.
+
+        Where the log was begun anew, a decision of an earlier epoch has lost its event: known at the end.
+        """
         text = f"{name} (event {_at(place)})"
         number = self._numbers.get(place)
         if number is None:
             if place[1] < self._ends.get(place[0], 0) or place[0] not in self._acknowledged:
-                self._found.add(findings.NO_EVENT, text)
+                self._adrift.append((epoch, -1, findings.NO_EVENT, text))
             return -1  # else the event came after the events were read
         reason, fields, *_ = self._events[number]
+        if fields and fields["transaction_id"] != name:
+            said = f"{text}, which is of {fields['transaction_id']}"
+            self._adrift.append((epoch, number, findings.OTHER_EVENT, said))
+            return -1
         if self._fates[number] == 2:
             self._found.add(findings.BOTH, text)
         elif self._fates[number] == 0:
@@ -173,9 +186,6 @@ class Account:
             self._found.add(findings.ADMITTED, f"{text}: {reason}")
             if not fields:
                 return -1
-        if fields["transaction_id"] != name:
-            self._found.add(findings.OTHER_EVENT, f"{text}, which is of {fields['transaction_id']}")
-            return -1
         told = [decision.get(each) for each in _PLAIN]
         if told != [fields[each] for each in _PLAIN] or _time(decision, "event_time") != fields["event_time"]:
             self._found.add(findings.OTHER_FACTS, text)
@@ -215,6 +225,12 @@ class Account:
 
     def close(self) -> None:
         """Find the fate of every event that is neither decided nor a dead letter."""
+        for epoch, number, what, text in self._adrift:
+            if epoch == self.epoch:
+                self._found.add(what, text)
+                if number >= 0 and not self._fates[number]:
+                    self.decided += 1
+                    self._fates[number] = 1
         deliveries: dict[str, int] = {}
         self._judge_conflicts()
         for place, number in self._numbers.items():

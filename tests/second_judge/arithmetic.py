@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from bisect import insort
+from collections import Counter
 from dataclasses import dataclass, field
 from math import floor, ldexp, log1p, nan, sqrt
 from typing import NamedTuple
@@ -14,7 +16,10 @@ HOUR, DAY = 3_600.0, 86_400.0
 HALF_LIVES = (HOUR, DAY, 7 * DAY, 30 * DAY)
 KEPT = {"card": 10, "merchant": 0, "device": 10}
 """Events remembered one by one, by kind of entity."""
-HISTORY = 5  # labels remembered one by one
+WEEK, WEEKS = 604_800, 26  # a week's seconds, and how many weeks back frauds are counted
+LATEST = 32  # labelled transactions remembered one by one
+BLOCK = 12  # half-lives whose labels are summed together
+UNIT = 1 << 16  # what an event at the beginning of a block weighs
 
 
 class Payment(NamedTuple):
@@ -38,7 +43,7 @@ class Payment(NamedTuple):
         return float(self.amount_minor / 10 ** DECIMALS[self.currency])
 
     def entities(self) -> dict[str, str]:
-        """Kind and key of each entity that it touches."""
+        """Kind and key of each entity that it updates."""
         keys = {"card": self.card, "merchant": self.merchant, "device": self.device}
         return {kind: key for kind, key in keys.items() if key}
 
@@ -180,78 +185,107 @@ class Profile:
 
 
 class LabelDelta(NamedTuple):
-    """What a label adds to each entity of its transaction; `time` is the transaction's own."""
+    """What a label says of a transaction to each of its entities; `time` is the transaction's own."""
 
+    transaction: str
     time: float
     is_fraud: bool
     corrects: bool
 
 
 @dataclass
-class LabelSums:
-    """Decayed counts of labels under one half-life, in units of 2 ** scale."""
+class LabelBlocks:
+    """What frauds and genuine weigh under one half-life, in each block of twelve; none is forgotten."""
 
-    scale: int = 0
-    frauds: float = 0.0
-    genuine: float = 0.0
+    half_life: float
+    frauds: Counter[int] = field(default_factory=Counter)
+    genuine: Counter[int] = field(default_factory=Counter)
+    block: int | None = None
 
-    def add(self, exponent: int, mantissa: float, *, is_fraud: bool, corrects: bool) -> None:
-        """Take in a label whose transaction weighs mantissa * 2 ** exponent."""
-        if exponent > self.scale:
-            shift = self.scale - exponent
-            self.frauds, self.genuine = ldexp(self.frauds, shift), ldexp(self.genuine, shift)
-            self.scale = exponent
-        weighs = ldexp(mantissa, exponent - self.scale)
-        taken = weighs if corrects else 0.0
-        more, less = (weighs, -taken) if is_fraud else (-taken, weighs)
-        self.frauds, self.genuine = max(self.frauds + more, 0.0), max(self.genuine + less, 0.0)
+    def add(self, known: LabelDelta) -> None:
+        """Take in a label."""
+        exponent, mantissa = weight(known.time, self.half_life)
+        block, halvings = divmod(exponent, BLOCK)
+        weighs = floor(mantissa * UNIT + 0.5) << halvings
+        this, other = (self.frauds, self.genuine) if known.is_fraud else (self.genuine, self.frauds)
+        this[block] += weighs
+        if known.corrects:
+            other[block] -= weighs
+        self.block = block if self.block is None else max(self.block, block)
 
-    def at(self, time: float, half_life: float) -> float:
+    def kept(self) -> list[int]:
+        """The latest block, and what Redis holds of it and of the one before."""
+        block = self.block or 0
+        return [
+            block,
+            self.frauds[block],
+            self.genuine[block],
+            self.frauds[block - 1],
+            self.genuine[block - 1],
+        ]
+
+    def sums(self) -> tuple[float, float]:
+        """Frauds and genuine in units of 2 ** scale."""
+        _, frauds, genuine, frauds_before, genuine_before = self.kept()
+        return (
+            (frauds + frauds_before * 2.0**-BLOCK) / UNIT,
+            (genuine + genuine_before * 2.0**-BLOCK) / UNIT,
+        )
+
+    def at(self, time: float) -> float:
         """As `Sums.at`."""
-        return _factor(self.scale, time, half_life)
+        return _factor((self.block or 0) * BLOCK, time, self.half_life)
 
 
 @dataclass
 class LabelProfile:
-    """What the labels of an entity amount to."""
+    """What the labels of an entity amount to: its labelled transactions, each with its latest label."""
 
     updates: int = 0
     frauds: int = 0
     genuine: int = 0
-    first_fraud: float = 0.0
-    last_fraud: float = 0.0
-    last_genuine: float = 0.0
-    run: int = 0
-    run_since: float = 0.0
-    history: list[bool] = field(default_factory=list)
-    sums: list[LabelSums] = field(default_factory=lambda: [LabelSums() for _ in HALF_LIVES])
+    labelled: dict[tuple[float, int], bool] = field(default_factory=dict)
+    order: list[tuple[float, int]] = field(default_factory=list)
+    weeks: dict[int, tuple[int, int]] = field(default_factory=dict)
+    blocks: list[LabelBlocks] = field(default_factory=lambda: [LabelBlocks(each) for each in HALF_LIVES])
 
     def add(self, known: LabelDelta) -> None:
         """Take in a label."""
-        time, is_fraud, corrects = known
-        for half_life, sums in zip(HALF_LIVES, self.sums, strict=True):
-            exponent, mantissa = weight(time, half_life)
-            if not self.updates:
-                sums.scale = exponent
-            sums.add(exponent, mantissa, is_fraud=is_fraud, corrects=corrects)
-        if is_fraud:
-            self.frauds, self.genuine = self.frauds + 1, self.genuine - corrects
-            self.first_fraud = min(self.first_fraud or time, time)
-            self.last_fraud = max(self.last_fraud, time)
-            self.run_since = min(self.run_since, time) if self.run else time
-            self.run += 1
-        else:
-            self.frauds, self.genuine = self.frauds - corrects, self.genuine + 1
-            self.last_genuine = max(self.last_genuine, time)
-            self.run, self.run_since = 0, 0.0
-        self.history = [is_fraud, *self.history[: HISTORY - 1]]
+        for blocks in self.blocks:
+            blocks.add(known)
+        self.frauds += 1 if known.is_fraud else -known.corrects
+        self.genuine += -known.corrects if known.is_fraud else 1
+        place = known.time, zlib.crc32(known.transaction.encode()) & ~1
+        if place not in self.labelled:
+            insort(self.order, place)
+        self.labelled[place] = known.is_fraud
+        week, seconds = divmod(floor(known.time), WEEK)
+        more = 1 if known.is_fraud else -known.corrects
+        count, total = self.weeks.get(week, (0, 0))
+        self.weeks[week] = count + more, total + more * seconds
         self.updates += 1
+
+    def fraud_weeks(self) -> list[tuple[int, int, int]]:
+        """The weeks of the last half year with frauds, the latest first: number, frauds, their seconds."""
+        latest = floor(self.order[-1][0]) // WEEK if self.order else 0
+        found = (
+            (week, *self.weeks[week]) for week in range(latest, latest - WEEKS, -1) if week in self.weeks
+        )
+        return [each for each in found if each[1]]
+
+    def latest(self) -> list[tuple[float, int, bool]]:
+        """Time, digest and label of the latest transactions, the latest first."""
+        return [(*place, self.labelled[place]) for place in self.order[: -LATEST - 1 : -1]]
 
     def packed(self) -> bytes:
         """As Redis holds it."""
+        latest, weeks = self.latest(), self.fraud_weeks()
         numbers: list[float] = [self.updates, self.frauds, self.genuine]
-        numbers += [self.first_fraud, self.last_fraud, self.last_genuine, self.run, self.run_since]
-        for each in self.sums:
-            numbers += [each.scale, each.frauds, each.genuine]
-        head = bytes([len(self.history), *self.history])
-        return head + struct.pack(f"<{len(numbers)}d", *numbers)
+        for blocks in self.blocks:
+            numbers += blocks.kept()
+        numbers += [number for each in weeks for number in each]
+        numbers += [time for time, _, _ in latest]
+        codes = [number + is_fraud for _, number, is_fraud in latest]
+        return bytes([len(latest), len(weeks)]) + struct.pack(
+            f"<{len(numbers)}d{len(codes)}I", *numbers, *codes
+        )

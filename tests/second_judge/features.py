@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from itertools import takewhile
 from math import asin, cos, exp, isnan, log1p, log2, radians, sin, sqrt
 
 from tests.second_judge.arithmetic import (
     DAY,
     HALF_LIVES,
     HOUR,
+    WEEK,
     LabelProfile,
     Payment,
     Profile,
@@ -128,24 +130,30 @@ def _kilometres(latitude: float, longitude: float, last: RecentEvent) -> float:
 
 
 def _labels(time: float, labels: LabelProfile) -> Features:
-    found = {"fraud_run": float(labels.run)}
-    if not labels.last_fraud:
+    latest = [(at, is_fraud) for at, _, is_fraud in labels.latest()]
+    run = list(takewhile(lambda each: each[1], latest))
+    found = {"fraud_run": float(len(run))}
+    if not labels.frauds:
         return found
-    found["recent_frauds"] = float(sum(labels.history))
-    found["since_first_fraud"] = _since(time, labels.first_fraud)
-    found["since_last_fraud"] = _since(time, labels.last_fraud)
-    if labels.run:
-        found["run_age"] = _since(time, labels.run_since)
-        if labels.last_genuine:
-            found["since_genuine"] = _since(time, labels.last_genuine)
-    week, month = labels.sums[_WEEK], labels.sums[_MONTH]
-    recent = week.frauds * week.at(time, HALF_LIVES[_WEEK])
-    decay = month.at(time, HALF_LIVES[_MONTH])
-    lasting = month.frauds * decay
+    found["recent_frauds"] = float(sum(is_fraud for _, is_fraud in latest[:5]))
+    frauds = [at for at, is_fraud in latest if is_fraud]
+    weeks = [(week, week * WEEK + seconds / count) for week, count, seconds in labels.fraud_weeks()]
+    if frauds or weeks:
+        is_older = not frauds or (weeks and weeks[-1][0] < min(frauds) // WEEK)
+        found["since_first_fraud"] = _since(time, weeks[-1][1] if is_older else min(frauds))
+        found["since_last_fraud"] = _since(time, max(frauds) if frauds else weeks[0][1])
+    if run:
+        found["run_age"] = _since(time, run[-1][0])
+        if len(run) < len(latest):
+            found["since_genuine"] = _since(time, max(at for at, is_fraud in latest if not is_fraud))
+    moment = max(time, latest[0][0])
+    week, month = labels.blocks[_WEEK], labels.blocks[_MONTH]
+    recent = week.sums()[0] * week.at(moment)
+    frauds_now, genuine_now = (each * month.at(moment) for each in month.sums())
     found["frauds.7d"] = recent
-    found["fraud_rate.30d"] = lasting / (lasting + month.genuine * decay + 1.0)
-    if recent > 1e-9 and lasting > 1e-9:
-        found["fraud_age"] = max(log2(lasting / recent) * _HALVING, 0.0)
+    found["fraud_rate.30d"] = frauds_now / (frauds_now + genuine_now + 1.0)
+    if recent > 1e-9 and frauds_now > 1e-9:
+        found["fraud_age"] = max(log2(frauds_now / recent) * _HALVING, 0.0)
     return found
 
 

@@ -99,10 +99,16 @@ def examine(
     learned = topics.committed(bootstrap, names.learn_group, names.labels)
     store = Store(redis_url, redis_prefix, cluster=cluster)
     try:
-        held = Held(store.profiles(), store.label_profiles(), store.waiting())
+        held = Held(store.profiles(), store.label_profiles(), store.pending())
     finally:
         store.close()
-    seen = Seen(lambda topic: topics.read(bootstrap, topic), done, max(learned.values(), default=0), held)
+    seen = Seen(
+        lambda topic: topics.read(bootstrap, topic),
+        done,
+        max(learned.values(), default=0),
+        held,
+        lambda topic: topics.begins(bootstrap, topic),
+    )
     return compare(seen, names, rules or Rules())
 
 
@@ -122,12 +128,14 @@ class Seen(NamedTuple):
         acknowledged: of each partition of transactions.
         learned: up to which offset the labels are acknowledged.
         held: by Redis.
+        begins: gives where the partitions of a topic begin; None: where their first record is.
     """
 
     read: Callable[[str], Iterable[Record]]
     acknowledged: Mapping[int, int]
     learned: int
     held: Held
+    begins: Callable[[str], Mapping[int, int]] | None = None
 
 
 def compare(seen: Seen, names: Names, rules: Rules) -> Opinion:
@@ -147,9 +155,10 @@ def compare(seen: Seen, names: Names, rules: Rules) -> Opinion:
         _judge_alerts(account, alerts, seen.acknowledged, found)
         activity = {name: alert["recent_activity"] for name, alert in alerts.items()}
         turns = Turns(account, labels, activity, found)
-        turns.add_all()
-        turns.play(seen.held.profiles, is_settled=account.lag == 0)
-        if seen.learned >= labels.end:
+        if account.epoch == 0:  # else profiles hold events of a log that is gone
+            turns.add_all()
+            turns.play(seen.held.profiles, is_settled=account.lag == 0)
+        if account.epoch == 0 and seen.learned >= labels.end:
             turns.judge_labels(seen.held.label_profiles)
         figures = Figures(
             account.events,
@@ -167,13 +176,13 @@ def compare(seen: Seen, names: Names, rules: Rules) -> Opinion:
 
 def _whole(seen: Seen, topic: str, take: Callable[[Record], None], found: Findings) -> None:
     """Read a topic that must begin with its first record."""
-    begun: set[int] = set()
+    begins = dict(seen.begins(topic)) if seen.begins is not None else {}
     for record in seen.read(topic):
-        if record.partition not in begun:
-            begun.add(record.partition)
-            if record.offset:
-                found.add(findings.NOT_WHOLE, f"{topic}/{record.partition} begins at {record.offset}")
+        begins.setdefault(record.partition, record.offset)
         take(record)
+    for partition, offset in begins.items():
+        if offset:
+            found.add(findings.NOT_WHOLE, f"{topic}/{partition} begins at {offset}")
 
 
 def _letters(seen: Seen, names: Names, account: Account, labels: LabelLog) -> dict[int, str]:
@@ -206,7 +215,7 @@ def _decided(account: Account, name: str) -> Decided | None:
 
 
 def _alerts(seen: Seen, names: Names, found: Findings) -> dict[str, dict[str, Any]]:
-    """By transaction its alert; further copies must be the same."""
+    """By transaction its alert; duplicates must be the same."""
     alerts: dict[str, dict[str, Any]] = {}
     for record in seen.read(names.alerts):
         try:

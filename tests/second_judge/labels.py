@@ -45,7 +45,7 @@ class LabelLog:
             self._refused[record.offset] = verdict.reason
             return
         fields = verdict.fields
-        # Silence is older than all that anybody may know.
+        # What is assumed is older than all that anybody may know.
         known_at = 0.0 if fields["source"] == "maturity" else fields["known_at"]
         name = fields["transaction_id"]
         self._labels.append(_Label(record.offset, name, fields["is_fraud"], known_at))
@@ -85,7 +85,7 @@ class LabelLog:
                 continue  # it waits, and has its effect when it stands in the log again
             known[name] = (is_fraud, known_at)
             for entity in decision.entities:
-                adds = LabelDelta(decision.event_time, is_fraud, before is not None)
+                adds = LabelDelta(name, decision.event_time, is_fraud, before is not None)
                 self._deltas.setdefault(entity, []).append(adds)
 
     def entities(self) -> list[str]:

@@ -120,14 +120,14 @@ class Turns:
 
     def _compare_activity(self, case: Joined, profile: Profile) -> None:
         own: Activity = []
-        for note in profile.recent_events:
+        for recent_event in profile.recent_events:
             told = {
-                "event_time": note.time,
-                "amount_minor": note.amount_minor,
-                "merchant_id": note.merchant_id.decode(errors="ignore"),
+                "event_time": recent_event.time,
+                "amount_minor": recent_event.amount_minor,
+                "merchant_id": recent_event.merchant_id.decode(errors="ignore"),
             }
-            if note.country:
-                told["country"] = note.country.decode(errors="ignore")
+            if recent_event.country:
+                told["country"] = recent_event.country.decode(errors="ignore")
             own.append(told)
         said = [
             {**each, "event_time": admission.seconds(each["event_time"])}
@@ -137,7 +137,7 @@ class Turns:
             self._found.add(findings.ACTIVITY, case.transaction)
 
     def _compare_held(self, name: str, profile: Profile, raw: bytes | None, *, is_settled: bool) -> None:
-        updates = 0 if raw is None else _updates(raw)
+        updates = 0 if raw is None else _updates(raw, 1 + raw[0])
         said = f"{name}: {updates} events, {profile.updates} decided"
         if updates > profile.updates:
             if is_settled:
@@ -153,11 +153,11 @@ class Turns:
             own: LabelProfile | None = self._labels.profile(name, self._labels.updates(name))
             raw = held.get(name)
             if own is None or (own.packed() if own.updates else None) != raw:
-                updates = 0 if raw is None else _updates(raw)
+                updates = 0 if raw is None else _updates(raw, 2)
                 said = f"{name}: {updates} labels, {self._labels.updates(name)} in the log"
                 self._found.add(findings.LABEL_PROFILE, said)
 
 
-def _updates(raw: bytes) -> int:
-    """How many events, or labels, the bytes of a profile say they hold."""
-    return int(np.frombuffer(raw, "<f8", count=1, offset=1 + raw[0])[0])
+def _updates(raw: bytes, at: int) -> int:
+    """How many events, or labels, the bytes of a profile say they hold; their numbers begin at a place."""
+    return int(np.frombuffer(raw, "<f8", count=1, offset=at)[0])

@@ -38,7 +38,7 @@ class Store:
         """Of every entity with labels, by kind and key, the bytes of their profile."""
         return self._values("l")
 
-    def waiting(self) -> dict[str, int]:
+    def pending(self) -> dict[str, int]:
         """Of each transaction whose label waits: the offset up to which its labels waited."""
         found: dict[str, int] = {}
         for key in self._keys("room"):

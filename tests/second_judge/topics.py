@@ -39,14 +39,14 @@ def _consumer(bootstrap: str, group: str) -> Any:
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
-            "isolation.level": "read_uncommitted",
+            "isolation.level": "read_committed",
             "log_level": 3,
         }
     )
 
 
 def read(bootstrap: str, topic: str) -> Iterator[Record]:
-    """Every record of a topic up to where its end is first met, in offset order within each partition.
+    """Every committed record of a topic up to where its end is met, in offset order within each partition.
 
     Raises:
         TopicError: there is no such topic, or the broker is silent for PATIENCE seconds.
@@ -86,6 +86,25 @@ def _record(message: Any) -> Record:
         message.value(),
         tuple((name, value or b"") for name, value in message.headers() or ()),
     )
+
+
+def begins(bootstrap: str, topic: str) -> dict[int, int]:
+    """Of each partition the first offset that the log still has, be there a committed record or not.
+
+    Raises:
+        TopicError: the broker is silent, or has no such topic.
+    """
+    consumer = _consumer(bootstrap, "second-judge")
+    try:
+        partitions = consumer.list_topics(topic, timeout=PATIENCE).topics[topic].partitions
+        return {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=PATIENCE)[0]
+            for number in partitions
+        }
+    except KafkaException as error:
+        raise TopicError(f"{topic} at {bootstrap}: {error}") from error
+    finally:
+        consumer.close()
 
 
 def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:

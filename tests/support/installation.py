@@ -14,9 +14,10 @@ from confluent_kafka import Producer
 from infra.process import GuardedProcess
 from producers.publish.publish import PUBLISHING
 from stream.adapters.clients import redis_client
-from stream.adapters.kafka.admin import committed, create_topics
+from stream.adapters.kafka.admin import create_topics
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
+from stream.adapters.kafka.unread import progress_of
 from stream.adapters.redis.heartbeat import WorkerState, workers
 from stream.config.settings import Settings, load
 from stream.demo.show import variables
@@ -79,12 +80,9 @@ class Installation:
             return list(reader.until_end())
 
     def behind(self, role: str, topic: str) -> int:
-        """How many messages of a topic a group has not acknowledged."""
-        name = self.settings.topic(topic)
-        with TopicReader(self.settings, name) as reader:
-            bounds = reader.bounds()
-        done = committed(self.settings, self.settings.group(role), name, bounds)
-        return sum(high - max(done[number], low) for number, (low, high) in bounds.items())
+        """How many committed messages of a topic a group has not acknowledged."""
+        done = progress_of(self.settings, self.settings.group(role), self.settings.topic(topic))
+        return sum(each.lag for each in done.values())
 
     def drained(self, role: str, topic: str, *, timeout: float = 60.0) -> None:
         """Wait until a group has acknowledged everything."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # its documentation imports it from here
 from confluent_kafka.cimpl import NewTopic
 
 from stream.adapters.kafka.client import MAX_MESSAGE, confluent
+from stream.adapters.kafka.scan import bounds_of
 from stream.config.settings import Settings
 from stream.ports import DependencyDown
 
@@ -102,6 +103,18 @@ def committed(settings: Settings, group: str, topic: str, partitions: Iterable[i
     Raises:
         DependencyDown: Kafka does not answer.
     """
+    places = committed_places(settings, group, topic, partitions)
+    return {place.partition: max(place.offset, 0) for place in places}
+
+
+def committed_places(
+    settings: Settings, group: str, topic: str, partitions: Iterable[int]
+) -> list[TopicPartition]:
+    """What is committed of each partition, with its metadata; a negative offset where nothing is.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
     consumer = Consumer(confluent(settings, group_id=group, enable_auto_commit=False))
     asked = [TopicPartition(topic, number) for number in partitions]
     deadline = time.monotonic() + _PATIENCE
@@ -117,6 +130,76 @@ def committed(settings: Settings, group: str, topic: str, partitions: Iterable[i
                     ) from error
                 time.sleep(0.1)
             else:
-                return {place.partition: max(place.offset, 0) for place in found}
+                return found
     finally:
         consumer.close()
+
+
+def topic_ids(admin: AdminClient, topics: Iterable[str], *, timeout: float = 10.0) -> dict[str, str]:
+    """The identity of each topic (KIP-516): another one where it was deleted and made anew.
+
+    Empty where the broker gives none (before Kafka 2.8). A topic that is not there is left out.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
+    found = {}
+    asked = admin.describe_topics(TopicCollection(list(topics)), request_timeout=timeout)
+    for name, future in asked.items():
+        try:
+            topic_id = future.result(timeout + 1.0).topic_id
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                continue
+            raise DependencyDown(f"Kafka, asked for topic {name}: {error.args[0].str()}") from error
+        except TimeoutError as error:
+            raise DependencyDown(f"Kafka, asked for topic {name}: no answer in {timeout:g} s") from error
+        is_given = topic_id is not None and topic_id.get_least_significant_bits() != 0
+        found[name] = str(topic_id) if is_given else ""
+    return found
+
+
+def beyond_end(settings: Settings, topic: str, worked_to: Mapping[int, int]) -> dict[int, int]:
+    """Where each partition ends that was worked on beyond its end: it has lost its tail.
+
+    Args:
+        settings: addresses and credentials.
+        topic: its full name.
+        worked_to: of each partition, the offset below which records were worked on.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
+    client = confluent(settings)
+    admin = AdminClient(client)  # named: its answers come as long as it is there
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call] # it has no types
+    asked = {TopicPartition(topic, number): latest for number in worked_to}
+    try:
+        told = {
+            place.partition: future.result(_PATIENCE).offset
+            for place, future in admin.list_offsets(asked, request_timeout=_PATIENCE).items()
+        }
+    except KafkaException as error:
+        raise DependencyDown(f"Kafka ({settings.kafka_bootstrap}): {error.args[0].str()}") from error
+    except TimeoutError as error:
+        why = f"did not say where {topic} ends"
+        raise DependencyDown(f"Kafka ({settings.kafka_bootstrap}) {why}") from error
+    if all(at <= told[number] for number, at in worked_to.items()):
+        return {}
+    # Looked at twice: the embedded broker names where its last batch begins.
+    ends = {number: end for number, (_, end) in bounds_of(client, topic).items()}
+    return {number: ends[number] for number, at in worked_to.items() if number in ends and at > ends[number]}
+
+
+def is_another(before: str, topic_id: str) -> bool:
+    """Whether a topic is another one than before; where one of the ids is not given, it cannot be told."""
+    return bool(before and topic_id and before != topic_id)
+
+
+def how_to_go_on(name: str) -> str:
+    """What a person can do about a topic (its name without prefix) that is another one than was worked on."""
+    if name == "labels":  # a model's version is an offset of the labels
+        return "restore the old one, or begin an installation of its own with another RIVERWATCH_TOPIC_PREFIX"
+    return (
+        f"if that is meant, stop its workers and `riverwatch adopt {name}`: it begins with the profiles kept"
+    )

@@ -11,17 +11,21 @@ from collections.abc import Mapping
 from stream.adapters.kafka.reader import TopicReader
 from stream.config.settings import Settings
 from stream.decisions import recorded_bytes
+from stream.records import Epochs
 from stream.views import alert_activity, decision_head
 
 _SLACK_MS = 60_000  # the clocks of producers and workers may differ by so much
 
 
-def emitted_since(settings: Settings, starts: Mapping[int, int]) -> list[tuple[int, str, bytes]]:
+def emitted_since(
+    settings: Settings, starts: Mapping[int, int], epochs: Epochs
+) -> list[tuple[int, str, bytes]]:
     """The decisions of events at or above an offset of their partition, as they were recorded.
 
     Args:
         settings: addresses and topics.
         starts: of each partition of `transactions`, the offset.
+        epochs: of `transactions`: what was decided of another log is not of these events.
 
     Returns:
         (partition, transaction_id, what is recorded), the first decision of each transaction.
@@ -42,6 +46,8 @@ def emitted_since(settings: Settings, starts: Mapping[int, int]) -> list[tuple[i
             value = record.value or b"{}"
             head = decision_head(value)
             partition, offset = head.origin
+            if not epochs.holds(head.epoch, head.origin):
+                continue
             name = head.transaction_id
             if offset < starts.get(partition, offset + 1) or name in found:
                 continue

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from models.scoring.snapshot import ALLOWED, SnapshotRefused, Verified, verified
 from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.isolation import isolation_level
 from stream.config.factories import classes_of
 from stream.config.settings import Settings
 from stream.messages import ModelManifest, encode, manifest_decoder
@@ -140,7 +141,8 @@ class ModelTopic:
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 fetch_wait_max_ms=100,
-                enable_partition_eof=False,
+                enable_partition_eof=True,
+                isolation_level=isolation_level(confluent(settings)),
                 fetch_max_bytes=10_000_000,
             )
         )
@@ -200,12 +202,13 @@ class ModelTopic:
         while at < end:
             message = self._consumer.poll(0.5)
             if message is None:
-                # Compaction and transactions may leave the last offsets without a record.
-                at = max(at, self._consumer.position([position])[0].offset)
                 if time.monotonic() > deadline:
                     raise DependencyDown(f"Kafka ({self._settings.kafka_bootstrap}): no answer for 30 s")
-            elif message.error() is not None:
-                raise KafkaException(message.error())
+            elif (error := message.error()) is not None:
+                # Compaction and transactions may leave the last offsets without a record.
+                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
+                    return
+                raise KafkaException(error)
             else:
                 at = (message.offset() or 0) + 1
                 if message.key() == self._key:

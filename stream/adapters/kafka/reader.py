@@ -9,6 +9,7 @@ from typing import Self
 from confluent_kafka import KafkaException, TopicPartition
 
 from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.isolation import stable_ends
 from stream.adapters.kafka.message import record_of
 from stream.adapters.kafka.scan import batches_to_end, reading_consumer, unreadable
 from stream.config.settings import Settings
@@ -27,7 +28,8 @@ class TopicReader:
     def __init__(self, settings: Settings, topic: str) -> None:
         self._topic = topic
         self._place = settings.kafka_bootstrap
-        self._consumer = reading_consumer(confluent(settings))
+        self._client = confluent(settings)
+        self._consumer = reading_consumer(self._client)
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -40,7 +42,7 @@ class TopicReader:
         self._consumer.close()
 
     def bounds(self) -> dict[int, tuple[int, int]]:
-        """Of each partition the first offset and the one after the last.
+        """Of each partition the first offset and the one after the last that is read: open transactions wait.
 
         Raises:
             DependencyDown: Kafka does not answer, or has no such topic.
@@ -49,9 +51,13 @@ class TopicReader:
             found = self._consumer.list_topics(self._topic, timeout=10).topics[self._topic]
             if found.error is not None:
                 raise DependencyDown(f"Kafka ({self._place}) has no topic {self._topic}: `riverwatch topics`")
-            return {
+            marks = {
                 number: self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=10)
                 for number in sorted(found.partitions)
+            }
+            stable = stable_ends(self._client, self._topic, marks)
+            return {
+                number: (low, min(high, stable.get(number, high))) for number, (low, high) in marks.items()
             }
         except KafkaException as error:
             raise DependencyDown(f"Kafka ({self._place}): {error.args[0].str()}") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from stream.adapters.kafka.isolation import isolation_level, stable_ends
 from stream.adapters.kafka.message import record_of
 from stream.ports import DependencyDown
 from stream.records import Record
@@ -58,7 +59,7 @@ def read_to_end(
 
 
 def bounds_of(client: Mapping[str, Any], topic: str, *, patience: float = 10.0) -> dict[int, tuple[int, int]]:
-    """Where each partition of a topic begins, and where its end is met now.
+    """Where each partition of a topic begins, and where its end is met now: before an open transaction.
 
     The end that a broker names is read on from: the embedded one names where its last batch begins.
 
@@ -76,6 +77,8 @@ def bounds_of(client: Mapping[str, Any], topic: str, *, patience: float = 10.0) 
         for number in _partitions(consumer, client, topic, patience):
             low, high = _marks(consumer, TopicPartition(topic, number), patience) or (0, 0)
             named[number] = (max(low, 0), max(high, 0))
+        for number, stable in stable_ends(client, topic, named, timeout=patience).items():
+            named[number] = (named[number][0], min(named[number][1], stable))
         ends = {number: high for number, (low, high) in named.items() if low < high}
         last = [TopicPartition(topic, number, high - 1) for number, high in ends.items()]
         consumer.assign(last)
@@ -152,7 +155,7 @@ class _Reader:
         self._at = at
         self._unread = unread
         self._waiting: set[int] = set()
-        self._doubted: dict[int, int] = {}
+        self._doubted: dict[int, dict[int, int]] = {}  # gaps: the offset that was expected, and the next
 
     def turn(self, wanted: Callable[[], Collection[int]] | None) -> None:
         """Let those wait that are not wanted, and the others go on."""
@@ -168,16 +171,24 @@ class _Reader:
     def within(self, batch: list[Record]) -> list[Record]:
         """The records that come next and belong to the spans."""
         found = []
-        again: set[int] = set()
+        again: dict[int, int] = {}  # where those are that are read again
         for record in batch:
             number, offset = record.partition, record.offset
             next_offset, end = self._at[number], self._spans[number][1]
-            if number in again or offset < next_offset:
+            if offset < next_offset:
                 continue
-            if offset > next_offset and self._doubted.get(number) != next_offset:
+            doubted = self._doubted.setdefault(number, {})
+            if number in again:
+                # The other gaps of the batch are looked at again with the first one.
+                if offset > again[number]:
+                    doubted[again[number]] = offset
+                again[number] = offset + 1
+                continue
+            if offset > next_offset and doubted.pop(next_offset, None) != offset:
                 # Compaction and transactions leave gaps; a client that paused may too. Look twice.
-                self._doubted[number] = next_offset
-                again.add(number)
+                doubted.clear()
+                doubted[next_offset] = offset
+                again[number] = offset + 1
                 self._unread.add(number)  # its end may have been met behind the gap
                 self._consumer.seek(TopicPartition(self._topic, number, next_offset))
                 continue
@@ -198,7 +209,7 @@ def reading_consumer(client: Mapping[str, Any]) -> Consumer:
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
-            "isolation.level": "read_uncommitted",  # nobody here writes in transactions
+            "isolation.level": isolation_level(client),
             "fetch.wait.max.ms": 50,  # the end of a topic is told by an empty answer
             "fetch.max.bytes": 16_000_000,
             "queued.max.messages.kbytes": 65_536,

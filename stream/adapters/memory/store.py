@@ -18,7 +18,13 @@ from models.features.profiles import (
     empty,
     no_labels,
 )
-from stream.batch_checks import OTHER_ENTITIES, also_waited, check_labels, check_updates
+from stream.batch_checks import (
+    OTHER_ENTITIES,
+    also_waited,
+    check_labels,
+    check_updates,
+    other_transaction,
+)
 from stream.ports import (
     NONE,
     DependencyDown,
@@ -27,6 +33,7 @@ from stream.ports import (
     LabelStatus,
     LabelUpdate,
     Message,
+    OtherLog,
     StaleOwner,
     StoreBehind,
 )
@@ -45,12 +52,12 @@ class MemoryStore:
 
     >>> from models.features.decay import weights
     >>> from models.features.profiles import Event
-    >>> from stream.ports import EntityRef
+    >>> from stream.ports import EntityRef, EventUpdate
     >>> store = MemoryStore((3600.0,))
     >>> tokens = store.claim([0])
     >>> event = Event(60.0, 12.5, 2.6, weights(60.0, (3600.0,)), b"")
-    >>> touch = Touch(0, 7, event, (EntityRef("card", "c1", 0),))
-    >>> [(before,)] = store.apply([touch], ends={0: 7}, recorded={}, tokens=tokens)
+    >>> update = EventUpdate(0, 7, event, (EntityRef("card", "c1", 0),))
+    >>> [(before,)] = store.apply([update], ends={0: 7}, recorded={}, fencing_tokens=tokens)
     >>> before.profile.updates, store.profile("card", "c1").updates, store.progress([0])
     (0, 1, {0: 7})
     """
@@ -63,7 +70,8 @@ class MemoryStore:
         self._label_profiles: dict[_Key, LabelProfile] = {}
         self._fencing_tokens: dict[int, int] = {}
         self._applied_offsets: dict[int, int] = {}
-        self._journals: dict[int, dict[int, tuple[ProfileSnapshot, ...]]] = {}
+        self._journals: dict[int, dict[int, tuple[str, tuple[ProfileSnapshot, ...]]]] = {}
+        self._trimmed: dict[int, int] = {}
         self._decisions: dict[str, bytes] = {}
         self._counts = {"decided": 0, "rejected": 0, "duplicates": 0}
         self._decisions_kept = decisions_kept
@@ -117,12 +125,10 @@ class MemoryStore:
             )
         profiles = self._profiles
         results: list[tuple[ProfileSnapshot, ...] | None] = []
-        for partition, offset, event, entities in updates:
+        for update in updates:
+            partition, offset, event, entities, transaction_id = update
             if offset <= applied_offsets[partition]:
-                found = self._journals[partition].get(offset) if entities else ()
-                if found is not None and len(found) != len(entities):
-                    raise ValueError(OTHER_ENTITIES.format(offset=offset))
-                results.append(found)
+                results.append(self._journaled(update))
                 continue
             snapshots: list[ProfileSnapshot] = []
             for kind, key, max_recent in entities:
@@ -133,10 +139,25 @@ class MemoryStore:
                 profiles[entity] = apply_event(profile, event, max_recent)
             result = tuple(snapshots)
             results.append(result)
-            self._journals[partition][offset] = result
+            self._journals[partition][offset] = transaction_id, result
         for partition, end in ends.items():
             self._applied_offsets[partition] = max(applied_offsets[partition], end)
         return results
+
+    def _journaled(self, update: EventUpdate) -> tuple[ProfileSnapshot, ...] | None:
+        """What was read when an event was applied; see `FeatureStore.apply`."""
+        partition, offset, _, entities, transaction_id = update
+        if entities and offset <= self._trimmed[partition]:
+            return None
+        entry = self._journals[partition].get(offset)
+        if entry is None or not entities:
+            return ()
+        transaction, found = entry
+        if transaction != transaction_id:
+            raise OtherLog(other_transaction(update))
+        if len(found) != len(entities):
+            raise ValueError(OTHER_ENTITIES.format(offset=offset))
+        return found
 
     def record(
         self, decisions: Sequence[tuple[int, str, bytes]], *, fencing_tokens: Mapping[int, int]
@@ -178,6 +199,7 @@ class MemoryStore:
 
     def _trim(self, partition: int, recorded: int) -> None:
         journal = self._journals.setdefault(partition, {})
+        self._trimmed[partition] = max(self._trimmed.get(partition, -1), recorded)
         done = []
         for offset in journal:  # in rising order: only offsets above the applied offset are added
             if offset > recorded:

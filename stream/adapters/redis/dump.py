@@ -88,11 +88,11 @@ class RedisDump:
 
     def profiles(self) -> dict[str, Held]:
         """Every entity's profile: how many events, and what its bytes are."""
-        return {name: Held(_first(raw), digest_of(raw)) for name, raw in self._all("e")}
+        return {name: Held(_updates(raw, 1 + raw[0]), digest_of(raw)) for name, raw in self._all("e")}
 
     def label_profiles(self) -> dict[str, Held]:
         """The same of label profiles."""
-        return {name: Held(_first(raw), digest_of(raw)) for name, raw in self._all("l")}
+        return {name: Held(_updates(raw, 2), digest_of(raw)) for name, raw in self._all("l")}
 
     def known(self) -> dict[str, bytes]:
         """What is known of each transaction, as it is stored."""
@@ -155,9 +155,9 @@ def _glob(prefix: str) -> str:
     return "".join("\\" + letter if letter in "*?[]\\^" else letter for letter in prefix)
 
 
-def _first(raw: bytes) -> int:
-    """The updates of a packed profile: the first of its numbers."""
-    return int(unpack_from("<d", raw, 1 + raw[0])[0]) if len(raw) >= 9 + raw[0] else -1
+def _updates(raw: bytes, at: int) -> int:
+    """The updates of a packed profile: the first of its numbers, which begin at a place."""
+    return int(unpack_from("<d", raw, at)[0]) if len(raw) >= at + 8 else -1
 
 
 def _mapped(answer: Any) -> dict[bytes, bytes]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from models.features.profiles import HISTORY, LabelDelta
+from models.features.label_memory import LATEST, WEEKS
+from models.features.profiles import LabelDelta
 from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.shards import Call, RedisShards
 from stream.batch_checks import check_labels
@@ -20,6 +21,8 @@ _STATUSES: dict[int, LabelStatus] = {
     ord("S"): "superseded",
     ord("W"): "pending",
 }
+# How the journal writes each status.
+LETTERS: dict[str, str] = {status: chr(letter) for letter, status in _STATUSES.items()}
 
 
 class RedisLabels:
@@ -121,7 +124,7 @@ class RedisLabels:
                 dealt.setdefault(shard, []).append(number)
             for shard, numbers in dealt.items():
                 packed[shard].append(self._codec.label(label.offset, delta, numbers))
-        fixed = [str(self._codec.half_lives), str(HISTORY), str(changing[-1][0].offset)]
+        fixed = [str(self._codec.half_lives), str(LATEST), str(WEEKS), str(changing[-1][0].offset)]
         key = self._shards.key
         self._shards.run(
             "apply_labels",

@@ -5,7 +5,9 @@ some 30 bytes (`python -m benchmarks.bench_store --redis URL`):
   an entity         25 + 48 h, each recent event one more than its length, and 110 for key and allocator
   [277];
                     what it never exceeds, however many events it has seen
-  its labels        at most 70 + 24 h, and 120 for key and allocator [245]; only entities with a label
+  its labels        26 + 40 h, 12 for each of at most 32 labelled transactions, 24 for each of at most 26
+                    weeks with frauds, and 120 for key and allocator [304 with eight labels, at most 1,216];
+                    only entities with a label
   a decision        its own bytes and 100, until it expires [1,096 of 1,000]
   a transaction     104, from its first label until that expires
   the journal       the profile snapshots of what is applied and not yet recorded: a batch a partition
@@ -18,13 +20,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 from models.features.profiles import LabelProfile, Profile, ProfileSnapshot
-from stream.adapters.redis.codec import ABSENT, CONSTANTS, MAX_RECENT_EVENTS, Codec
+from stream.adapters.redis.codec import ABSENT, CONSTANTS, MAX_RECENT_EVENTS, Codec, digest_of_name
 from stream.adapters.redis.labels import RedisLabels
 from stream.adapters.redis.shards import COUNT_FIELDS, Call, Client, RedisShards
-from stream.batch_checks import OTHER_ENTITIES, check_updates
-from stream.ports import NONE, EventUpdate, StaleOwner, StoreBehind
+from stream.batch_checks import OTHER_ENTITIES, check_updates, other_transaction
+from stream.ports import NONE, EventUpdate, OtherLog, StaleOwner, StoreBehind
 
-_FORMAT = 2  # of the bytes in Redis; another one cannot read them
+_FORMAT = 3  # of the bytes in Redis; another one cannot read them
 
 
 def layout_of(half_lives: Sequence[float]) -> dict[str, object]:
@@ -41,7 +43,7 @@ class _Part:
         self.shard = shard
         self.entities: dict[str, int] = {}
         self.events: list[bytes] = []
-        self.touched: list[tuple[int, int, int, tuple[int, ...]]] = []
+        self.touched: list[tuple[int, int, tuple[int, ...]]] = []
 
     def call(self, codec: Codec, head: Sequence[str]) -> Call:
         key = self._shards.key
@@ -65,31 +67,50 @@ class _Part:
         )
 
     def fill(
-        self, answer: list[Any], codec: Codec, results: list[list[ProfileSnapshot | None] | None]
+        self,
+        answer: list[Any],
+        codec: Codec,
+        updates: Sequence[EventUpdate],
+        results: list[list[ProfileSnapshot | None] | None],
     ) -> None:
-        """Put each snapshot at its place; an event that is no longer in the journal becomes None."""
+        """Put each snapshot at its place; an event that is no longer in the journal becomes None.
+
+        One that never was in it, for it updated nothing when it was passed, has no snapshots: `[]`.
+
+        Raises:
+            OtherLog: the journal holds another transaction's at an event's place.
+        """
         _, applied_offsets, trimmed, chunks, old = answer
         applied_offset = [int(value) for value in applied_offsets]
         floor = [int(value) for value in trimmed]
         new = [codec.entries(chunk) for chunk in chunks]
         journal = [
-            {offset: snapshots for chunk in stored for offset, snapshots in codec.entries(chunk)}
+            {
+                offset: (transaction, snapshots)
+                for chunk in stored
+                for offset, transaction, snapshots in codec.entries(chunk)
+            }
             for stored in old
         ]
-        for place, partition, offset, positions in self.touched:
-            found: list[ProfileSnapshot] | None
-            if offset > applied_offset[partition]:
-                found = next(new[partition])[1]
-            elif offset <= floor[partition]:
-                found = None
-            else:
-                found = journal[partition].get(offset)
+        for place, partition, positions in self.touched:
+            update = updates[place]
+            offset = update.offset
             slots = results[place]
-            if found is None:
+            if offset > applied_offset[partition]:
+                found = next(new[partition])[2]
+            elif offset <= floor[partition]:
                 results[place] = None
-            elif len(found) != len(positions):
+                continue
+            elif (entry := journal[partition].get(offset)) is None:
+                results[place] = None if slots is None else []
+                continue
+            else:
+                transaction, found = entry
+                if transaction != digest_of_name(update.transaction_id):
+                    raise OtherLog(other_transaction(update))
+            if len(found) != len(positions):
                 raise ValueError(OTHER_ENTITIES.format(offset=offset))
-            elif slots is not None:
+            if slots:
                 for position, snapshot in zip(positions, found, strict=True):
                     slots[position] = snapshot
 
@@ -250,14 +271,15 @@ class RedisStore(RedisLabels):
             [None] * len(update.entities) for update in updates
         ]
         for part, answer in zip(parts, answers, strict=True):
-            part.fill(answer, self._codec, slots)
+            part.fill(answer, self._codec, updates, slots)
         # Every place is filled: each entity was dealt to one shard, and a shard without it made the row None.
         rows = cast("list[list[ProfileSnapshot] | None]", slots)
         return [None if row is None else tuple(row) for row in rows]
 
     def _deal(self, place: int, update: EventUpdate, partition: int, parts: list[_Part]) -> None:
         """Give each shard its entities of an event."""
-        _, offset, event, entities = update
+        _, offset, event, entities, transaction_id = update
+        transaction = digest_of_name(transaction_id)
         dealt: dict[int, tuple[list[int], list[int]]] = {}
         for position, (kind, key, max_recent) in enumerate(entities):
             name = f"{kind}:{key}"
@@ -275,8 +297,8 @@ class RedisStore(RedisLabels):
             positions.append(position)
         for shard, (packed, positions) in dealt.items():
             part = parts[shard]
-            part.events.append(self._codec.event(partition + 1, offset, event, packed))
-            part.touched.append((place, partition, offset, tuple(positions)))
+            part.events.append(self._codec.event(partition + 1, offset, event, packed, transaction))
+            part.touched.append((place, partition, tuple(positions)))
 
     def record(
         self, decisions: Sequence[tuple[int, str, bytes]], *, fencing_tokens: Mapping[int, int]

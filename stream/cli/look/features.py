@@ -19,7 +19,7 @@ def features(spec_file: Path | None) -> None:
     from rich.console import Console  # noqa: PLC0415 - `--help` stays instant
     from rich.table import Table  # noqa: PLC0415
 
-    from models.features.catalog import check_crosses  # noqa: PLC0415
+    from models.features.descriptions import check_crosses  # noqa: PLC0415
     from models.features.spec import DEFAULT_SPEC, load_spec  # noqa: PLC0415
     from stream.experiment.feature_cost import prices  # noqa: PLC0415
 

@@ -72,9 +72,12 @@ def _worker(worker: WorkerState) -> str:
 
 def _account(account: EventAccount) -> list[str]:
     sign = "" if account.balanced else f"  (differs by {account.difference:,}: events are in work, or lost)"
-    return [
+    events = (
         f"events {account.events:,} = {account.decided:,} decided + {account.duplicates:,} duplicates "
-        f"+ {account.rejected:,} dead letters + {account.lag:,} to come{sign}",
+        f"+ {account.rejected:,} dead letters + {account.lag:,} to come"
+    )
+    return [
+        events + sign,
         f"alerts {account.alerts:,}, labels {account.labels:,}, dead letters of all topics "
         f"{account.dead_letters:,}",
     ]

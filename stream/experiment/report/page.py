@@ -80,6 +80,7 @@ _templates = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    keep_trailing_newline=True,  # a page is a text file: its last line ends
 )
 _templates.filters |= {"count": count, "per_cent": per_cent, "money": money, "figure": figure}
 _templates.tests["finite"] = math.isfinite

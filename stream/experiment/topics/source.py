@@ -176,7 +176,7 @@ class TopicSource:
             f"that nobody reported count as genuine after {maturity:g} days"
         )
         lines += _counted(
-            (counts.logged_assumed, "assumed-genuine labels in the log not used: silence is counted anew"),
+            (counts.logged_assumed, "assumed-genuine labels in the log not used: they are counted anew"),
             (counts.duplicate_labels, "labels said what was known"),
             (counts.superseded, "labels were older than what was known"),
             (

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -19,69 +19,21 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from models.features.compute import label_delta_of
 from models.features.profiles import LabelProfile, apply_label, no_labels
 from models.features.spec import FeatureSpec
-from stream.adapters.memory.store import MemoryOutbox, MemoryStore
+from stream.adapters.memory.store import MemoryOutbox
 from stream.adapters.redis.due_queues import MemoryDueQueue
 from stream.admission import Limits
 from stream.learning import Learner
 from stream.maturity import Maturity
 from stream.messages import Decision, Label, encode
-from stream.ports import DependencyDown, LabelUpdate, Message
+from stream.ports import DependencyDown, Message
 from stream.records import Record
+from tests.properties.worlds.label_parts import Crash, Labels, Notebook, Snapshot
 
 SPEC = FeatureSpec()
 START = datetime(2024, 5, 1, tzinfo=UTC)
 HOUR = 3600.0
 HORIZON, WAIT = 30 * HOUR, 20 * HOUR
 POINTS = ("labels-applied", "learned", "snapshot-written", "queued", "matured")
-
-
-class Crash(Exception):  # noqa: N818 - it is what happens, not an error
-    """The process is gone."""
-
-
-class Notebook:
-    """A model that writes down what it learns."""
-
-    def __init__(self) -> None:
-        self.examples: list[tuple[float, bool]] = []
-
-    def learn_one(self, x: dict[str, float], y: bool) -> None:
-        self.examples.append((x["amount"], y))
-
-    def bits(self) -> str:
-        return repr(self.examples)
-
-
-class Snapshot(NamedTuple):
-    model: Any
-    next_offset: int
-    learned: int
-
-
-class Labels(MemoryStore):
-    """The store in memory, whose next call may be lost before or after it has its effect."""
-
-    fault: tuple[str, str] | None = None
-
-    def _lost(self, name: str, when: str) -> None:
-        if self.fault == (name, when):
-            self.fault = None
-            raise DependencyDown(name)
-
-    def apply_labels(self, labels: Sequence[LabelUpdate], *, learned: int, passed: int = -1) -> Any:
-        self._lost("apply_labels", "before")
-        found = super().apply_labels(labels, learned=learned, passed=passed)
-        self._lost("apply_labels", "after")
-        return found
-
-    def remove_pending(self, entries: Sequence[tuple[str, bytes]]) -> None:
-        self._lost("leave", "before")
-        super().remove_pending(entries)
-        self._lost("leave", "after")
-
-    def decisions(self, transaction_ids: Sequence[str]) -> list[bytes | None]:
-        self._lost("decisions", "before")
-        return super().decisions(transaction_ids)
 
 
 class Broker(MemoryOutbox):
@@ -283,7 +235,7 @@ class LabelWorld(RuleBasedStateMachine):
 
     @rule(size=st.integers(1, 6), when=st.sampled_from(["before", "after"]))
     def lose_reply_maturing(self, size: int, when: str) -> None:
-        self.store.fault = ("leave", when)
+        self.store.fault = ("remove_pending", when)
         self.mature_with(size)
 
     @rule(size=st.integers(1, 6), durable=st.integers(0, 3))
@@ -389,7 +341,7 @@ def undisturbed(world: LabelWorld) -> tuple[Any, dict[tuple[str, str], LabelProf
         decision = world.decided[name]
         for kind, (key, _, _) in decision.entities.items():
             before = profiles.get((kind, key), no_labels(len(SPEC.half_lives)))
-            delta = label_delta_of(decision.event_time.timestamp(), fraud, SPEC)
+            delta = label_delta_of(name, decision.event_time.timestamp(), fraud, SPEC)
             profiles[kind, key] = apply_label(before, delta._replace(corrects=name in known))
         known[name] = (at, fraud)
         if fraud or chosen(name):

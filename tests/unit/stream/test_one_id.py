@@ -17,7 +17,7 @@ from stream.messages import Transaction, decision_decoder, encode, transaction_d
 from stream.pipeline import BatchCounts, DecisionTopics, Pipeline
 from stream.policy import Policy
 from stream.ports import DependencyDown, Message
-from stream.records import Record
+from stream.records import Epoch, Epochs, Record
 from stream.serving import first_model
 from tests.second_judge import admission
 from tests.second_judge.topics import Record as Seen
@@ -124,6 +124,23 @@ def test_an_event_redelivered_after_its_decision_is_never_a_conflict() -> None:
     assert len(set(site.outbox.values("scores"))) == 1
 
 
+@pytest.mark.parametrize(("again", "letters"), [(FIRST, []), (OTHER, [("id_conflict", (0, 0), 1)])])
+def test_at_the_place_of_a_decision_of_an_earlier_epoch_content_decides(
+    again: Transaction, letters: list[tuple[str, tuple[int, int], int]]
+) -> None:
+    """The event there is another one: a duplicate where it brings the same, else a conflict."""
+    site = Site()
+    site.worker(0).process(records(FIRST))
+    anew = site.worker(0)
+    anew.set_epochs(Epochs([Epoch(1, {0: 0})]))
+    counts = anew.process(records(again))
+    sent = [message for message in site.outbox.sent if message.topic == "dead-letters"]
+    found = [DeadLetter.parse(message.headers) for message in sent]
+    assert [(each.reason, each.place, each.epoch) for each in found if each] == letters
+    assert (counts.duplicates, counts.id_conflicts) == (1 - len(letters), len(letters))
+    assert len(set(site.outbox.values("scores"))) == 1
+
+
 def test_a_decision_without_a_digest_takes_whatever_comes_for_a_duplicate() -> None:
     site = Site()
     worker = site.worker(0)
@@ -143,7 +160,7 @@ def test_two_workers_that_have_both_looked_up_decide_one_content_and_refuse_the_
         fast.process(records(FIRST, partition=1))
         return record(decisions, **more)
 
-    site.store.record = overtaken  # type: ignore[method-assign, assignment]
+    site.store.record = overtaken  # type: ignore[method-assign]
     assert slow.process(records(OTHER)) == BatchCounts(1, 0, 0, 1, 0, 0, 1)
     assert site.letters() == [("id_conflict", (0, 0))]
     assert len(site.outbox.values("scores")) == 1

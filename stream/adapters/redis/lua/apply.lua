@@ -183,7 +183,7 @@ local function update(i, max_recent, event)
   blobs[i] = char(#sizes) .. sizes .. pack_struct(LAYOUT, unpack(profile, 1, DOUBLES)) .. texts
 end
 
-local HEAD = '<dBI2Bc0ddd' .. rep('dd', halves)
+local HEAD = '<dBxxxxI2Bc0ddd' .. rep('dd', halves) -- the digest of the transaction is copied, not read
 local layouts, parts, replay = {}, {}, {}
 for p = 1, partitions do parts[p] = {} end
 local position, size = 1, #events
@@ -201,7 +201,7 @@ while position <= size do
     replay[p] = true
   else
     local part = parts[p]
-    part[#part + 1] = sub(events, position, position + 8) -- offset and number of entities
+    part[#part + 1] = sub(events, position, position + 12) -- offset, number of entities, digest of the transaction
     for e = first_entity, first_entity + 2 * touched - 2, 2 do
       local i = event[e]
       -- Read before write: an event does not vouch for itself.

@@ -69,7 +69,7 @@ class Bank:
         return x
 
     def know(self, payment: Transaction, is_fraud: bool) -> None:
-        delta = label_delta_of(payment.event_time.timestamp(), is_fraud, self.spec)
+        delta = label_delta_of(payment.transaction_id, payment.event_time.timestamp(), is_fraud, self.spec)
         for kind, key, _ in entities_of(payment, self.spec):
             before = self.labels.get((kind, key), no_labels(len(self.spec.half_lives)))
             self.labels[kind, key] = apply_label(before, delta)
@@ -269,7 +269,7 @@ def tomls() -> Iterator[tuple[str, str]]:
     yield "half_lives = [5.0, 1.0]", "half_lives"
     yield "norm_half_lives = [5.0]", "norm_half_lives"
     yield '[[entities]]\nkind = "x"\nfields = ["card_di"]', "card_di"
-    yield '[[entities]]\nkind = "x"\nfields = ["card_id"]\nkeep = 99', "keep"
+    yield '[[entities]]\nkind = "x"\nfields = ["card_id"]\nmax_recent = 99', "max_recent"
     yield '[[entities]]\nkind = "x"\nfields = ["card_id"]\nstatistics = ["nrom"]', "statistics"
     yield 'crosses = [["amount"]]', "crosses"
     yield "bins = ", "Invalid value"
@@ -287,7 +287,7 @@ def test_wrong_spec_is_refused_by_the_name_of_its_key(tmp_path: Path, text: str,
 def test_spec_file_changes_only_what_it_names(tmp_path: Path) -> None:
     path = tmp_path / "features.toml"
     path.write_text(
-        'bins = 12\n[[entities]]\nkind = "card"\nfields = ["card_id"]\nkeep = 3', encoding="utf-8"
+        'bins = 12\n[[entities]]\nkind = "card"\nfields = ["card_id"]\nmax_recent = 3', encoding="utf-8"
     )
     spec = load_spec(path)
     entities = (EntitySpec("card", ("card_id",), 3),)

@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 from librt.vecs import vec
-from river import checks, linear_model, optim
+from river import checks
 from sklearn.metrics import average_precision_score
 
 from models.features.vector import Layout, Row
 from models.scoring.anomaly import UnsupervisedModel, strongest
-from models.scoring.binning import FIRST_FRAUDS, FIRST_GENUINE, Binner
-from models.scoring.calibration import SEASONED, Calibration, sigmoid
+from models.scoring.binning import Binner
+from models.scoring.calibration import SEASONED, sigmoid
 from models.scoring.fraud_model import FraudModel
 from models.scoring.registry import UnknownModelError, build_model
-from models.scoring.sparse_linear import Edges, Linear
 
 Example = tuple[dict[str, float], bool]
 RATE = 0.2
@@ -276,140 +275,10 @@ def test_river_accepts_the_model(check: Any) -> None:
     check(FraudModel())
 
 
-def test_bins_hold_the_borders_that_tell_classes_apart() -> None:
-    binner = Binner(20, 8, frozenset({"amount"}), seed=1)
-    chance = random.Random(1)
-    for _ in range(20_000):
-        y = chance.random() < 0.1
-        binner.learn({"amount": chance.uniform(100.0, 200.0) if y else chance.uniform(0.0, 150.0)}, y)
-    for edges in (binner.edges["amount"], binner.coarse_edges["amount"]):
-        assert min(abs(edge - 100.0) for edge in edges) < 4.0
-        assert min(abs(edge - 150.0) for edge in edges) < 4.0
-        assert edges == sorted(set(edges))
-
-
-def test_border_far_in_the_tail_is_found_sharply() -> None:
-    # A border lies anywhere in a cell: without looking into cells, misses of about 1 are usual.
-    misses = []
-    for seed in (1, 2, 3):
-        binner = Binner(20, 8, frozenset(), seed=1)
-        chance = random.Random(seed)
-        for _ in range(60_000):
-            amount = chance.expovariate(0.05)
-            y = amount > 80.0
-            if not y and chance.random() < 0.1:
-                amount, y = chance.uniform(30.0, 300.0), True
-            binner.learn({"amount": amount}, y)
-        misses.append(min(abs(edge - 80.0) for edge in binner.edges["amount"]))
-    assert sum(misses) / 3 < 0.7
-
-
-def test_bins_stay_few_and_rows_forget() -> None:
-    binner = Binner(10, 4, frozenset({"a"}), seed=1)
-    for number in range(30_000):
-        binner.learn({"a": float(number)}, number % 3 == 0)
-    assert len(binner.edges["a"]) < 10
-    assert len(binner.coarse_edges["a"]) < 4
-    assert min(row["a"] for row in binner.genuine) > 500.0
-
-
-def test_constant_feature_has_no_edge() -> None:
-    binner = Binner(10, 4, frozenset(), seed=1)
-    for number in range(2 * (FIRST_FRAUDS + FIRST_GENUINE)):
-        binner.learn({"a": 3.0}, number % 2 == 0)
-    assert binner.edges == {"a": []}
-
-
-def test_calibration_corrects_a_model_that_is_too_sure() -> None:
-    calibration = Calibration(negative_sampling_rate=0.1)
-    chance = random.Random(1)
-    for _ in range(200_000):
-        z = chance.gauss(-2.0, 1.5)
-        y = chance.random() < sigmoid(z)
-        if y or chance.random() < 0.1:
-            calibration.learn(2.0 * z, y)
-    assert calibration.log_odds(-4.0) == pytest.approx(-2.0, abs=0.15)
-    assert calibration.log_odds(4.0) == pytest.approx(2.0, abs=0.3)
-
-
-def test_calibration_follows_a_change() -> None:
-    calibration = Calibration(negative_sampling_rate=1.0)
-    chance = random.Random(1)
-    for rate in (0.5, 0.01):
-        for _ in range(100_000):
-            calibration.learn(0.0, chance.random() < rate)
-    assert sigmoid(calibration.log_odds(0.05)) < 0.05
-
-
-def test_steps_with_the_power_of_a_half_are_those_of_rivers_adagrad() -> None:
-    chance = random.Random(1)
-    names = [f"n{number}" for number in range(60)]
-    rivers = linear_model.LogisticRegression(optim.AdaGrad(0.3, eps=1e-8), intercept_lr=0.0)
-    own = Linear((), 8, {name: ([0.0], None) for name in names}, rate=0.3, before=1e-8, power=0.5)
-    for _ in range(2000):
-        x = {name: chance.choice((-1.0, 1.0)) for name in chance.sample(names, 20)}
-        y = chance.random() < 0.2
-        bins = {"bias": 1.0} | {f"{name} {value}": 1.0 for name, value in x.items()}
-        assert own.score(x) == pytest.approx(rivers._raw_dot_one(bins), abs=1e-9)
-        own.learn(x, y)
-        rivers.learn_one(bins, y)
-
-
-def test_the_first_step_falls_with_the_power_that_is_asked_for() -> None:
-    model = Linear((), 8, {"a": ([], None)}, rate=0.3, before=0.3, power=0.6)
-    assert model.learn({"a": 1.0}, y=True) == 0.0
-    step = 0.3 / (0.3 + 0.5**2) ** 0.6 * 0.5
-    assert model.score({"a": 1.0}) == 2.0 * step  # of the input, and of the bias
-    assert model.learn({"a": 1.0}, y=False) == 2.0 * step
-
-
-def test_bins_and_crosses_at_their_limits_keep_to_their_places() -> None:
-    names, edges = ("a", "b", "c"), [float(edge) for edge in range(61)]
-    tables: dict[Any, Edges] = dict.fromkeys(names, (edges, edges))
-    model = Linear((names, ("a", "b")), 62, tables, 0.3, 0.3, 0.6)
-    model.add("country=1")
-    for value in (-1.0, 30.5, 99.0):
-        alone = Linear((names, ("a", "b")), 62, tables, 0.3, 0.3, 0.6)
-        alone.add("country=1")
-        x = {name: value + shift for shift, name in enumerate(names)} | {"country=1": 1.0}
-        alone.learn(x, y=True)
-        model.learn(x, y=True)
-        weights, squares = alone.stored()
-        assert len(weights) == len(squares) == 1 + 3 + 1 + 2  # the bias, three bins, a category, two crosses
-        again = Linear((names, ("a", "b")), 62, tables | {"country=1": ([], None)}, 0.3, 0.3, 0.6)
-        again.load(weights, squares)
-        assert again.score(x) == alone.score(x) == pytest.approx(7.0 * next(iter(weights.values())))
-    assert len(model.stored()[0]) == 1 + 1 + 3 * (3 + 2)
-
-
 @pytest.mark.parametrize("wrong", [{"bins": 63}, {"bins": 1}, {"coarse": 63}])
 def test_bins_for_which_there_is_no_room_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="2 to 62"):
         FraudModel(**wrong)  # type: ignore[arg-type] # only whole numbers
-
-
-def test_what_is_stored_of_the_linear_model_makes_the_same_again() -> None:
-    chance = random.Random(2)
-    crosses = (("a", "b"), ("a", "b", "c"))
-    tables: dict[Any, Edges] = {name: ([1.0, 2.0], [1.5]) for name in "abcd"}
-    one = Linear(crosses, 8, tables, 0.3, 0.3, 0.6)
-
-    def examples(count: int) -> Iterator[Example]:
-        for _ in range(count):
-            yield (
-                {name: chance.uniform(0.0, 3.0) for name in chance.sample("abcde", 4)},
-                chance.random() < 0.3,
-            )
-
-    for x, y in examples(500):
-        one.learn(x, y)
-    other = Linear(crosses, 8, tables, 0.3, 0.3, 0.6)
-    other.load(*one.stored())
-    assert len(one.stored()[0]) > 30  # of bins, of crosses, and the bias
-    for x, y in examples(100):
-        assert other.score(x) == one.score(x)
-        assert other.learn(x, y) == one.learn(x, y)
-    assert other.stored() == one.stored()
 
 
 def test_a_row_is_learned_and_scored_as_the_same_features_by_name() -> None:

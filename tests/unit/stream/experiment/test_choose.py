@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from river import anomaly, tree
 
-from models.features.catalog import MEANINGS, check_crosses, features_listed
+from models.features.descriptions import MEANINGS, check_crosses, features_listed
 from models.features.spec import DEFAULT_SPEC, EntitySpec, FeatureSpec, SpecError
 from models.metrics.ranking import average_precision, expected_calibration_error
 from models.scoring.custom import CustomModelError, custom_model

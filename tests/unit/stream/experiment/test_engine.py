@@ -142,7 +142,7 @@ def _by_the_store(items: Sequence[Transaction | Label]) -> Iterator[dict[str, fl
             yield features_of(item, event_of(item, spec), tuple(ref.kind for ref in refs), snapshot, spec)
         else:
             happened, refs = seen[item.transaction_id]
-            known = label_delta_of(happened, item.is_fraud, spec)
+            known = label_delta_of(item.transaction_id, happened, item.is_fraud, spec)
             at = item.known_at.timestamp()
             update = LabelUpdate(offset, item.transaction_id, item.is_fraud, at, known, refs, encode(item))
             assert store.apply_labels([update], learned=0) == ["new"]

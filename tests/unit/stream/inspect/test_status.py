@@ -9,7 +9,7 @@ from stream.adapters.kafka.admin import TopicMismatch
 from stream.cli.look.status import as_text
 from stream.config.settings import Settings
 from stream.inspect import status as state_of_things
-from stream.inspect.status import Status, look
+from stream.inspect.status import EventAccount, Status, lacking, look
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,16 @@ def test_who_may_only_read_redis_sees_it_serve(monkeypatch: pytest.MonkeyPatch) 
     found = seen(monkeypatch, redis.exceptions.NoPermissionError("this user has no permissions"))
     assert found.redis.endswith("answers")
     assert "no score worker runs" in found.down
+
+
+def account(**changed: int) -> EventAccount:
+    whole = {"events": 10, "decided": 7, "duplicates": 2, "rejected": 1, "lag": 0}
+    return EventAccount(**(whole | changed), alerts=0, labels=0, dead_letters=0)
+
+
+def test_events_without_an_outcome_are_down_when_none_is_in_work() -> None:
+    assert lacking(account()) == []
+    assert lacking(account(decided=5, lag=1)) == [], "some are in work, perhaps"
+    assert lacking(account(decided=8)) == [], "one came while it was counted"
+    [line] = lacking(account(decided=5))
+    assert line.startswith("2 events are acknowledged and have neither decision nor dead letter")

@@ -12,6 +12,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.records import Passed
 from stream.runtime.app import BatchTopic, SkippedRecordsError, create_batch_app
 from stream.runtime.consumer import BatchConsumer
 from stream.runtime.positions import Positions, Run
@@ -102,3 +103,25 @@ def test_two_agents_on_one_topic_are_refused() -> None:
     plans = [BatchTopic("cards", lambda _: None, name=name) for name in ("one", "two")]
     with pytest.raises(ValueError, match="each topic"):
         create_batch_app(app_id="unit", bootstrap="127.0.0.1:1", topics=plans)
+
+
+def test_offsets_without_a_record_are_counted_once_however_often_they_are_passed() -> None:
+    positions = Positions({CARDS: 0})
+    positions.acknowledge(run_of(0, [0, 1, 4]))  # markers at 2 and 3
+    assert positions.passed[CARDS] == Passed(2, 5)
+    again = Positions({CARDS: 1}, {CARDS: positions.passed[CARDS]})
+    again.acknowledge(run_of(1, [1, 4]))
+    assert again.passed[CARDS] == Passed(2, 5)
+    half = Positions({CARDS: 1}, {CARDS: positions.passed[CARDS]})
+    half.acknowledge(run_of(1, [1, 4, 8]))  # and at 5, 6, 7
+    assert half.passed[CARDS] == Passed(5, 9)
+
+
+def test_records_that_were_lost_are_not_counted_as_offsets_without_one() -> None:
+    positions = Positions({CARDS: 30})
+    run = run_of(30, [70, 71, 73])._replace(lost=40)
+    head, tail = run.split(1)
+    assert tail is not None
+    positions.acknowledge(head)
+    positions.acknowledge(tail)
+    assert positions.passed[CARDS] == Passed(1, 74)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Sequence
 from zlib import crc32
 
 import msgspec
@@ -23,11 +22,9 @@ from stream.pipeline import DecisionTopics, Pipeline
 from stream.policy import Policy, Thresholds
 from stream.records import Record
 from stream.verify.event_judge import EventJudge
-from stream.verify.label_judge import LabelsSeen, judge_labels
-from stream.verify.model_judge import JudgedModel, judge_models
 from stream.verify.promises import Findings
 from stream.verify.seen import Seen
-from tests.support.builders import START, label, payment
+from tests.support.builders import START, payment
 
 SPEC = FeatureSpec()
 CODEC = Codec(len(SPEC.half_lives))
@@ -143,10 +140,6 @@ def paid(number: int, card: str, merchant: str) -> Transaction:
     return payment(number, minutes=7 * number, card=card, merchant=merchant, amount=500 + 37 * number)
 
 
-def reported(name: str, *, fraud: bool, day: float) -> bytes:
-    return encode(label(name, fraud=fraud, days=day, source="analyst"))
-
-
 def found(findings: Findings) -> dict[int, list[str]]:
     promises = [findings.promise(number, "") for number in range(1, 7)]
     return {p.number: [each.what for each in p.breaks] for p in promises if p.breaks}
@@ -258,179 +251,3 @@ def test_of_a_log_without_its_beginning_only_what_began_later_is_judged() -> Non
     judge, findings = cut(later, 12)
     assert (found(findings), judge.profiles, findings.promise(2, "").verdict) == ({}, 2, "holds")
     assert judge.features == 1
-
-
-# ---- labels
-
-
-class Log:
-    """A log of labels, and its replay."""
-
-    def __init__(self) -> None:
-        self.labels = ReplayedLabels(SPEC, Limits(future_tolerance=1e9), 0.5, 1e7)
-        self.count = 0
-
-    def add(self, value: bytes, *, waited: int | None = None, came: float = 0.0) -> int:
-        headers = () if waited is None else (("waited", b"%d" % waited),)
-        at = int((START.timestamp() + came) * 1000)
-        self.labels.add(Record("labels", 0, self.count, at, b"k", value, headers))
-        self.count += 1
-        return self.count - 1
-
-    def decide(self, name: str, *, after: float = 0.0) -> None:
-        value = {
-            "event_time": START,
-            "decided_at": START + timedelta(seconds=after),
-            "entities": {"card": ("c1", 0, 0)},
-            "features": {"amount": 1.0},
-        }
-        self.labels.add_decision(name, msgspec.json.encode(value))
-
-    def statuses(self) -> list[str]:
-        found: list[str] = []
-        self.labels.play(lambda resolved: found.append(resolved.status))
-        return found
-
-
-def test_labels_that_waited_are_known_by_what_was_called_in() -> None:
-    log = Log()
-    log.add(reported("a", fraud=False, day=2))
-    log.add(reported("a", fraud=True, day=1))
-    log.add(reported("a", fraud=False, day=2), waited=1)
-    log.add(reported("b", fraud=True, day=1))
-    log.add(reported("a", fraud=True, day=3))
-    log.decide("a")
-    log.decide("b")
-    assert log.statuses() == ["pending", "pending", "new", "new", "correction"]
-    assert log.labels.updates("card:c1") == 3
-    assert log.labels.updates("card:c1", until=3) == 2
-
-
-@pytest.mark.parametrize("tell", ["room", "letter"])
-def test_labels_that_wait_still_or_expired_changed_nothing(tell: str) -> None:
-    log = Log()
-    log.add(reported("a", fraud=True, day=1))
-    log.decide("a")
-    if tell == "room":
-        log.labels.add_pending("a", b"0 {}")
-    else:
-        log.labels.add_expired("a", 0, 0)
-    assert log.statuses() == ["pending"]
-    assert log.labels.known == {}
-
-
-def test_a_label_that_had_its_standing_before_its_decision_waits_though_no_room_holds_it() -> None:
-    log = Log()
-    for name in ("before", "after", "called", "beyond"):
-        log.add(reported(name, fraud=True, day=1))
-    log.add(reported("called", fraud=True, day=1), waited=2)
-    log.labels.add_published(3, START.timestamp() + 10.0)
-    log.labels.add_published(2, START.timestamp() - 99.0)  # an older model again tells nothing
-    log.decide("before", after=10.0)
-    log.decide("after", after=20.0)
-    log.decide("called", after=20.0)
-    log.decide("beyond", after=20.0)
-    assert log.statuses() == ["new", "pending", "pending", "new", "new"]
-    waiting = [
-        name
-        for at, name in enumerate(("before", "after", "called", "beyond"))
-        if log.labels.is_pending(name, at)
-    ]
-    assert waiting == ["after"]
-
-
-def test_a_label_that_came_when_its_decision_was_forgotten_changed_nothing_and_those_before_it_did() -> None:
-    log = Log()
-    log.add(reported("a", fraud=True, day=1), came=100.0)
-    late = log.add(reported("a", fraud=False, day=200), came=2e7)
-    log.labels.add_expired("a", late, late)
-    log.decide("a")
-    assert log.statuses() == ["new", "pending"]
-
-
-def test_duplicates_and_older_knowledge_change_nothing_and_junk_has_no_status() -> None:
-    log = Log()
-    log.add(reported("a", fraud=True, day=2))
-    junk = log.add(b"junk")
-    log.add(reported("a", fraud=False, day=1))
-    log.add(reported("a", fraud=True, day=3))
-    log.add(reported("a", fraud=False, day=2.5))
-    log.add(reported("nobody", fraud=True, day=1))
-    log.decide("a")
-    assert log.statuses() == ["new", "superseded", "duplicate", "superseded", "pending"]
-    assert log.labels.rejected == {junk}
-    assert log.labels.known["a"].known_at == (START + timedelta(days=3)).timestamp()
-
-
-def test_the_label_profile_of_any_moment_is_the_one_of_so_many_labels() -> None:
-    log = Log()
-    for number in range(5):
-        log.add(reported(f"t{number}", fraud=number % 2 == 0, day=1))
-        log.decide(f"t{number}")
-    log.statuses()
-    forwards = [log.labels.profile("card:c1", updates) for updates in range(6)]
-    backwards = [log.labels.profile("card:c1", updates) for updates in reversed(range(6))]
-    assert forwards == backwards[::-1]
-    assert [each and each.frauds for each in forwards] == [0, 1, 1, 2, 2, 3]
-    assert log.labels.profile("card:c1", 6) is None
-
-
-def judged_labels(change: Callable[[dict[str, tuple[int, bytes]], dict[str, bytes]], None]) -> Findings:
-    log = Log()
-    log.add(reported("a", fraud=True, day=2))
-    log.decide("a")
-    log.statuses()
-    profile = log.labels.profile("card:c1", 1)
-    assert profile is not None
-    profiles = {"card:c1": (1, digest_of(CODEC.packed_labels(profile)))}
-    known = {name: each.stored for name, each in log.labels.known.items()}
-    change(profiles, known)
-    findings = Findings()
-    seen = LabelsSeen(profiles, known, lambda _: 0, lambda _: 0)
-    judge_labels(
-        findings,
-        log.labels,
-        seen,
-        digest=lambda profile: digest_of(CODEC.packed_labels(profile)),
-        remembered=NEVER,
-    )
-    return findings
-
-
-def test_what_redis_knows_by_labels_is_compared_to_the_bit() -> None:
-    assert found(judged_labels(lambda _profiles, _known: None)) == {}
-    assert found(judged_labels(lambda profiles, _: profiles.update({"card:c1": (1, b"other")})))[3]
-    assert found(judged_labels(lambda profiles, _: profiles.update({"card:c1": (2, b"other")})))[3]
-    assert found(judged_labels(lambda profiles, _: profiles.clear()))[3]
-    assert found(judged_labels(lambda _, known: known.clear()))[3]
-    assert found(judged_labels(lambda _, known: known.update({"a": b"1" + known["a"][1:] + b"1"})))[3]
-    assert found(judged_labels(lambda _, known: known.update({"b": known["a"]})))[3]
-
-
-# ---- models
-
-
-class Sum:
-    """A model that adds up, and shows it only after a while."""
-
-    def __init__(self, total: float = 0.0) -> None:
-        self._state = [total, 0.0]
-
-    def learn_one(self, x: dict[str, float], y: bool, /) -> None:
-        self._state[0] += x["n"] * (2.0 if y else 1.0)
-        self._state[1] = self._state[0]
-
-    def score_one(self, x: dict[str, float], /) -> float:
-        return x["n"] + self._state[1]
-
-
-def test_models_are_the_same_only_if_they_go_on_the_same() -> None:
-    examples = [{"n": float(n)} for n in range(5)]
-    findings = Findings()
-    assert judge_models(findings, JudgedModel("m", 3, Sum()), JudgedModel("m", 3, Sum()), examples) == 10
-    assert found(findings) == {}
-    judge_models(findings, JudgedModel("m", 3, Sum(1e-9)), JudgedModel("m", 3, Sum()), examples)
-    assert found(findings) == {3: ["a model is not the one that learns each label of the log once"]}
-    findings = Findings()
-    judge_models(findings, JudgedModel("m", 4, Sum()), JudgedModel("m", 3, Sum()), examples)
-    assert found(findings) == {3: ["a model says it has learned another number of labels than the log gives"]}

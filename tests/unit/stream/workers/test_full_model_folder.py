@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,8 @@ def settings(folder: Path) -> Settings:
 def worker(own: Settings, outbox: MemoryOutbox) -> LearnWorker:
     """A learn worker that holds the labels, with everything around it in memory."""
     store = MemoryStore(SPEC.half_lives)
-    ports = LearnPorts(store, store, MemoryDueQueue(), outbox, lambda: NOW, Heartbeat("learn"))
+    watch: Any = None  # of logs: only an app asks it
+    ports = LearnPorts(store, store, MemoryDueQueue(), outbox, lambda: NOW, Heartbeat("learn"), watch)
     found = LearnWorker(own, ports, SPEC, lambda _point: None)
     found._learner = Learner(
         model=new_model(own, SPEC),

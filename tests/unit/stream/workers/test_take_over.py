@@ -63,7 +63,7 @@ class World:
         monkeypatch.setattr(learn, "ModelTopic", Topic)
         monkeypatch.setattr(learn, "catch_up", late)
         store, unused = MemoryStore(len(DEFAULT_SPEC.half_lives)), None
-        ports: Any = LearnPorts(store, store, unused, self.outbox, lambda: NOW, unused)  # type: ignore[arg-type] # neither is asked here
+        ports: Any = LearnPorts(store, store, unused, self.outbox, lambda: NOW, unused, unused)  # type: ignore[arg-type] # none is asked here
         self.worker = LearnWorker(SETTINGS, ports, DEFAULT_SPEC, lambda _: None)
 
 

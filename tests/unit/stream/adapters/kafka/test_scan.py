@@ -50,6 +50,24 @@ def test_a_gap_that_is_there_again_is_believed() -> None:
     assert client.sought == [(0, 0)]
 
 
+def test_all_gaps_of_a_batch_are_looked_at_again_at_once() -> None:
+    reader, client, _ = reader_of({0: (0, 20)})
+    assert given(reader, (0, 0), (0, 2), (0, 3), (0, 7), (0, 9)) == [(0, 0)]
+    assert given(reader, (0, 2), (0, 3), (0, 7), (0, 8), (0, 9)) == [(0, n) for n in (2, 3, 7, 8, 9)]
+    assert client.sought == [(0, 1)]
+    assert given(reader, (0, 12)) == []
+    assert client.sought == [(0, 1), (0, 10)]
+
+
+def test_another_gap_at_the_place_of_one_is_looked_at_again() -> None:
+    reader, client, _ = reader_of({0: (0, 20)})
+    assert given(reader, (0, 2)) == []
+    assert given(reader, (0, 4)) == []
+    assert given(reader, (0, 2), (0, 4)) == []
+    assert given(reader, (0, 2), (0, 4)) == [(0, 2), (0, 4)]
+    assert client.sought == [(0, 0)] * 3
+
+
 def test_what_was_given_is_not_given_again() -> None:
     reader, _, _ = reader_of({0: (2, 9)})
     assert given(reader, (0, 1), (0, 2), (0, 3)) == [(0, 2), (0, 3)]
