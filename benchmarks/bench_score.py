@@ -67,7 +67,7 @@ class Bench:
         self._base = {
             "kafka_bootstrap": bootstrap,
             "redis_url": redis_url,
-            "model_key": "k" * 32,
+            "model_key": "6b" * 32,
             "partitions": 8,
         }
         self._folder = folder
@@ -84,7 +84,7 @@ class Bench:
         """CPU microseconds an event, wall seconds, and the settings of the run."""
         settings = self._settings()
         create_topics(settings)
-        environment = {**os.environ, **variables(settings), "RIVERWATCH_MODEL_KEY": "k" * 32}
+        environment = {**os.environ, **variables(settings), "RIVERWATCH_MODEL_KEY": "6b" * 32}
         worker = GuardedProcess(command, self._folder / f"{settings.topic_prefix}log", env=environment)
         try:
             process = psutil.Process(worker.pid)

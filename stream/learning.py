@@ -56,7 +56,7 @@ def is_sampled(transaction_id: str, rate: float) -> bool:
         transaction_id: what the hash is taken of.
         rate: the share, 0 to 1.
 
-    >>> sum(is_chosen(f"t{i}", 0.1) for i in range(10_000))
+    >>> sum(is_sampled(f"t{i}", 0.1) for i in range(10_000))
     994
     """
     digest = hashlib.blake2b(transaction_id.encode(), digest_size=8).digest()

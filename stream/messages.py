@@ -178,8 +178,8 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
         event_time: the latest knowledge in it (`known_at`); absent before the first label.
         sha256: of the snapshot, hexadecimal.
         size: of the snapshot, bytes.
-        blob: the signed snapshot (Base64 on the wire), where it is small enough for a message.
-        location: the file that holds the snapshot, where it is not.
+        blob: the signed snapshot (Base64 on the wire), where it is small enough for a message; else it is the
+            file SHA256.model of `model_blob_dir`.
     """
 
     name: str
@@ -191,7 +191,6 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     size: int
     blob: bytes | None = None
-    location: str | None = None
 
 
 transaction_decoder = msgspec.json.Decoder(Transaction)

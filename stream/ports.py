@@ -16,6 +16,10 @@ class DependencyDown(Exception):  # noqa: N818 - the state of a dependency, and 
     """Kafka or Redis does not answer; the worker pauses, acknowledges nothing and tries again."""
 
 
+class DependencyRefused(Exception):  # noqa: N818 - the state of a dependency, and waiting does not mend it
+    """Kafka or Redis answers and refuses, for a cause that a person must end: say so in one line, and end."""
+
+
 class StaleOwner(Exception):  # noqa: N818 - a stale owner (a zombie): it must leave its batch alone
     """Another worker has claimed the partition since: nothing was changed, nothing may be acknowledged."""
 
@@ -29,9 +33,18 @@ class StoreBehind(Exception):  # noqa: N818 - the state of a dependency: it lost
 
     def __init__(self, starts: Mapping[int, int]) -> None:
         places = ", ".join(f"partition {partition} to offset {start}" for partition, start in starts.items())
-        super().__init__(
-            f"the profiles are older than they were left: Redis lost its last moments; going back, {places}"
-        )
+        gone = ", ".join(str(partition) for partition, start in starts.items() if start == 0)
+        if gone:
+            why = (
+                f"the applied offset of partition {gone} is gone from Redis: it was evicted "
+                "(maxmemory-policy must be noeviction), deleted, or lost with all the rest"
+            )
+        else:
+            why = (
+                "the profiles are older than they were left: Redis lost its last moments; going back, "
+                f"{places}"
+            )
+        super().__init__(why)
         self.starts = dict(starts)
 
 

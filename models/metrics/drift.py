@@ -128,7 +128,7 @@ class DriftWatch:
         delta: confidence, 0 < delta < 1: the chance of a false alarm on a stream without change.
         quiet: event time after a finding in which no further one is told, seconds, >= 0.
 
-    >>> watch = Watch("amount_log", Manner(values=10, seconds=0.0, first=20))
+    >>> watch = DriftWatch("amount_log", Manner(values=10, seconds=0.0, first=20))
     >>> values = [i % 7 / 10 for i in range(2000)] + [0.5 + i % 7 / 10 for i in range(500)]
     >>> found = [watch.update(value, event_time=float(i)) for i, value in enumerate(values)]
     >>> [(round(drift.before, 1), round(drift.after, 1), drift.since) for drift in found if drift]

@@ -134,3 +134,10 @@ class UnsupervisedModel(base.AnomalyDetector):
         It cannot know how unusual honest life is: where many travel or change devices, several times as many.
         """
         return sigmoid(PRIOR + TAIL_MEAN * max(math.log(TAIL_SHARE / share), 0.0))
+
+
+class Unlearning(UnsupervisedModel):
+    """The unsupervised model where labels are offered: it does without."""
+
+    def learn_one(self, x: Any, y: Any = None) -> None:
+        """Nothing."""

@@ -61,7 +61,7 @@ class Growth(NamedTuple):
     coarse: list[Move]
 
 
-class _Cells:
+class Cells:
     """Narrow cells of one feature and what was counted in them."""
 
     def __init__(self) -> None:
@@ -208,7 +208,7 @@ class Binner:
         self.learned = 0
         self.edges: dict[str, list[float]] = {}
         self.coarse_edges: dict[str, list[float]] = {}
-        self._cells: dict[str, _Cells] = {}
+        self._cells: dict[str, Cells] = {}
         self._counter: Counter | None = None  # what is counted between two growths
         self._growths = 0
         self._next_growth = 0
@@ -281,7 +281,7 @@ class Binner:
             cells = self._cells.get(name)
             first = cells is None
             if cells is None:
-                cells = self._cells[name] = _Cells()
+                cells = self._cells[name] = Cells()
             cells.refine(self._balanced(name))
             cells.sharpen()
             if first:
@@ -331,7 +331,7 @@ def _median(part: list[tuple[float, float]]) -> float:
     return edge
 
 
-def _worth(edges: list[float], cells: _Cells) -> float:
+def _worth(edges: list[float], cells: Cells) -> float:
     """What bins tell of the classes, in log-likelihood."""
     frauds, totals = [0.0] * (len(edges) + 1), [0.0] * (len(edges) + 1)
     for low, fraud, genuine in zip((-math.inf, *cells.edges), cells.frauds, cells.genuine, strict=True):
@@ -342,7 +342,7 @@ def _worth(edges: list[float], cells: _Cells) -> float:
     return added(likelihood(fraud, total) for fraud, total in zip(frauds, totals, strict=True)) - whole
 
 
-def _bins(cells: _Cells, bins: int, spread: float) -> list[float]:
+def _bins(cells: Cells, bins: int, spread: float) -> list[float]:
     """The edges of bins, among those of cells, where they tell the classes apart best."""
     frauds = [0.0, *accumulate(cells.frauds)]
     totals = [a + b for a, b in zip(frauds, [0.0, *accumulate(cells.genuine)], strict=True)]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from river import anomaly, compose, forest, linear_model, optim, preprocessing, tree
 
 from models.features.spec import FeatureSpec
-from models.scoring.anomaly import UnsupervisedModel
+from models.scoring.anomaly import Unlearning
 from models.scoring.boosting import BatchBoosting
 from models.scoring.ensemble import Ensemble
 from models.scoring.fraud_model import FraudModel
@@ -21,13 +21,6 @@ class ModelOptions(NamedTuple):
     negative_sampling_rate: float
     seed: int
     spec: FeatureSpec
-
-
-class Unlearning(UnsupervisedModel):
-    """The unsupervised model where labels are offered: it does without."""
-
-    def learn_one(self, x: Any, y: Any = None) -> None:
-        """Nothing."""
 
 
 def _default(options: ModelOptions) -> FraudModel:

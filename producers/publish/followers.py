@@ -95,7 +95,7 @@ class KafkaFollowers:
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=_ROUND_TRIP,
         )
-        return {place.partition: done.result(_ROUND_TRIP).offset for place, done in found.items()}
+        return {place.partition: done.result().offset for place, done in found.items()}
 
     def behind(self, follower: Follower, ends: Ends) -> int:
         """How many messages before these ends a group has not acknowledged yet.

@@ -17,6 +17,7 @@ COMMANDS = {
     "up": "stream.cli.run.up:up",
     "topics": "stream.cli.run.topics:topics",
     "adopt": "stream.cli.run.adopt:adopt",
+    "keys": "stream.cli.run.keys:keys",
     "score": "stream.cli.run.workers:score",
     "learn": "stream.cli.run.workers:learn",
     "monitor": "stream.cli.run.workers:monitor",

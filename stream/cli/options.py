@@ -28,8 +28,11 @@ MODEL = (
     "model",
     "model_classes",
     "model_seed",
+    "model_pickle",
     "model_key_file",
+    "model_public_keys",
     "model_blob_dir",
+    "installation",
     "features_file",
     "negative_sampling_rate",
 )
@@ -48,6 +51,8 @@ def loaded(flags: dict[str, Any]) -> LoadedSettings:
         offer = {"kafka_bootstrap": running.bootstrap, "redis_url": running.redis_url}
         if (key := Path(running.state_dir) / "model.key").exists():
             offer["model_key_file"] = str(key)
+        if (public := Path(running.state_dir) / "model.pub").exists():
+            offer["model_public_keys"] = str(public)
         if (partitions := Path(running.state_dir) / "partitions").exists():
             offer["partitions"] = partitions.read_text()
     return load(flags, os.environ, config=Path(config) if config else None, running=offer)

@@ -11,7 +11,7 @@ from typing import Any
 from models.features.spec import FeatureSpec, load_spec
 from models.scoring.custom import see_this_folder
 from models.scoring.registry import UnknownModelError, build_model, why_not
-from models.scoring.snapshot import ALLOWED
+from models.snapshots.pickles import Classes
 from stream.admission import Limits
 from stream.config.settings import Settings
 from stream.policy import Policy
@@ -42,15 +42,17 @@ def new_model(settings: Settings, spec: FeatureSpec, name: str = "") -> Any:
     )
 
 
-def classes_of(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """The classes that a published model may be made of: those known here, and those of the user's own model.
+def classes_of(settings: Settings) -> Classes | None:
+    """What the pickle of a model may hold beside River's classes: the user's own; None: no pickle is opened.
 
     Theirs may be defined in the working folder, which is looked into from now on.
     """
+    if not settings.model_pickle:
+        return None
     own = settings.custom_classes()
     if own:
         see_this_folder()
-    return (*ALLOWED, *own)
+    return own
 
 
 def policy_of(settings: Settings) -> Policy:

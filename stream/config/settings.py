@@ -18,6 +18,8 @@ from msgspec import Meta
 
 from models.scoring.calibration import NEGATIVE_SAMPLING_RATE
 from models.scoring.registry import why_not
+from models.snapshots.pickles import has_power
+from stream.config.redis_url import redis_url_problem, without_password
 
 PREFIX = "RIVERWATCH_"
 CONFIG_FILE = "riverwatch.toml"
@@ -91,6 +93,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "a failover loses none of it; 0: not waited for",
         ),
     ] = 0
+    redis_allow_eviction: Annotated[
+        bool,
+        _about(
+            "work with a Redis that may evict what it holds (maxmemory-policy other than noeviction): no "
+            "promise holds where it does, and every status says so"
+        ),
+    ] = False
     shards: Annotated[
         int,
         Meta(
@@ -149,8 +158,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "those of the models that riverwatch knows"
         ),
     ] = ""
-    model_key: Annotated[Secret, _about("signs model snapshots; at least 32 characters")] = Secret("")
-    model_key_file: Annotated[str, _about("a file that holds the model key")] = ""
+    model_pickle: Annotated[
+        bool, _about("publish and open models that are pickles, which are programs: River's and your own")
+    ] = False
+    model_key: Annotated[
+        Secret, _about("the learner's private key, which signs models: 64 hexadecimal digits (Ed25519)")
+    ] = Secret("")
+    model_key_file: Annotated[str, _about("a file of the learner's alone (0600) with the model key")] = ""
+    model_public_keys: Annotated[
+        str,
+        _about(
+            "whose models are trusted, beside the model key's own: public keys, one a line, in a file or in "
+            "the *.pub of a folder"
+        ),
+    ] = ""
+    installation: Annotated[
+        str,
+        _about(
+            "what models of this installation are signed for: others refuse them; empty: the id of the Kafka "
+            "cluster and topic_prefix"
+        ),
+    ] = ""
     model_blob_dir: Annotated[
         str, _about("a folder that all workers share, for snapshots too large for a message")
     ] = ""
@@ -209,33 +237,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsError(
                     f"model_classes: '{text}' is no class: write module.Class, comma separated"
                 )
+            if has_power(module):
+                raise SettingsError(f"model_classes: '{text}' can do more than a model may: leave it out")
             found.append((module, name))
         return tuple(found)
 
     def group(self, name: str) -> str:
         """The full name of a consumer group."""
         return f"{self.group_prefix}-{name}"
-
-    def signing_key(self) -> bytes:
-        """The key of model snapshots.
-
-        Raises:
-            SettingsError: there is none, or it is too short.
-        """
-        key = self.model_key
-        if not key and self.model_key_file:
-            try:
-                key = Secret(Path(self.model_key_file).read_text(encoding="utf-8").strip())
-            except OSError as error:
-                raise SettingsError(
-                    f"model_key_file {self.model_key_file}: {error.strerror}: give a readable file"
-                ) from error
-        if len(key) < 32:  # noqa: PLR2004 - 256 bits, the strength of the signature
-            raise SettingsError(
-                "model_key: workers sign and check models with a shared key of at least 32 characters; set "
-                "RIVERWATCH_MODEL_KEY, or RIVERWATCH_MODEL_KEY_FILE to a file made by: openssl rand -hex 32"
-            )
-        return key.encode()
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
@@ -334,6 +343,8 @@ def load(
         values[name] = _convert(name, value, source)
         sources[name] = source
     settings = Settings(**values)
+    if why := redis_url_problem(settings.redis_url):
+        raise SettingsError(f"redis_url = (hidden) ({sources['redis_url']}): {why}")
     if why := why_not(settings.model, to_serve=True):
         raise SettingsError(f"model = {settings.model!r} ({sources['model']}): {why}")
     settings.custom_classes()
@@ -350,10 +361,6 @@ def load(
     return LoadedSettings(settings, sources)
 
 
-def _hidden(secret: re.Match[str]) -> str:
-    return f"{secret[1]}(hidden)@" if secret[1] else f"{secret[2]}(hidden)"
-
-
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Variables that look like settings and are none: for each a line that names the nearest.
 
@@ -367,15 +374,6 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
             near = difflib.get_close_matches(name, known, n=1)
             lines.append(f"there is no setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
     return lines
-
-
-def without_password(url: str) -> str:
-    """A Redis URL that may be shown.
-
-    >>> without_password("redis://user:secret@host:6379/0?password=secret")
-    'redis://user:(hidden)@host:6379/0?password=(hidden)'
-    """
-    return re.sub(r"(://[^:/@]*:).*@|([?&]password=)[^&#]*", _hidden, url)
 
 
 def shown(loaded: LoadedSettings) -> list[tuple[str, str, str]]:

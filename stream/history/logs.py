@@ -143,7 +143,7 @@ def parse_version(version: str, configured: str = "default") -> tuple[str, int] 
 
     >>> parse_version("hoeffding-tree@42"), parse_version("unsupervised-1"), parse_version("mine@42")
     (('hoeffding-tree', 42), ('', -1), None)
-    >>> parse_version("mine:model@42", in_force="mine:model"), parse_version("os:abort@42")
+    >>> parse_version("mine:model@42", configured="mine:model"), parse_version("os:abort@42")
     (('mine:model', 42), None)
     """
     if version.startswith("unsupervised-"):

@@ -16,12 +16,15 @@ from stream.adapters.kafka.admin import (
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.unread import progress_of
+from stream.adapters.redis.errors import passing
 from stream.adapters.redis.heartbeat import WorkerState, check_announcing, workers
 from stream.adapters.redis.logs import RedisLogs
-from stream.adapters.redis.shards import passing, place_of_url
+from stream.adapters.redis.probe import probe
+from stream.adapters.redis.shards import place_of_url
 from stream.config.factories import feature_spec
-from stream.config.settings import Settings, without_password
-from stream.ports import DependencyDown
+from stream.config.redis_url import without_password
+from stream.config.settings import Settings
+from stream.ports import DependencyDown, DependencyRefused
 
 
 class EventAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +67,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         redis_serves: whether Redis does, writes too; workers announce themselves in it.
         lag: of each group and topic, the messages not acknowledged.
         down: what is, a sentence each.
+        warnings: what will soon be, or is lost when something fails, a sentence each.
     """
 
     kafka: str
@@ -73,6 +77,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     lag: dict[str, int]
     account: EventAccount | None
     down: list[str]
+    warnings: list[str] = []
 
 
 COUNTED = ("transactions", "scores", "labels", "alerts", "dead-letters")
@@ -91,6 +96,7 @@ SIZED_BY = (("score", "transactions"), ("learn", "labels"))
 def look(settings: Settings) -> Status:
     """Ask Kafka, Redis and the workers."""
     down: list[str] = []
+    warnings: list[str] = []
     sizes: dict[str, int] = {}
     lag: dict[str, int] = {}
     counts: dict[str, int] | None = None
@@ -126,7 +132,11 @@ def look(settings: Settings) -> Status:
             running = workers(client, prefix=settings.redis_prefix)
             check_announcing(client, prefix=settings.redis_prefix)
         redis_serves = True
-    except DependencyDown as error:
+        place = place_of_url(settings.redis_url)
+        found = probe(client, place, allow_eviction=settings.redis_allow_eviction)
+        down += [finding.text for finding in found.losing]
+        warnings += [finding.text for finding in found.warnings]
+    except (DependencyDown, DependencyRefused) as error:
         down.append(str(error))
     down += [
         f"no {role} worker runs"
@@ -134,6 +144,7 @@ def look(settings: Settings) -> Status:
         if redis_serves and not any(worker.role == role for worker in running)
     ]
     down += [f"{worker.role} {worker.worker} waits: {worker.waiting}" for worker in running if worker.waiting]
+    down += [f"{worker.role} {worker.worker}: {worker.trouble}" for worker in running if worker.trouble]
     account = None
     if sizes and counts is not None:
         account = EventAccount(
@@ -156,6 +167,7 @@ def look(settings: Settings) -> Status:
         lag=lag,
         account=account,
         down=down,
+        warnings=warnings,
     )
 
 

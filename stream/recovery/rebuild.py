@@ -18,7 +18,7 @@ from models.scoring.snapshot import SnapshotRefused
 from stream.adapters.clients import redis_client
 from stream.adapters.kafka.admin import check_topics, committed, topic_ids
 from stream.adapters.kafka.client import confluent
-from stream.adapters.kafka.models import ModelTopic, trusted
+from stream.adapters.kafka.models import ModelTopic, trust_of, trusted
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import Progress
 from stream.adapters.redis.due_queues import RedisDueQueue
@@ -179,10 +179,10 @@ class _Once:
 
     def _read_published(self) -> None:
         """When labels had their status at the latest: what waited for a decision then, is told by that."""
-        key, name = self._settings.signing_key(), self._settings.model
+        trust = trust_of(self._settings)
         for record in self._topics.records("models"):
             with suppress(SnapshotRefused):
-                manifest, _ = trusted(record.value or b"", key, name=name)
+                manifest, _ = trusted(record.value or b"", trust)
                 self._labels.add_published(manifest.next_offset, record.timestamp_ms / 1000.0)
 
     def _tail(self, done: Mapping[int, int]) -> dict[Place, tuple[str, str] | None]:

@@ -1,25 +1,24 @@
 """Where an interrupted replay goes on: one file, signed, written whole or not at all.
 
-    magic 8 | HMAC-SHA256 32 | msgpack of what the output is a function of, and of the state
+    magic 8 | Ed25519 signature 64 | msgpack of what the output is a function of, and of the state
 
 Nothing is built from the bytes before their signature has been verified; models in them are signed snapshots.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 from pathlib import Path
 
 import msgspec
 
+from models.snapshots.signing import SIGNATURE_BYTES, SigningKey
 from stream.replay.replay import ReplayState
 
 _MAGIC = b"rwreplay"
 _FORMAT = "2"
 _NAME = "replay.checkpoint"
-_HEAD = len(_MAGIC) + 32
+_HEAD = len(_MAGIC) + SIGNATURE_BYTES
 
 
 class CheckpointError(Exception):
@@ -45,11 +44,11 @@ class Checkpoints:
 
     Args:
         folder: made where it is missing.
-        key: signs what is written; at least 32 bytes.
+        key: signs what is written.
         identity: by name, everything the output is a function of.
     """
 
-    def __init__(self, folder: Path, key: bytes, identity: dict[str, str]) -> None:
+    def __init__(self, folder: Path, key: SigningKey, identity: dict[str, str]) -> None:
         self.path = folder / _NAME
         self._folder = folder
         self._key = key
@@ -66,7 +65,7 @@ class Checkpoints:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
-                file.write(_MAGIC + self._sign(body) + body)
+                file.write(_MAGIC + self._key.sign(_MAGIC + body) + body)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.path)
@@ -86,8 +85,9 @@ class Checkpoints:
         except OSError as error:
             raise CheckpointError(f"--checkpoint {self._folder}: {error.strerror}") from error
         body = raw[_HEAD:]
-        if raw[: len(_MAGIC)] != _MAGIC or not hmac.compare_digest(
-            raw[len(_MAGIC) : _HEAD], self._sign(body)
+        signature = raw[len(_MAGIC) : _HEAD]
+        if raw[: len(_MAGIC)] != _MAGIC or not self._key.trusted.verify(
+            self._key.id, signature, _MAGIC + body
         ):
             raise CheckpointError(
                 f"{self.path}: is damaged, or was signed with another model key: use that key, or delete it "
@@ -102,6 +102,3 @@ class Checkpoints:
                     f"{_NAME} in it"
                 )
         return _decode(body).state
-
-    def _sign(self, body: bytes) -> bytes:
-        return hmac.new(self._key, body, hashlib.sha256).digest()

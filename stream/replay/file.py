@@ -16,11 +16,11 @@ from typing import Any, Final
 import msgspec
 
 from models.features.spec import FeatureSpec
-from models.scoring.snapshot import RIVER
+from models.scoring.snapshot import RIVER, SigningKey
 from producers.sources.open_source import Source, SourceError, open_source
 from stream.config.factories import feature_spec
 from stream.config.settings import Settings
-from stream.config.signing_key import model_key, state_dir
+from stream.config.signing_key import model_key, read_private, signing_key, state_dir
 from stream.replay.checkpoint import CheckpointError, Checkpoints
 from stream.replay.parts import ReplayCounts
 from stream.replay.replay import Replay
@@ -105,10 +105,10 @@ def replay_file(
         seed=plan.seed,
         environ=environ,
     )
-    key = _key(settings) if plan.checkpoint else b""
+    key = _key(settings) if plan.checkpoint else None
     checkpoints = None
     state = None
-    if plan.checkpoint is not None:
+    if plan.checkpoint is not None and key is not None:
         checkpoints = Checkpoints(plan.checkpoint, key, _identity(plan, source, settings, spec))
         state = checkpoints.read()
     try:
@@ -123,7 +123,7 @@ def replay_file(
 
         def pause() -> None:
             nonlocal due
-            if checkpoints is not None and time.monotonic() >= due:
+            if checkpoints is not None and key is not None and time.monotonic() >= due:
                 checkpoints.write(replay.state(key))
                 due = time.monotonic() + plan.checkpoint_every
 
@@ -133,7 +133,7 @@ def replay_file(
             progress=lambda done, at: progress("replaying", done, source.rows, at),
             pause=pause,
         )
-        if checkpoints is not None:
+        if checkpoints is not None and key is not None:
             checkpoints.write(replay.state(key))
     finally:
         out.close()
@@ -166,16 +166,16 @@ def told_to_stop() -> Iterator[Callable[[], bool]]:
         restore()
 
 
-def _key(settings: Settings) -> bytes:
+def _key(settings: Settings) -> SigningKey:
     """The key that signs checkpoints: the models' own, or one of this user's, made where there is none."""
     if settings.model_key or settings.model_key_file:
-        return settings.signing_key()
+        return signing_key(settings)
     try:
-        return model_key(state_dir(settings)).read_bytes()
+        return read_private(model_key(state_dir(settings)))
     except OSError as error:
         raise CheckpointError(
-            f"no key to sign the checkpoint: {error}; set RIVERWATCH_MODEL_KEY_FILE to a file made by: "
-            "openssl rand -hex 32"
+            f"no key to sign the checkpoint: {error}; set RIVERWATCH_MODEL_KEY_FILE to a file made by "
+            "`riverwatch keys new`"
         ) from error
 
 

@@ -18,14 +18,14 @@ from __future__ import annotations
 import copy
 import gc
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from models.features.spec import FeatureSpec
-from models.scoring.snapshot import SnapshotHeader, dump, load
+from models.scoring.snapshot import SigningKey, SnapshotHeader, dump, load
 from stream.config.factories import classes_of, limits_of, new_model, policy_of
 from stream.config.settings import Settings
 from stream.learning import Learner
@@ -89,7 +89,7 @@ class Replay:
         *,
         publish_every: float = 0.0,
         state: ReplayState | None = None,
-        key: bytes = b"",
+        key: SigningKey | None = None,
     ) -> None:
         self._settings = settings
         self._policy = policy_of(settings)
@@ -97,7 +97,6 @@ class Replay:
         self._classes = classes_of(settings)
         self._out = out
         self._every = publish_every
-        self._horizon = float(settings.maturity)
         self.counts = ReplayCounts() if state is None else state.counts
         self.items = state.items if state else 0
         self._watermark = state.watermark if state else -math.inf
@@ -119,9 +118,10 @@ class Replay:
         self._queue = OrderedDueQueue(state.due if state else ())
         self._outlet = Outlet(self.counts, self._on_label)
         self._outlet.decisions = list(state.unfollowed) if state else []
-        if state and state.in_use is not None:
+        if state and key and state.in_use is not None:
             self._published = _loaded(state.in_use, key, self._classes)
-        model: Any = _loaded(state.model, key, self._classes)[1] if state else new_model(settings, spec)
+        went_on = _loaded(state.model, key, self._classes)[1] if state and key else None
+        model: Any = new_model(settings, spec) if went_on is None else went_on
         self._pipeline = EventTimePipeline(
             store=self._store,
             outbox=self._outlet,
@@ -205,7 +205,7 @@ class Replay:
         self._follow()
         self.settle()
 
-    def state(self, key: bytes) -> ReplayState:
+    def state(self, key: SigningKey) -> ReplayState:
         """All that is needed to go on; models are signed with the key."""
         self.settle()
         in_use = None if self._published is None else self._snapshot(*self._published, key)
@@ -241,7 +241,7 @@ class Replay:
         self._watermark = max(time, self._watermark)
         self._earliest = min(time, self._earliest)
         # Maturity looks when something may have fallen due: a matter of the items alone, not of batches.
-        ripe = self._watermark >= min(self._queue.next_due, self._earliest + self._horizon)
+        ripe = self._watermark >= min(self._queue.next_due, self._earliest + float(self._settings.maturity))
         is_round = (offset + 1) % FOLLOWED == 0
         if ripe or is_round:
             self._decide()
@@ -314,16 +314,16 @@ class Replay:
                 self._in_use = served(version, model, self._policy)
         return self._in_use
 
-    def _snapshot(self, version: str, model: Any, key: bytes) -> bytes:
+    def _snapshot(self, version: str, model: Any, key: SigningKey) -> bytes:
         offset = int(version.rpartition("@")[2])
         header = SnapshotHeader(
             name=self._settings.model, version=version, next_offset=offset, learned=self.counts.learned
         )
-        return dump(model, key=key, header=header, allowed=self._classes)
+        return dump(model, key=key, header=header, classes=self._classes)
 
 
-def _loaded(snapshot: bytes, key: bytes, allowed: Collection[tuple[str, str]]) -> tuple[str, Any]:
-    header, model = load(snapshot, key=key, allowed=allowed)
+def _loaded(snapshot: bytes, key: SigningKey, classes: Any) -> tuple[str, Any]:
+    header, model = load(snapshot, keys=key.trusted, classes=classes)
     return header.version, model
 
 

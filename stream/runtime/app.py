@@ -34,7 +34,7 @@ from stream.runtime import shutdown_log as leaving
 from stream.runtime.batch_stream import Batch, BatchStream
 from stream.runtime.broker_log import BrokerOutageFilter
 from stream.runtime.consumer import BatchConsumer
-from stream.runtime.handler import Retry, SkippedRecordsError, TopicPartition
+from stream.runtime.handler import Retry, SkippedRecordsError, TopicPartition, WorkerRefused
 from stream.runtime.retry_log import WaitLog
 
 if TYPE_CHECKING:
@@ -47,10 +47,18 @@ if TYPE_CHECKING:
     OnAssigned = Callable[[frozenset[TopicPartition]], Mapping[TopicPartition, int] | None]
     OnRevoked = Callable[[frozenset[TopicPartition]], None]
 
+log = logging.getLogger(__name__)
+
 __all__ = [
     "Batch", "BatchApp", "BatchStream", "BatchTopic", "Record", "Retry", "SkippedRecordsError",
-    "TopicPartition", "create_batch_app", "run_app",
+    "TopicPartition", "WorkerRefused", "create_batch_app", "run_app",
 ]  # fmt: skip
+
+ASK_WHY = 10
+"""Seconds of a broker's silence after which, again and again, it is asked whether its cause lasts."""
+
+METADATA_MAX_AGE_MS = 10_000
+"""How old what is known of topics may be: partitions that are added are noticed within it."""
 
 RETRY_FIRST, RETRY_MOST = 0.2, 2.0
 """Seconds between two tries of a batch whose handler asked for it: doubled from the first to the most."""
@@ -63,8 +71,9 @@ class BatchTopic:
     Args:
         topic: its name; it must exist.
         handler: given the records of a batch, in offset order within each partition. It blocks. When it
-            returns, the batch counts as handled for good. `Retry` gets it the same batch again; any other
-            exception stops the worker with exit code 1. Neither acknowledges anything.
+            returns, the batch counts as handled for good. `Retry` gets it the same batch again;
+            `WorkerRefused` stops the worker with one line, any other exception with a traceback, both with
+            exit code 1. None acknowledges anything.
         name: the agent's, in logs.
         max_records: most records in a batch, > 0. Above 500 nothing is gained.
         min_interval: seconds from one batch to the next, >= 0: for a handler whose work is mostly per batch.
@@ -123,6 +132,8 @@ class BatchApp(faust.App):
         self._on_revoked = on_revoked
         self.on_committed = on_committed
         self.request_stop: Callable[[], object] = lambda: None  # as SIGTERM does; from any thread
+        self.refused: str | None = None
+        self.lasting_cause: Callable[[], str | None] = lambda: None  # of a broker's silence; may block
         self.outage = BrokerOutageFilter(bootstrap, every=30.0)
         # Kept over assignments: a rebalance in the middle of a wait is no new one.
         self._assigned_wait = WaitLog("The assigned partitions are read")
@@ -155,9 +166,20 @@ class BatchApp(faust.App):
                 if letting_go.is_set():
                     return False
                 pause = min(2 * pause, RETRY_MOST)
+            except WorkerRefused as refusal:
+                self.refuse(refusal.reason)
+                await letting_go.wait()
+                return False
             else:
                 wait.over()
                 return True
+
+    def refuse(self, reason: str) -> None:
+        """End, because something refuses that a person must mend; from any thread, said once."""
+        if self.refused is None:
+            self.refused = reason
+            log.error("%s ends: %s", self.conf.id, reason)
+            self.request_stop()
 
     async def _in_worker_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._worker_thread, function, *args)
@@ -180,6 +202,11 @@ class BatchApp(faust.App):
                 self._assigned_wait.tried(f"Nothing is read from the assigned partitions yet: {retry.reason}")
                 await self.sleep(pause)
                 pause = min(2 * pause, RETRY_MOST)
+            except WorkerRefused as refusal:
+                self.refuse(refusal.reason)
+                while not (gone() or self.should_stop):
+                    await self.sleep(RETRY_FIRST)
+                return None
             else:
                 self._assigned_wait.over()
                 return start
@@ -203,19 +230,24 @@ class BatchApp(faust.App):
 
     async def _watch_broker(self) -> None:
         commits = WaitLog(f"Kafka at {self.bootstrap} answers commits again")
+        away = 0
         while not self.should_stop:
             await self.sleep(1.0)
             self.consumer.say_unanswered(commits)
-            self.outage.tick(reachable=self.consumer.coordinator_is_known())
+            known = self.consumer.coordinator_is_known()
+            self.outage.tick(reachable=known)
+            away = 0 if known else away + 1
+            if away and away % ASK_WHY == 0 and (why := await asyncio.to_thread(self.lasting_cause)):
+                self.refuse(why)
             await self.consumer.know_topics()
 
     async def on_stop(self) -> None:
         """Finish and commit the batch in hand, then stop as Faust does."""
         patience = self.conf.broker_session_timeout
-        if self.crash_reason is None:
+        if self.crash_reason is None and self.refused is None:
             leaving.told_to_end(self.conf.id)
         answered = await self.consumer.leave(patience)
-        if self.crash_reason is None:
+        if self.crash_reason is None and self.refused is None:
             silent = None if answered else self.bootstrap
             leaving.leaves(self.conf.id, self.consumer.positions.left_over(), silent, session=patience)
         await super().on_stop()
@@ -286,6 +318,7 @@ def create_batch_app(
         broker_max_poll_interval=7 * 86_400.0,
         consumer_group_instance_id=instance_id,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         agent_supervisor=mode.CrashingSupervisor,
         stream_wait_empty=False,  # Faust would wait for messages it tracks; none are
         Stream=BatchStream,
@@ -311,7 +344,7 @@ def run_app(app: BatchApp, *, loglevel: str = "INFO") -> int:
     has a handler, and set up on standard error when it has none.
 
     Returns:
-        0 after one of these, 1 after a crash: have a supervisor start the worker again.
+        0 after one of these, 1 after a crash or a refusal: have a supervisor start the worker again.
     """
     root = logging.getLogger()
     if not root.handlers:
@@ -329,6 +362,8 @@ def run_app(app: BatchApp, *, loglevel: str = "INFO") -> int:
     try:
         worker.execute_from_commandline()
     except SystemExit as ended:
+        if app.refused is not None:
+            return 1
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
         for handler in root.handlers:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiokafka.errors import (
     ConsumerStoppedError,
+    GroupAuthorizationFailedError,
     IllegalStateError,
+    TopicAuthorizationFailedError,
 )
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -40,6 +42,12 @@ NOBODY = -1
 """The generation of no assignment: nothing is handed over, nothing can be acknowledged."""
 
 
+_LACKS_RIGHT = (
+    "Kafka ({bootstrap}) refuses READ of a topic or its group ({error}) to this worker; grant it with "
+    "`kafka-acls --add`"
+)
+
+
 class ConsumerHost(Host, Protocol):
     """What the consumer asks of the app that it belongs to.
 
@@ -56,6 +64,9 @@ class ConsumerHost(Host, Protocol):
     @property
     def should_stop(self) -> bool:
         """The app is stopping."""
+
+    def refuse(self, reason: str) -> None:
+        """End, because something refuses that a person must mend."""
 
     def channel_of(self, topic: str) -> Any:
         """The channel of the agent that reads a topic."""
@@ -99,11 +110,10 @@ class BatchConsumer(driver.Consumer):
         self.current = NOBODY
         self.letting_go = asyncio.Event()
         self.stale_dropped = 0
-        self.gaps_known = self.gaps_believed = 0
+        self.gaps_known = self.gaps_believed = self._in_hand = 0
         self._changed = asyncio.Event()  # flow or room: the drain has a reason to look again
         self._idle = asyncio.Event()
         self._idle.set()
-        self._in_hand = 0
         self.positions = Positions({})
         self._reread: dict[TP, int] = {}  # offsets at which a gap is being read again
         self._queued: defaultdict[str, int] = defaultdict(int)  # records on the channels, a topic
@@ -142,10 +152,13 @@ class BatchConsumer(driver.Consumer):
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self._host.should_stop:
                 raise
+        except (GroupAuthorizationFailedError, TopicAuthorizationFailedError) as error:
+            self._host.refuse(_LACKS_RIGHT.format(bootstrap=self._host.bootstrap, error=error))
 
     def _wanted(self) -> set[TP]:
-        most, queued = self._host.records_ahead, self._queued
-        return {tp for tp in self.positions.next if queued[tp.topic] < most[tp.topic]}
+        return {
+            tp for tp in self.positions.next if self._queued[tp.topic] < self._host.records_ahead[tp.topic]
+        }
 
     async def _take_positions(self) -> bool:
         """Seek every assigned partition to where it starts, and open the generation. False: try again."""
@@ -175,8 +188,7 @@ class BatchConsumer(driver.Consumer):
         generation, fetched, gaps = fetch
         seeks: dict[TP, int] = {}
         if generation != self.current or not self.flow_active:
-            # If the assignment has moved, every partition is sought anew before anything of it is handed
-            # over. If it has not, these records are still owed: read them again.
+            # A moved assignment seeks every partition anew; where it has not moved, these are still owed.
             self.stale_dropped += sum(map(len, fetched.values()))
             wanted = self.positions.next
             seeks = {TP(*tp): wanted[TP(*tp)] for tp in fetched if TP(*tp) in wanted}
@@ -199,8 +211,7 @@ class BatchConsumer(driver.Consumer):
             if self._reread.get(tp) != expected:
                 self._reread[tp] = seeks[tp] = expected
                 return
-            self.gaps_believed += 1
-            lost = found - expected
+            self.gaps_believed, lost = self.gaps_believed + 1, found - expected
             _say_gone(tp, expected, found - 1)
         run = Run(self.current, tp, expected, records, lost)
         self.positions.next[tp] = run.end

@@ -26,6 +26,20 @@ class Retry(Exception):  # noqa: N818 - it is an instruction to the caller, not 
         self.reason = reason
 
 
+class WorkerRefused(Exception):  # noqa: N818 - it is an instruction to the caller, as `Retry` is
+    """Raised by a handler that cannot go on, now or later: what it stands on refuses, and a person must act.
+
+    The worker says the reason in one line and ends with exit code 1; nothing of the batch is acknowledged.
+
+    Args:
+        reason: what refuses, why, and what would mend it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class SkippedRecordsError(RuntimeError):
     """An acknowledgement, or a wish to start elsewhere, would have passed over records nobody handled.
 

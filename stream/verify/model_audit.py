@@ -8,8 +8,8 @@ from typing import Any
 
 from models.features.spec import FeatureSpec
 from models.scoring.snapshot import SnapshotRefused
-from stream.adapters.kafka.models import PublishedModel, opened
-from stream.config.factories import classes_of, new_model
+from stream.adapters.kafka.models import PublishedModel, opened, trust_of, trusted
+from stream.config.factories import new_model
 from stream.config.settings import Settings, SettingsError
 from stream.history.labels import ReplayedLabels, ResolvedLabel
 from stream.messages import manifest_decoder
@@ -18,6 +18,7 @@ from stream.verify.model_judge import JudgedModel, judge_models
 from stream.verify.promises import UNTRUSTED, Findings
 from stream.views import UNREADABLE, features_of_json
 
+BUILT = 3  # of the newest models on the topic, as many are tried until one can be built
 SAMPLE = 300  # examples whose predictions are compared
 
 
@@ -50,30 +51,36 @@ class ModelAudit:
 
     def read(self, records: Iterable[Record]) -> None:
         """The topic of models: find the newest that can be trusted; whatever cannot is said."""
-        settings, trusted = self._settings, 0
+        settings, good = self._settings, 0
         try:
-            key = settings.signing_key()
+            trust = trust_of(settings)
         except SettingsError as error:
             self._findings.remark(6, f"no model was checked: {error}", unjudged=True)
             self._findings.remark(3, "without the key no model was compared")
             return
         refused: set[str] = set()
         versions: set[str] = set()
+        newest: list[tuple[int, int, bytes]] = []
         for record in records:
             if record.key != settings.model.encode() or record.value is None:
                 continue
             try:
-                published = opened(record.value, key, name=settings.model, allowed=classes_of(settings))
+                manifest, _ = trusted(record.value, trust)
             except SnapshotRefused as refusal:
                 self._findings.broken(6, UNTRUSTED, f"models offset {record.offset}: {refusal.reason}")
                 refused.add(_version(record.value))
                 continue
-            trusted += 1
-            versions.add(published.manifest.version)
-            if self.newest is None or published.manifest.next_offset >= self.newest.manifest.next_offset:
-                self.newest = published
+            good += 1
+            versions.add(manifest.version)
+            newest = sorted([*newest, (manifest.next_offset, record.offset, record.value)])[-BUILT:]
+        for _, offset, value in reversed(newest):
+            try:
+                self.newest = opened(value, trust)
+                break
+            except SnapshotRefused as refusal:
+                self._findings.broken(6, UNTRUSTED, f"models offset {offset}: {refusal.reason}")
         self._refused = refused - versions
-        self.text = f"{trusted:,} models on the topic, each verified by its signature"
+        self.text = f"{good:,} models on the topic, each verified by its signature"
 
     def learn(self, resolved: ResolvedLabel) -> None:
         """The next label of the log: learned as far as the published model has learned."""

@@ -17,12 +17,14 @@ from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, check_stora
 from stream.adapters.kafka.admin import committed
 from stream.adapters.kafka.client import faust_credentials
 from stream.adapters.kafka.isolation import worker_isolation
-from stream.adapters.kafka.models import ModelTopic, publish
+from stream.adapters.kafka.models import ModelTopic, installation_of, publish
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import TopicUnreadableError
 from stream.adapters.redis.heartbeat import Heartbeat
+from stream.adapters.redis.model_floor import ModelFloor
 from stream.config.factories import classes_of, limits_of, new_model
 from stream.config.settings import Settings
+from stream.config.signing_key import signing_key, trusted_keys
 from stream.history.catch_up import CaughtUp, catch_up
 from stream.learning import JOURNAL_KEPT, Learner
 from stream.maturity import DueQueue, Maturity
@@ -31,6 +33,7 @@ from stream.ports import Clock, DecisionLog, LabelsBehind, LabelStore, Outbox
 from stream.records import Record
 from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.workers.log_watch import LogWatch, check_logs
+from stream.workers.model_guard import ModelGuard
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger(__name__)
@@ -50,7 +53,8 @@ class LearnPorts(NamedTuple):
     outbox: Outbox
     clock: Clock
     heartbeat: Heartbeat
-    watch: LogWatch
+    floor: ModelFloor
+    guard: ModelGuard | None = None
 
 
 class LearnWorker:
@@ -63,10 +67,11 @@ class LearnWorker:
         self._ports = ports
         self._spec = spec
         self._reached = reached
-        self._key = settings.signing_key()
+        self._key = signing_key(settings)
         self._classes = classes_of(settings)
         # What cannot be built or published is said at the start, not when labels wait for it.
-        check_storable(new_model(settings, spec), allowed=self._classes)
+        check_storable(new_model(settings, spec), classes=self._classes)
+        self._installation = settings.installation
         self._learner: Learner | None = None
         self._refused: list[str] = []
 
@@ -84,16 +89,18 @@ class LearnWorker:
             Retry: there are snapshots, and none can be trusted.
         """
         settings, ports = self._settings, self._ports
+        self._installation = installation_of(settings)
         topic = ModelTopic(settings, name=settings.model)
         try:
             newest, refused = topic.latest()
         finally:
             topic.close()
         self._say_refused(refused, _OLDER if newest else _NONE)
-        if acknowledged and newest is None and refused:
+        if acknowledged and newest is None and refused and not self._signed_the_last():
             raise Retry(
                 f"labels are acknowledged to {acknowledged}, and no model on {settings.topic('models')} can "
-                "be trusted: is RIVERWATCH_MODEL_KEY the one that signed it? Until then nothing is learned"
+                "be trusted: is the key that signed it in RIVERWATCH_MODEL_PUBLIC_KEYS? Until "
+                "then nothing is learned"
             )
         caught_up = None
         if (newest.manifest.next_offset + JOURNAL_KEPT if newest else 0) < acknowledged:
@@ -122,8 +129,20 @@ class LearnWorker:
         )
         if caught_up is not None:
             logger.info("%s has learned from the logs", self._publish(self._learner))
+        if ports.guard is not None:
+            if newest is not None:
+                ports.guard.keep(newest.value, newest.manifest.next_offset)
+            ports.guard.start()
         logger.info("learning from label %d on", self._learner.next_offset)
         return self._learner.next_offset
+
+    def _signed_the_last(self) -> bool:
+        """Whether a key trusted here signed the last model: then what is refused now is somebody else's.
+
+        What the topic no longer holds is learned again from the logs.
+        """
+        signer = self._ports.floor.signer(self._installation, self._settings.model)
+        return signer in trusted_keys(self._settings).ids
 
     def _catch_up(self, acknowledged: int) -> CaughtUp:
         """The model after the labels that another has learned, or this one whose snapshots are gone."""
@@ -153,6 +172,8 @@ class LearnWorker:
     def leave(self) -> None:
         """The partition is another worker's."""
         self._learner = None
+        if self._ports.guard is not None:
+            self._ports.guard.stop()
 
     def handle(self, records: list[Record]) -> None:
         """Learn a batch and publish the model: only then may the labels be acknowledged."""
@@ -191,9 +212,10 @@ class LearnWorker:
             next_offset=learner.next_offset,
             learned=learner.learned,
             event_time=learner.event_time,
+            installation=self._installation,
         )
         try:
-            blob = dump(learner.model, key=self._key, header=header, allowed=self._classes)
+            blob = dump(learner.model, key=self._key, header=header, classes=self._classes)
         except SnapshotRefused as refusal:  # a model of one's own may come to hold what it did not at first
             raise Retry(f"the snapshot was not written: {refusal.reason}") from refusal
         self._reached("snapshot-written")
@@ -207,10 +229,19 @@ class LearnWorker:
             sha256=hashlib.sha256(blob).hexdigest(),
             size=len(blob),
         )
+
+        def send() -> bytes:
+            folder = settings.model_blob_dir
+            return publish(self._ports.outbox, settings.topic("models"), manifest, blob, folder)
+
         try:
-            publish(self._ports.outbox, settings.topic("models"), manifest, blob, settings.model_blob_dir)
+            if self._ports.guard is None:
+                send()
+            else:
+                self._ports.guard.publish(send, learner.next_offset)
         except OSError as error:
             raise Retry(f"the snapshot was not written: {error}") from error
+        self._ports.floor.rise(self._installation, settings.model, learner.next_offset, self._key.id.hex())
         learner.published()
         self._reached("snapshot-published")
         return version
@@ -220,6 +251,7 @@ def create_app(
     settings: Settings,
     ports: LearnPorts,
     spec: FeatureSpec,
+    watch: LogWatch,
     *,
     reached: Callable[[str], None] = lambda _point: None,
 ) -> Any:
@@ -229,6 +261,7 @@ def create_app(
         settings: addresses and limits.
         ports: what it stands on.
         spec: the features.
+        watch: over the logs that it reads.
         reached: called at the named points between the steps.
     """
     worker = LearnWorker(settings, ports, spec, reached)
@@ -254,8 +287,8 @@ def create_app(
 
     def assigned(held: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         with waiting_visibly(ports.heartbeat):
-            check_logs(settings, ports.watch, "learn", held)
-            ports.watch.is_read(lambda: check_logs(settings, ports.watch, "learn", held))
+            check_logs(settings, watch, "learn", held)
+            watch.is_read(lambda: check_logs(settings, watch, "learn", held))
         ports.heartbeat.count({"events": 0})
         if labels not in held:
             worker.leave()
@@ -264,7 +297,7 @@ def create_app(
         with waiting_visibly(ports.heartbeat):
             done = committed(settings, settings.group("learn"), labels.topic, [0])[0]
             start = worker.take_over(done)
-            ports.watch.check_tail("labels", {0: max(start, done)})
+            watch.check_tail("labels", {0: max(start, done)})
         # An older snapshot than what was acknowledged (the newest was refused): learn again from there.
         return {labels: start} if start < done else {}
 

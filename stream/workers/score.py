@@ -9,22 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models.features.spec import FeatureSpec
-from stream.adapters.kafka.admin import committed
 from stream.adapters.kafka.client import faust_credentials
 from stream.adapters.kafka.emitted import emitted_since
 from stream.adapters.kafka.isolation import worker_isolation
-from stream.adapters.kafka.models import ModelFollower, PublishedModel
+from stream.adapters.kafka.models import ModelFollower, PublishedModel, installation_of
 from stream.adapters.redis.heartbeat import Heartbeat
+from stream.adapters.redis.model_floor import ModelFloor
 from stream.admission import ID_CONFLICT
 from stream.config.factories import limits_of, policy_of
 from stream.config.settings import Settings
 from stream.pipeline import DecisionTopics, Pipeline
 from stream.policy import Policy
 from stream.ports import Clock, FeatureStore, Outbox, StaleOwner, StoreBehind
-from stream.records import Epochs, Record
+from stream.records import Record
 from stream.runtime.app import BatchTopic, Retry, TopicPartition, create_batch_app
 from stream.serving import ServedModel, first_model, served
 from stream.workers.log_watch import LogWatch, check_logs
+from stream.workers.rebalance import tell_what_is_scored, where_to_start
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class ScorePorts(NamedTuple):
     clock: Clock
     heartbeat: Heartbeat
     watch: LogWatch
+    floor: ModelFloor
 
 
 class ScoreWorker(NamedTuple):
@@ -98,7 +100,13 @@ def create_app(
     """
     policy = policy_of(settings)
     in_use = ModelInUse(policy)
-    follower = ModelFollower(settings, name=settings.model, swap=in_use.swap)
+    follower = ModelFollower(
+        settings,
+        name=settings.model,
+        swap=in_use.swap,
+        floor=lambda: ports.floor.read(installation_of(settings), settings.model),
+        tell=ports.heartbeat.trouble,
+    )
     pipeline = Pipeline(
         store=ports.store,
         outbox=ports.outbox,
@@ -150,7 +158,7 @@ def create_app(
                 raise Retry("the newest model is still being read")
             pipeline.on_assigned(partitions)
             disowned.clear()
-            epochs, done, back = _where_to_start(settings, ports, partitions)
+            epochs, done, back = where_to_start(settings, ports.watch, ports.store, partitions)
             pipeline.set_epochs(epochs)
             if back:
                 pipeline.remember(emitted_since(settings, back, epochs))
@@ -158,8 +166,7 @@ def create_app(
         ports.watch.is_read(lambda: check_logs(settings, ports.watch, "score", held))
         version = in_use.current.version
         ports.heartbeat.count({"events": 0}, model_version=version)
-        numbers = ", ".join(map(str, partitions)) or "none"
-        logger.info("scoring %s, partitions %s with model %s", topic, numbers, version)
+        tell_what_is_scored(settings, partitions, version)
         return {TopicPartition(topic, number): start for number, start in back.items()}
 
     def revoked(held: frozenset[TopicPartition]) -> None:
@@ -193,54 +200,3 @@ def _say_conflicts(conflicts: Sequence[str]) -> None:
         ID_CONFLICT,
         "; ".join(conflicts[:MOST_TOLD]) + ("; ..." if len(conflicts) > MOST_TOLD else ""),
     )
-
-
-def _where_to_start(
-    settings: Settings, ports: ScorePorts, partitions: Sequence[int]
-) -> tuple[Epochs, dict[int, int], dict[int, int]]:
-    """The log's epochs, what is acknowledged, and where to go back to.
-
-    Raises:
-        OtherLog: the log is not the one that was worked on.
-        Retry, DependencyDown: it cannot be told, or a person has to rebuild Redis.
-    """
-    epochs = ports.watch.check()["transactions"].history()
-    topic = settings.topic("transactions")
-    done = committed(settings, settings.group("score"), topic, partitions)
-    progress = ports.store.progress(partitions)
-    worked_to = {number: max(at, progress[number] + 1) for number, at in done.items()}
-    ports.watch.check_tail("transactions", worked_to)
-    return epochs, done, _behind(topic, done, progress)
-
-
-def _behind(topic: str, done: Mapping[int, int], progress: Mapping[int, int]) -> dict[int, int]:
-    """Where Redis holds less than what was acknowledged (it lost its last moments): start there again.
-
-    Raises:
-        Retry: it holds nothing at all of a partition that was worked on; a person has to rebuild it.
-    """
-    back: dict[int, int] = {}
-    for partition, acknowledged in done.items():
-        start = progress[partition] + 1
-        if acknowledged <= start:
-            continue
-        if start == 0:
-            raise Retry(
-                f"Redis holds nothing of {topic}[{partition}], acknowledged to {acknowledged}: is "
-                "RIVERWATCH_REDIS_URL the right one? If its data is lost, run `riverwatch rebuild`"
-            )
-        logger.warning(
-            "Redis is behind: %s[%d] was acknowledged to %d and is applied to %d; going back there",
-            topic,
-            partition,
-            acknowledged,
-            start,
-        )
-        back[partition] = start
-    if back:
-        logger.warning(
-            "Redis lost its last moments, and what partitions share may now be in another order: run "
-            "`riverwatch verify`, and `riverwatch rebuild` where it finds something; where workers wait for "
-            "a replica (RIVERWATCH_REDIS_REPLICAS=1) nothing is lost"
-        )
-    return back

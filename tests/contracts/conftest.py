@@ -10,7 +10,7 @@ import redis
 from infra.services import redis_problem
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
-from tests.support.cluster import Cluster
+from tests.support.redis_servers.cluster import Cluster
 
 HALF_LIVES = (60.0, 3600.0)
 Store = MemoryStore | RedisStore

@@ -13,7 +13,7 @@ from models.features.profiles import Event, label_delta
 from stream.adapters.memory.store import MemoryStore
 from stream.adapters.redis.store import RedisStore
 from stream.ports import DependencyDown, EntityRef, EventUpdate, LabelUpdate
-from tests.support.cluster import STEP, Cluster, slots_of
+from tests.support.redis_servers.cluster import STEP, Cluster, slots_of
 
 HALF_LIVES = (60.0, 3600.0)
 SHARDS = 8

@@ -16,7 +16,7 @@ from stream.adapters.redis import replicas as redis_replicas
 from stream.adapters.redis.due_queues import RedisDueQueue
 from stream.adapters.redis.store import RedisStore
 from stream.ports import DependencyDown, EntityRef, EventUpdate, LabelUpdate
-from tests.support.standby import Standby
+from tests.support.redis_servers.standby import Standby
 
 HALF_LIVES = (60.0,)
 ENTITIES = (EntityRef("card", "c", 2), EntityRef("merchant", "m", 0))

@@ -13,17 +13,17 @@ from random import Random
 import msgspec
 
 from models.scoring.snapshot import SnapshotHeader, dump
-from stream.adapters.kafka.models import opened
+from stream.adapters.kafka.models import Trust, opened, trust_of
 from stream.messages import Label, ModelManifest, encode, manifest_decoder
 from tests.faults.log_faults import LogFaults
 from tests.faults.schedule import Step
 from tests.faults.site import SESSION, NotHealedError, Slot
 from tests.faults.store_faults import StoreFaults
+from tests.support.model_keys import ANOTHER
 
 TAKEN_OVER = "worker killed -> first decision on its partitions by another"
 RESTARTED = "worker killed, restarted under its name -> first decision on its partitions"
 BROKER_BACK = "broker back -> first decision"
-ANOTHER_KEY = b"another key, another key, another key"
 _REFUSED = "MODEL REFUSED, the last good one goes on"
 
 
@@ -228,7 +228,7 @@ class Faults(StoreFaults, LogFaults):
         site = self._site
         site.until(lambda: site.length("models"), 60, "no model was published")
         newest = site.installation.read("models")[-1].value or b""
-        for forged in forgeries(newest, site.settings.signing_key()):
+        for forged in forgeries(newest, trust_of(site.settings)):
             said = site.count_said("score", _REFUSED)
             self._sent_until_refused(forged, said)
 
@@ -251,7 +251,7 @@ def _name(chance: Random) -> str:
     return f"{chance.getrandbits(32):08x}"
 
 
-def forgeries(newest: bytes, key: bytes) -> list[bytes]:
+def forgeries(newest: bytes, trust: Trust) -> list[bytes]:
     """Of a published model: cut off, one bit flipped, signed with another key, of a newer format."""
     manifest = manifest_decoder.decode(newest)
     blob = manifest.blob or b""
@@ -263,8 +263,9 @@ def forgeries(newest: bytes, key: bytes) -> list[bytes]:
         next_offset=manifest.next_offset,
         learned=manifest.learned,
         event_time=manifest.event_time,
+        installation=trust.installation,
     )
-    foreign = dump(opened(newest, key, name=manifest.name).model, key=ANOTHER_KEY, header=header)
+    foreign = dump(opened(newest, trust).model, key=ANOTHER, header=header)
     newer = blob[:8] + b"\x00\x63" + blob[10:]
     return [_with(manifest, each) for each in (blob[: len(blob) // 2], bytes(flipped), foreign, newer)]
 

@@ -25,10 +25,11 @@ from stream.adapters.kafka.unread import count_records
 from stream.config.settings import Settings, load
 from tests.faults.traffic import Shape, Traffic
 from tests.faults.watch import Watch
-from tests.support.cluster import Cluster
-from tests.support.installation import KEY, Installation
+from tests.support.installation import Installation
+from tests.support.model_keys import KEY
 from tests.support.proxy import Proxy
-from tests.support.standby import Standby
+from tests.support.redis_servers.cluster import Cluster
+from tests.support.redis_servers.standby import Standby
 
 SESSION = 6.0
 PARTITIONS = 6

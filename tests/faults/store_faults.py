@@ -10,8 +10,8 @@ from random import Random
 from infra.process import GuardedProcess
 from tests.faults.schedule import Step
 from tests.faults.site import NODE_TIMEOUT, Site
-from tests.support.cluster import slots_of
 from tests.support.full_disk import no_file_above
+from tests.support.redis_servers.cluster import slots_of
 
 REDIS_BACK = "Redis back -> first decision"
 PROMOTED = "a replica that lacks a second in its place -> first decision"

@@ -10,10 +10,10 @@ from infra.process import GuardedProcess
 from infra.services import LocalRedis, redis_problem
 from stream.verify.audit import Audit
 from tests.faults.second_opinion import second_opinion
-from tests.support.cluster import Cluster, slots_of
 from tests.support.fault_traffic import CHANGED, caught_up, traffic
 from tests.support.installation import Install, Installation
-from tests.support.standby import Standby
+from tests.support.redis_servers.cluster import Cluster, slots_of
+from tests.support.redis_servers.standby import Standby
 
 pytestmark = [
     pytest.mark.guarantee,

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from models.features.spec import DEFAULT_SPEC
-from stream.adapters.kafka.models import PublishedModel, opened
+from stream.adapters.kafka.models import PublishedModel, opened, trust_of
 from stream.config.factories import new_model
 from stream.learning import is_sampled
 from stream.messages import Decision, Label, Transaction, decision_decoder, label_decoder
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.guarantee
 
 FIRST, THEN = "hoeffding-tree", "river-pipeline"
-RATE = {"negative_sampling_rate": 0.6, "maturity": "60d"}
+RATE = {"negative_sampling_rate": 0.6, "maturity": "60d", "model_pickle": True}
 
 
 def payments(first: int, count: int) -> list[Transaction]:
@@ -51,9 +51,8 @@ def labels_of(items: Sequence[Transaction]) -> list[Label]:
 
 
 def newest(system: Installation, name: str) -> PublishedModel | None:
-    key = system.settings.signing_key()
     values = [record.value for record in system.read("models") if record.key == name.encode()]
-    return opened(values[-1] or b"", key, name=name) if values else None
+    return opened(values[-1] or b"", trust_of(system.settings, name=name)) if values else None
 
 
 def decisions_of(system: Installation) -> list[Decision]:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from producers.sources.open_source import open_source
-from stream.adapters.kafka.models import opened
+from stream.adapters.kafka.models import opened, trust_of
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.cli.main import riverwatch
 from stream.demo.show import variables
@@ -29,12 +29,12 @@ from stream.replay.topics import rebuild_scores
 if TYPE_CHECKING:
     from tests.support.installation import Installation
 
+from tests.support.model_keys import KEY
 from tests.support.payment_files import write_payments
 
 pytestmark = pytest.mark.guarantee
 
 Install = Callable[..., "Installation"]
-KEY = "test key, test key, test key, 32+"
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS, A_DAY = 8, 220
 RATE = {"negative_sampling_rate": 0.6, "maturity": "60d"}
@@ -85,8 +85,7 @@ def lines_of(path: Path) -> dict[str, Decision]:
 
 def published(system: Installation) -> Any:
     records = system.read("models")
-    key = system.settings.signing_key()
-    return opened(records[-1].value or b"", key, name=system.settings.model) if records else None
+    return opened(records[-1].value or b"", trust_of(system.settings)) if records else None
 
 
 def in_use(system: Installation, version: str) -> None:

@@ -16,16 +16,17 @@ import redis
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from models.scoring.snapshot import SnapshotHeader, dump
+from models.scoring.snapshot import SigningKey, SnapshotHeader, dump
 from stream.adapters.clients import redis_client
 from stream.adapters.kafka.client import confluent
-from stream.adapters.kafka.models import opened
+from stream.adapters.kafka.models import installation_of, opened, trust_of
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.inspect.entity import as_it_stands, as_it_was
 from stream.messages import Decision, Label, Transaction, decision_decoder, encode, manifest_decoder
 from stream.ports import Message
 from stream.recovery.rebuild import LogIncomplete, rebuild
 from tests.support.builders import START
+from tests.support.model_keys import ANOTHER, SIGNING
 from tests.support.verified import RATE, acknowledge, audited, broken, paid, simulated, verdicts, work
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def _named(decision: Decision) -> str:
     return f"{decision.transaction_id} (event {decision.origin[0]}/{decision.origin[1]})"
 
 
-def publish(system: Installation, model: object, key: bytes, **changed: Any) -> None:
+def publish(system: Installation, model: object, key: SigningKey, **changed: Any) -> None:
     """Publish a model as the newest, like the newest but for what is changed."""
     newest = manifest_decoder.decode(system.read("models")[-1].value or b"")
     manifest = msgspec.structs.replace(newest, **changed)
@@ -270,6 +271,7 @@ def publish(system: Installation, model: object, key: bytes, **changed: Any) -> 
         next_offset=manifest.next_offset,
         learned=manifest.learned,
         event_time=manifest.event_time,
+        installation=installation_of(system.settings),
     )
     blob = dump(model, key=key, header=header)
     manifest = msgspec.structs.replace(
@@ -281,8 +283,8 @@ def publish(system: Installation, model: object, key: bytes, **changed: Any) -> 
 
 def test_a_label_learned_twice_is_caught(finished: Run) -> None:
     system, _ = finished
-    key = system.settings.signing_key()
-    model = opened(system.read("models")[-1].value or b"", key, name="default").model
+    trust, key = trust_of(system.settings), SIGNING
+    model = opened(system.read("models")[-1].value or b"", trust).model
     publish(system, model, key)
     assert not audited(system).is_broken, "the same model once more"
     record = next(record for record in system.read("scores") if b'"x9"' in (record.value or b""))
@@ -290,7 +292,7 @@ def test_a_label_learned_twice_is_caught(finished: Run) -> None:
     publish(system, model, key)
     [what] = broken(audited(system))[3]
     assert what == "a model is not the one that learns each label of the log once"
-    learned = opened(system.read("models")[-1].value or b"", key, name="default").manifest.learned
+    learned = opened(system.read("models")[-1].value or b"", trust).manifest.learned
     publish(system, model, key, learned=learned + 1)
     assert (
         "a model says it has learned another number of labels than the log gives"
@@ -300,16 +302,14 @@ def test_a_label_learned_twice_is_caught(finished: Run) -> None:
 
 def test_a_forged_and_a_broken_model_are_caught(finished: Run) -> None:
     system, _ = finished
-    model = opened(
-        system.read("models")[-1].value or b"", system.settings.signing_key(), name="default"
-    ).model
-    publish(system, model, b"another key, another key, another key")
+    model = opened(system.read("models")[-1].value or b"", trust_of(system.settings)).model
+    publish(system, model, ANOTHER)
     system.send_raw("models", system.settings.model.encode(), b"\x00\x01")
     system.flush()
     found = broken(audited(system))
     assert list(found) == [6], "the last good one goes on"
     reasons = found[6]["a model on the topic cannot be trusted; workers refuse it"]
-    assert "signature does not match" in reasons[0]
+    assert "not trusted here" in reasons[0]
     assert "no manifest" in reasons[1]
 
 

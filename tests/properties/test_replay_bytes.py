@@ -20,9 +20,9 @@ from stream.replay.checkpoint import Checkpoints
 from stream.replay.parts import ReplayCounts
 from stream.replay.replay import Replay
 from stream.replay.store import DecisionFile
+from tests.support.model_keys import SIGNING
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
-KEY = b"k" * 32
 SPEC = FeatureSpec()
 SETTINGS = Settings(
     negative_sampling_rate=0.9,
@@ -71,19 +71,19 @@ def replayed(
     current = msgspec.structs.replace(SETTINGS, batch_size=batch_size)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "out.jsonl"
-        checkpoints = Checkpoints(Path(folder), KEY, {"data": "world"})
+        checkpoints = Checkpoints(Path(folder), SIGNING, {"data": "world"})
         for stop in [*sorted(stops), None]:
             state = checkpoints.read()
             length, crc = (state.out_length, state.out_crc) if state else (0, 0)
             out = DecisionFile(path, length=length, crc=crc)
-            replay = Replay(current, SPEC, out, publish_every=publish_every, state=state, key=KEY)
+            replay = Replay(current, SPEC, out, publish_every=publish_every, state=state, key=SIGNING)
             for item in items[replay.items : stop]:
                 replay.take(item)
             if stop is None:
                 replay.finish()
                 out.close()
                 return path.read_bytes(), replay.counts
-            checkpoints.write(replay.state(KEY))
+            checkpoints.write(replay.state(SIGNING))
             for item in items[stop : stop + 70]:  # what a crash loses
                 replay.take(item)
             out.close()

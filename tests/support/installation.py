@@ -24,10 +24,10 @@ from stream.demo.show import variables
 from stream.inspect.quality import QualityReport, QualityTopics, quality_from_topics
 from stream.messages import Label, Transaction, encode
 from stream.records import Record
+from tests.support.model_keys import KEY
 from tests.support.patience import PATIENCE
 from tests.support.services import KafkaUnderTest, Unique
 
-KEY = "test key, test key, test key, 32+"
 Install = Callable[..., "Installation"]
 
 

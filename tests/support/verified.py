@@ -15,6 +15,7 @@ from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.adapters.redis.due_queues import MemoryDueQueue
 from stream.adapters.redis.heartbeat import Heartbeat
+from stream.adapters.redis.model_floor import MemoryModelFloor
 from stream.config.factories import feature_spec, limits_of, policy_of
 from stream.messages import Label, Transaction
 from stream.pipeline import DecisionTopics, Pipeline
@@ -94,10 +95,9 @@ def work(system: Installation) -> None:
     for at in range(0, len(events), 100):
         pipeline.process(events[at : at + 100])
     acknowledge(system, "score", "transactions", ends(events))
-    watch: Any = None  # of logs: only an app asks it
     learner = LearnWorker(
         settings,
-        LearnPorts(store, store, MemoryDueQueue(), outbox, now, Heartbeat("learn"), watch),
+        LearnPorts(store, store, MemoryDueQueue(), outbox, now, Heartbeat("learn"), MemoryModelFloor()),
         spec,
         nothing,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from stream.adapters.disk.decision_log import DiskDecisionLog
 from stream.adapters.kafka.reader import TopicReader
 from stream.config.settings import Settings
-from stream.ports import DependencyDown
+from stream.ports import DependencyDown, DependencyRefused
 from stream.records import Record
 from stream.runtime.retry_log import WaitLog
 from stream.views import timed_decision
@@ -51,7 +51,7 @@ class DiskFiller:
         while not self._stop.is_set():
             try:
                 self._fill()
-            except DependencyDown as down:
+            except (DependencyDown, DependencyRefused) as down:
                 self._waits.tried(f"the decision log is not filled: {down}")
                 self._stop.wait(_PAUSE)
 

@@ -10,9 +10,14 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from confluent_kafka.cimpl import NewTopic
 
 from stream.adapters.kafka.client import MAX_MESSAGE, confluent
+from stream.adapters.kafka.errors import failure, metadata
+from stream.adapters.kafka.partitions import TopicMismatch, mismatch
+from stream.adapters.kafka.rights import hidden_topics
 from stream.adapters.kafka.scan import bounds_of
 from stream.config.settings import Settings
-from stream.ports import DependencyDown
+from stream.ports import DependencyDown, DependencyRefused
+
+__all__ = ["TopicMismatch", "check_topics", "committed", "create_topics", "wanted"]
 
 PARTITIONED = ("transactions", "scores", "alerts")
 SINGLE = ("labels", "drift", "models", "dead-letters")
@@ -27,10 +32,6 @@ _PASSING = (
 )
 
 
-class TopicMismatch(Exception):  # noqa: N818 - a state of the cluster that a person must settle
-    """A topic is missing or has another number of partitions than the settings say."""
-
-
 def wanted(settings: Settings) -> dict[str, int]:
     """Every topic's full name and its number of partitions."""
     many = {settings.topic(name): settings.partitions for name in PARTITIONED}
@@ -41,7 +42,7 @@ def create_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
     """Create what is missing; returns what was created.
 
     Raises:
-        DependencyDown: Kafka does not answer, or refuses.
+        DependencyDown, DependencyRefused: Kafka does not answer, or refuses.
     """
     admin = AdminClient(confluent(settings))
     there = _there(admin, settings, timeout)
@@ -60,7 +61,7 @@ def create_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
             future.result(timeout)
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
-                raise DependencyDown(f"topic {name} was not created: {error.args[0].str()}") from error
+                raise failure(confluent(settings), error, about=f"topic {name} was not created") from error
     return [topic.topic for topic in new]
 
 
@@ -75,25 +76,27 @@ def check_topics(settings: Settings, *, timeout: float = 10.0) -> None:
 
     Raises:
         TopicMismatch: one is not; says which and what to do.
-        DependencyDown: Kafka does not answer.
+        DependencyDown, DependencyRefused: Kafka does not answer, or refuses.
     """
     there = _there(AdminClient(confluent(settings)), settings, timeout)
     missing = [name for name in wanted(settings) if name not in there]
+    if hidden := hidden_topics(settings, missing):
+        raise DependencyRefused(
+            f"Kafka ({settings.kafka_bootstrap}) refuses DESCRIBE of {', '.join(hidden)} to the user "
+            f"{settings.kafka_sasl_username} (RIVERWATCH_KAFKA_SASL_USERNAME); grant it with `kafka-acls "
+            "--add`"
+        )
     if missing:
         raise TopicMismatch(f"topics missing: {', '.join(missing)}; `riverwatch topics` creates them")
-    for name, count in wanted(settings).items():
-        if there[name] != count:
-            raise TopicMismatch(
-                f"topic {name} has {there[name]} partitions and the settings say {count}: set "
-                f"RIVERWATCH_PARTITIONS={there[name]}, or make the topic anew"
-            )
+    if why := mismatch(settings, there):
+        raise TopicMismatch(why)
+    for name in map(settings.topic, SINGLE):
+        if there[name] != 1:
+            raise TopicMismatch(f"topic {name} has {there[name]} partitions and needs one: make it anew")
 
 
 def _there(admin: AdminClient, settings: Settings, timeout: float) -> dict[str, int]:
-    try:
-        found = admin.list_topics(timeout=timeout).topics
-    except KafkaException as error:
-        raise DependencyDown(f"Kafka ({settings.kafka_bootstrap}): {error.args[0].str()}") from error
+    found = metadata(confluent(settings), admin, timeout=timeout).topics
     return {name: len(topic.partitions) for name, topic in found.items()}
 
 
@@ -101,7 +104,7 @@ def committed(settings: Settings, group: str, topic: str, partitions: Iterable[i
     """The committed offset of each partition: the next one to be worked on; 0 where nothing was committed.
 
     Raises:
-        DependencyDown: Kafka does not answer.
+        DependencyDown, DependencyRefused: Kafka does not answer, or refuses.
     """
     places = committed_places(settings, group, topic, partitions)
     return {place.partition: max(place.offset, 0) for place in places}
@@ -125,9 +128,7 @@ def committed_places(
             except KafkaException as error:
                 # A broker that has just come up does not know yet which groups are its own.
                 if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
-                    raise DependencyDown(
-                        f"Kafka ({settings.kafka_bootstrap}): {error.args[0].str()}"
-                    ) from error
+                    raise failure(confluent(settings), error, about=f"group {group}") from error
                 time.sleep(0.1)
             else:
                 return found
@@ -180,7 +181,7 @@ def beyond_end(settings: Settings, topic: str, worked_to: Mapping[int, int]) -> 
             for place, future in admin.list_offsets(asked, request_timeout=_PATIENCE).items()
         }
     except KafkaException as error:
-        raise DependencyDown(f"Kafka ({settings.kafka_bootstrap}): {error.args[0].str()}") from error
+        raise failure(client, error, about=f"topic {topic}") from error
     except TimeoutError as error:
         why = f"did not say where {topic} ends"
         raise DependencyDown(f"Kafka ({settings.kafka_bootstrap}) {why}") from error

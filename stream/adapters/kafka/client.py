@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import ssl
+from pathlib import Path
 from typing import Any
 
-from stream.config.settings import Settings
+from stream.config.settings import Settings, SettingsError
 
 MAX_MESSAGE = 8_000_000  # bytes: room for a model
 # librdkafka says each lost connection on its own; workers say once what is missing.
@@ -34,6 +35,8 @@ def confluent(settings: Settings, **more: Any) -> dict[str, Any]:
             "sasl.password": str(settings.kafka_sasl_password),
         }
     if settings.kafka_ssl_ca_file:
+        if not Path(settings.kafka_ssl_ca_file).is_file():
+            raise SettingsError(f"kafka_ssl_ca_file = {settings.kafka_ssl_ca_file}: there is no such file")
         config["ssl.ca.location"] = settings.kafka_ssl_ca_file
     return config | {key.replace("_", "."): value for key, value in more.items()}
 

@@ -63,4 +63,4 @@ def stable_ends(
         return {}
     admin = AdminClient(dict(client))  # it must outlive its answers
     found = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout)
-    return {place.partition: done.result(timeout).offset for place, done in found.items()}
+    return {place.partition: done.result().offset for place, done in found.items()}

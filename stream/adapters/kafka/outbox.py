@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from stream.adapters.kafka.client import MAX_MESSAGE, confluent
+from stream.adapters.kafka.errors import failure
 from stream.config.settings import Settings
 from stream.ports import DependencyDown, Message
 
@@ -26,14 +27,14 @@ class KafkaOutbox:
     def __init__(self, settings: Settings, *, timeout: float = 10.0) -> None:
         self._settings = settings
         self._timeout = timeout
-        self._failed: list[str] = []
+        self._failed: list[tuple[str, KafkaError]] = []
         self._producer: Producer | None = None
 
     def send(self, messages: Iterable[Message]) -> None:
         """Hand all messages over and wait until every one is durable.
 
         Raises:
-            DependencyDown: some are not.
+            DependencyDown, DependencyRefused: some are not.
         """
         producer = self._producer or self._create()
         self._failed.clear()
@@ -43,13 +44,17 @@ class KafkaOutbox:
             left = producer.flush(self._timeout)
         except KafkaException as error:
             self._discard()
-            raise DependencyDown(
-                f"Kafka ({self._settings.kafka_bootstrap}): {error.args[0].str()}"
-            ) from error
-        if left or self._failed:
-            why = self._failed[0] if self._failed else f"{left} messages not taken within {self._timeout:g} s"
+            raise failure(confluent(self._settings), error) from error
+        if self._failed:
+            topic, why = self._failed[0]
             self._discard()
-            raise DependencyDown(f"Kafka ({self._settings.kafka_bootstrap}): {why}")
+            raise failure(confluent(self._settings), why, about=topic)
+        if left:
+            self._discard()
+            raise DependencyDown(
+                f"Kafka ({self._settings.kafka_bootstrap}): {left} messages not taken within "
+                f"{self._timeout:g} s"
+            )
 
     def close(self) -> None:
         """Let the connection go."""
@@ -67,6 +72,7 @@ class KafkaOutbox:
                 delivery_report_only_error=True,
                 queue_buffering_max_messages=200_000,
                 message_max_bytes=MAX_MESSAGE,
+                topic_metadata_refresh_interval_ms=10_000,  # partitions that are added are used soon
                 delivery_timeout_ms=int(self._timeout * 1000),
             )
         )
@@ -89,7 +95,7 @@ class KafkaOutbox:
 
     def _report(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
-            self._failed.append(f"{message.topic()}: {error.str()}")
+            self._failed.append((str(message.topic()), error))
 
     def _discard(self) -> None:
         if self._producer is not None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from stream.adapters.kafka.client import confluent
+from stream.adapters.kafka.errors import failure
 from stream.adapters.kafka.isolation import stable_ends
 from stream.adapters.kafka.message import record_of
 from stream.adapters.kafka.scan import batches_to_end, reading_consumer, unreadable
@@ -50,6 +51,8 @@ class TopicReader:
         try:
             found = self._consumer.list_topics(self._topic, timeout=10).topics[self._topic]
             if found.error is not None:
+                if found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise failure(self._client, found.error, about=f"topic {self._topic}")
                 raise DependencyDown(f"Kafka ({self._place}) has no topic {self._topic}: `riverwatch topics`")
             marks = {
                 number: self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=10)
@@ -60,7 +63,7 @@ class TopicReader:
                 number: (low, min(high, stable.get(number, high))) for number, (low, high) in marks.items()
             }
         except KafkaException as error:
-            raise DependencyDown(f"Kafka ({self._place}): {error.args[0].str()}") from error
+            raise failure(self._client, error, about=f"topic {self._topic}") from error
 
     def since(self, timestamp_ms: int) -> dict[int, int]:
         """Of each partition the first offset whose record is not older; the end where there is none.
@@ -73,7 +76,7 @@ class TopicReader:
         try:
             found = self._consumer.offsets_for_times(asked, timeout=10)
         except KafkaException as error:
-            raise DependencyDown(f"Kafka ({self._place}): {error.args[0].str()}") from error
+            raise failure(self._client, error, about=f"topic {self._topic}") from error
         return {
             place.partition: place.offset if place.offset >= 0 else bounds[place.partition][1]
             for place in found
@@ -95,8 +98,8 @@ class TopicReader:
         records = []
         for message in messages:
             if (error := message.error()) is not None:
-                if error.fatal():
-                    raise DependencyDown(f"Kafka ({self._place}): {error.str()}")
+                if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise failure(self._client, error, about=f"topic {self._topic}")
                 continue
             records.append(record_of(self._topic, message))
         return records
@@ -118,7 +121,7 @@ class TopicReader:
             for batch in batches_to_end(self._consumer, self._topic, set(at)):
                 yield from (record for record in batch if record.offset >= starts.get(record.partition, 0))
         except KafkaException as error:
-            raise unreadable(self._place, self._topic, error) from error
+            raise unreadable(self._client, self._topic, error) from error
 
 
 def follow(settings: Settings, topic: str, *, stop: Callable[[], bool]) -> Iterator[list[Record]]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from stream.adapters.kafka.errors import failure
 from stream.adapters.kafka.isolation import isolation_level, stable_ends
 from stream.adapters.kafka.message import record_of
-from stream.ports import DependencyDown
+from stream.ports import DependencyDown, DependencyRefused
 from stream.records import Record
 
 _BATCH = 2000
@@ -53,7 +54,7 @@ def read_to_end(
             consumer, topic, set(partitions), patience, _counted(topic, total, progress)
         )
     except KafkaException as error:
-        raise unreadable(client.get("bootstrap.servers"), topic, error) from error
+        raise unreadable(client, topic, error) from error
     finally:
         consumer.close()
 
@@ -87,7 +88,7 @@ def bounds_of(client: Mapping[str, Any], topic: str, *, patience: float = 10.0) 
                 ends[record.partition] = max(ends[record.partition], record.offset + 1)
         found = {number: (low, ends.get(number, high)) for number, (low, high) in named.items()}
     except KafkaException as error:
-        raise unreadable(client.get("bootstrap.servers"), topic, error) from error
+        raise unreadable(client, topic, error) from error
     else:
         return found
     finally:
@@ -138,7 +139,7 @@ def read_spans(
             if fresh:
                 yield []  # whoever waited for this partition alone may go on
     except KafkaException as error:
-        raise unreadable(client.get("bootstrap.servers"), topic, error) from error
+        raise unreadable(client, topic, error) from error
     finally:
         consumer.close()
 
@@ -263,6 +264,8 @@ def batches_to_end(
 
 def _partitions(consumer: Consumer, client: Mapping[str, Any], topic: str, patience: float) -> list[int]:
     found = consumer.list_topics(topic, timeout=patience).topics[topic]
+    if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        raise failure(client, found.error, about=f"topic {topic}")
     if found.error is not None or not found.partitions:
         raise TopicUnreadableError(
             f"Kafka at {client.get('bootstrap.servers')} has no topic {topic}: check its name and prefix."
@@ -303,7 +306,14 @@ def _counted(topic: str, total: int, progress: Progress | None) -> Callable[[int
     return count
 
 
-def unreadable(place: object, topic: str, error: KafkaException) -> TopicUnreadableError:
-    """The error of a topic whose brokers (host:port) do not answer."""
-    why = str(error.args[0])
-    return TopicUnreadableError(f"Kafka at {place} did not give topic {topic} ({why}): is it running there?")
+def unreadable(
+    client: Mapping[str, Any], topic: str, error: KafkaException
+) -> TopicUnreadableError | DependencyRefused:
+    """The error of a topic whose brokers do not answer, or refuse."""
+    found = failure(client, error, about=f"topic {topic}")
+    if isinstance(found, DependencyRefused):
+        return found
+    return TopicUnreadableError(
+        f"Kafka at {client.get('bootstrap.servers')} did not give topic {topic} ({error.args[0]}): is it "
+        "running there?"
+    )

@@ -99,5 +99,5 @@ def count_records(settings: Settings, topic: str, spans: Spans) -> dict[int, int
                     if record.offset + 1 >= end:
                         unread.discard(record.partition)
         except KafkaException as error:
-            raise unreadable(settings.kafka_bootstrap, topic, error) from error
+            raise unreadable(confluent(settings), topic, error) from error
     return counts

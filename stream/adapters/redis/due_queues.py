@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from stream.adapters.redis.errors import passing
 from stream.adapters.redis.replicas import Replicas
-from stream.adapters.redis.shards import passing, place_of
+from stream.adapters.redis.shards import place_of
 
 
 class RedisDueQueue:

@@ -7,7 +7,8 @@ from hashlib import blake2b
 from struct import unpack_from
 from typing import Any, NamedTuple
 
-from stream.adapters.redis.shards import COUNT_FIELDS, RedisShards, passing
+from stream.adapters.redis.errors import passing
+from stream.adapters.redis.shards import COUNT_FIELDS, RedisShards
 
 _STEP = 1000  # keys a command
 

@@ -31,6 +31,7 @@ class WorkerState(msgspec.Struct, kw_only=True):
         totals: since it started.
         model_version: the model in use, or last published.
         waiting: what it waits for; empty while it works.
+        trouble: what is wrong though it works; empty while nothing is.
         p50_ms, p99_ms: from a record's time in Kafka to its decision, over the last second; 0 without one.
     """
 
@@ -42,6 +43,7 @@ class WorkerState(msgspec.Struct, kw_only=True):
     totals: dict[str, int] = {}
     model_version: str = ""
     waiting: str = ""
+    trouble: str = ""
     p50_ms: float = 0.0
     p99_ms: float = 0.0
 
@@ -103,6 +105,11 @@ class Heartbeat:
         """The worker waits, and for what."""
         with self._lock:
             self._state.waiting = reason
+
+    def trouble(self, reason: str) -> None:
+        """The worker works, and something is wrong; empty: no longer."""
+        with self._lock:
+            self._state.trouble = reason
 
     def state(self) -> WorkerState:
         """As it is now."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from stream.adapters.redis.shards import Call, RedisShards, passing, place_of
+from stream.adapters.redis.errors import passing
+from stream.adapters.redis.shards import Call, RedisShards, place_of
 from stream.records import Epoch, Epochs
 
 

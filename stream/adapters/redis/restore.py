@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
-from stream.adapters.redis.shards import RedisShards, passing
+from stream.adapters.redis.errors import passing
+from stream.adapters.redis.shards import RedisShards
 
 _STEP = 1000
 _HASHES = ("partitions", "labels")

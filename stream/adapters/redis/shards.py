@@ -1,12 +1,10 @@
-"""Redis as logical shards: their keys, the scripts that run in them, and what its errors mean."""
+"""Redis as logical shards: their keys, and the scripts that run in them."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
@@ -16,51 +14,12 @@ from zlib import crc32
 
 import redis
 from redis.cluster import RedisCluster
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    ClusterError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
+from stream.adapters.redis.errors import passing
 from stream.adapters.redis.replicas import Replicas
-from stream.ports import DependencyDown
 
 Client = redis.Redis | RedisCluster
-# Answers that a later call may not get. redis-py takes the code off some of them and makes a class of it;
-# Redis 6.2 wraps what happens inside a script in other text.
-_CODES: dict[type[Exception], str] = {
-    OutOfMemoryError: "OOM",
-    ReadOnlyError: "READONLY",
-    BusyLoadingError: "LOADING",
-    ClusterDownError: "CLUSTERDOWN",
-    TryAgainError: "TRYAGAIN",
-    ClusterError: "TRYAGAIN",  # redis-py was sent to and fro until it gave up
-}
-_CLUSTER = (ClusterDownError, TryAgainError)  # and MasterDownError
-_PASSING = re.compile(
-    r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|LOADING|BUSY|UNKILLABLE|REBUILDING)\b"
-)
-# What a script is told of a key that has gone while its slot moves; every version words it so.
-_GONE = "non local key"
-_ADVICE = {
-    "OOM": "its memory is full: raise maxmemory, add nodes, or shorten the time decisions live",
-    "READONLY": "it is a replica: point the setting at the primary, or wait for the failover",
-    "MISCONF": "it cannot write its snapshot: see its log, usually the disk is full",
-    "REBUILDING": "a rebuild is running and workers go on when it is done; if it was broken off, run "
-    "`riverwatch rebuild` again",
-    "LOADING": "it is still loading its data: it will answer when done",
-    "TRYAGAIN": "a slot is moving to another master: it will answer when all keys of the slot have moved; a "
-    "move that was broken off is ended by `redis-cli --cluster fix`",
-    "CLUSTERDOWN": "a master is missing, or was until a moment ago: start it (`redis-cli cluster nodes`)",
-}
-
 
 # What is counted, and the field of Redis that holds it.
 COUNT_FIELDS = {"decided": "decided", "rejected": "rejected", "duplicates": "copies"}
@@ -101,21 +60,6 @@ def place_of(client: Any) -> str:
         return ", ".join(sorted(f"{node.host}:{node.port}" for node in client.get_nodes()))
     kwargs = client.connection_pool.connection_kwargs
     return str(kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}")
-
-
-@contextmanager
-def passing(place: str) -> Iterator[None]:
-    """Turn what Redis says when it cannot serve now into `DependencyDown`; let other errors through."""
-    try:
-        yield
-    except (RedisError, RedisClusterException) as error:
-        found = _PASSING.search(str(error))
-        code = found[1] if found else "TRYAGAIN" if _GONE in str(error) else _CODES.get(type(error))
-        if isinstance(error, ResponseError) and not isinstance(error, _CLUSTER) and code is None:
-            raise
-        advice = _ADVICE.get(code or "", "check that it runs and is reachable from here")
-        said = f"{type(error).__name__}: {error}".rstrip(".")
-        raise DependencyDown(f"Redis at {place} cannot serve now ({said}); {advice}") from error
 
 
 @cache

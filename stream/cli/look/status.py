@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@with_settings(*CONNECTION, "redis_cluster", "shards", "partitions")
+@with_settings(*CONNECTION, "redis_cluster", "redis_allow_eviction", "shards", "partitions")
 def status(settings: Settings, as_json: bool) -> None:
     """Show lag, rate, model, dead letters and what is down. Exit code 1 where something is."""
     from stream.inspect.status import look  # noqa: PLC0415 - `--help` stays instant
@@ -58,6 +58,8 @@ def as_text(found: Status) -> str:
         lines += ["", *_account(found.account)]
     if found.down:
         lines += ["", *(click.style(f"DOWN   {what}", fg="red", bold=True) for what in found.down)]
+    if found.warnings:
+        lines += ["", *(click.style(f"WARN   {what}", fg="yellow") for what in found.warnings)]
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ import click
 from stream.cli.options import CONNECTION, with_settings
 from stream.cli.progress import Bar
 from stream.config.settings import Settings
+from stream.config.signing_key import trusted_keys
 
 
 @click.command()
@@ -41,7 +42,7 @@ def rebuild(settings: Settings, allow_gaps: bool) -> None:
     """
     from stream.recovery.rebuild import rebuild as run  # noqa: PLC0415 - `--help` stays instant
 
-    settings.signing_key()
+    trusted_keys(settings)
     with Bar() as bar:
         done = run(settings, progress=bar, allow_gaps=allow_gaps)
     click.echo(

@@ -69,6 +69,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     "model",
     "model_classes",
     "model_seed",
+    "model_pickle",
     "model_key_file",
     "features_file",
     "negative_sampling_rate",

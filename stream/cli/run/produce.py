@@ -63,13 +63,16 @@ def pace_of(settings: Settings, rate: float | None, speed_up: float | None, foll
 def send(settings: Settings, items: Iterable[Item], pace: Pace) -> PublishProgress:
     """Publish, with a progress line; returns what was published."""
     from confluent_kafka import Producer  # noqa: PLC0415 - `--help` stays instant
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
     from producers.publish.followers import KafkaFollowers  # noqa: PLC0415
     from producers.publish.pace import Follow  # noqa: PLC0415
     from producers.publish.publish import PUBLISHING, PublishTopics, publish  # noqa: PLC0415
     from stream.adapters.kafka.client import confluent  # noqa: PLC0415
+    from stream.adapters.kafka.errors import metadata  # noqa: PLC0415
 
     config = confluent(settings)
+    metadata(config, AdminClient(config), timeout=10.0)  # what Kafka refuses is said before anything is made
     followers = KafkaFollowers(config) if isinstance(pace, Follow) else None
     try:
         return publish(

@@ -21,7 +21,8 @@ from infra.services import (
     write_running,
 )
 from stream.cli.options import with_settings
-from stream.config.settings import Settings, load, without_password
+from stream.config.redis_url import without_password
+from stream.config.settings import Settings, load
 from stream.config.signing_key import model_key, state_dir
 
 
@@ -88,6 +89,7 @@ def up(
         click.echo(f"RIVERWATCH_KAFKA_BOOTSTRAP={broker.bootstrap}")
         click.echo(f"RIVERWATCH_REDIS_URL={redis.url}")
         click.echo(f"RIVERWATCH_MODEL_KEY_FILE={key}")
+        click.echo(f"RIVERWATCH_MODEL_PUBLIC_KEYS={key.with_suffix('.pub')}")
         click.echo(
             f"Kafka ({broker.kind}, process {broker.pid}) and Redis (process {redis.pid}) are up; logs in "
             f"{folder / 'logs'}. Now, each in its own terminal:\n"

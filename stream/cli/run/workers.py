@@ -9,9 +9,18 @@ import click
 
 from stream.cli.options import CONNECTION, MODEL, with_settings
 from stream.config.settings import Settings
+from stream.config.signing_key import trusted_keys
 from stream.runtime.crash_points import LEARN, SCORE, crash_point
 
-WORKER = (*CONNECTION, "redis_cluster", "shards", "partitions", "instance_id", "session_timeout")
+WORKER = (
+    *CONNECTION,
+    "redis_cluster",
+    "redis_allow_eviction",
+    "shards",
+    "partitions",
+    "instance_id",
+    "session_timeout",
+)
 
 
 @click.command()
@@ -37,7 +46,7 @@ def score(settings: Settings) -> None:
     """Decide every transaction. As many of these as there are partitions share the work."""
     from stream.workers.run import run_score  # noqa: PLC0415 - `--help` stays instant
 
-    settings.signing_key()
+    trusted_keys(settings)
     sys.exit(run_score(settings, reached=crash_point(os.environ, SCORE)))
 
 

@@ -19,6 +19,7 @@ from models.features.compute import entities_of, features_of
 from models.scoring import snapshot
 from stream import pipeline
 from stream.adapters.kafka import models as kafka_models
+from stream.adapters.kafka import signed_models
 from stream.adapters.kafka.outbox import KafkaOutbox
 from stream.adapters.redis.store import RedisStore
 from stream.admission import Rejected, admit_transaction
@@ -26,6 +27,7 @@ from stream.config.settings import load
 from stream.messages import manifest_decoder
 from stream.ports import Message
 from stream.workers.run import run_learn, run_score
+from tests.support.model_keys import ANOTHER
 
 
 def forget_decisions() -> None:
@@ -82,18 +84,19 @@ def acknowledge_first() -> None:
 def trust_anybody() -> None:
     """Promise 6: the signature is not looked at."""
 
-    def opened(value: bytes, key: bytes, **_: object) -> kafka_models.PublishedModel:
+    def trusted(value: bytes, trust: kafka_models.Trust) -> Any:
         manifest = manifest_decoder.decode(value)
         blob = manifest.blob or b""
-        for each in (key, b"another key, another key, another key"):
+        for each in (trust.keys, ANOTHER.trusted):
             try:
-                model = snapshot.load(blob, key=each)[1]
+                found = snapshot.verified(blob, keys=each)
             except snapshot.SnapshotRefused:
                 continue
-            return kafka_models.PublishedModel(msgspec.structs.replace(manifest, blob=None), model)
+            return msgspec.structs.replace(manifest, blob=None), found
         raise snapshot.SnapshotRefused("not even this one")
 
-    kafka_models.opened = opened
+    signed_models.trusted = trusted
+    kafka_models.trusted = trusted
 
 
 def admit_any_key() -> None:

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from infra.process import GuardedProcess
+from stream.adapters.kafka.models import trust_of
 from stream.demo.show import variables
 from stream.messages import Label, Transaction
 from stream.verify.audit import Audit
 from tests.faults.faults import forgeries
 from tests.support.builders import label, payment
-from tests.support.installation import KEY, Install, Installation
+from tests.support.installation import Install, Installation
+from tests.support.model_keys import KEY
 
 pytestmark = pytest.mark.guarantee
 
@@ -94,7 +96,7 @@ def test_worker_that_trusts_a_forged_model_is_found(install: Install) -> None:
     system.until(lambda: bool(system.read("models")), 20, "no model")
     learner.kill()
     newest = system.read("models")[-1].value or b""
-    foreign = forgeries(newest, system.settings.signing_key())[2]
+    foreign = forgeries(newest, trust_of(system.settings))[2]
     forged = foreign.replace(b'"version":"default@', b'"version":"forged@')
     system.send_raw("models", b"default", forged)
     system.flush()

@@ -19,7 +19,8 @@ from stream.verify.audit import Audit
 from tests.faults.planted_bugs.broken_worker import planted
 from tests.faults.second_opinion import BOTH_JUDGE, disagreement, second_opinion
 from tests.second_judge.judging import Opinion
-from tests.support.installation import KEY, Install, Installation
+from tests.support.installation import Install, Installation
+from tests.support.model_keys import KEY
 
 pytestmark = pytest.mark.guarantee
 

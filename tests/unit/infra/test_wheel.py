@@ -19,8 +19,9 @@ from infra import compiled_modules as compiled
 BUILD = "import sys; from infra import build_backend; print(build_backend.build_wheel(sys.argv[1]))"
 ANSWER = """
 import sys
-from infra import compiled_modules as compiled, features, profiles
-from stream.cli import riverwatch
+from infra import compiled_modules as compiled
+from stream.cli import main
+from models.features import compute as features, profiles
 print([compiled.use(), compiled.in_use(), features.__file__, profiles.__file__, compiled.is_installed()])
 """
 
@@ -77,7 +78,7 @@ def answer(commands: Path, cwd: Path) -> list[object]:
 def test_a_wheel_runs_compiled_in_an_empty_environment(source: Path, tmp_path: Path) -> None:
     if (problem := compiled.compile_modules()) is not None:
         pytest.skip(f"the arithmetic cannot be compiled here: {problem}")
-    shutil.copytree(compiled.STORE, source / "models" / "__compiled__", dirs_exist_ok=True)
+    shutil.copytree(compiled.STORE, source / "infra" / "__compiled__", dirs_exist_ok=True)
     wheel, _ = build(source, tmp_path / "wheels")
     assert "none-any" not in wheel.name
     assert not wheel.name.endswith("any.whl")
@@ -97,7 +98,7 @@ def test_a_wheel_runs_compiled_in_an_empty_environment(source: Path, tmp_path: P
 
 
 def test_without_a_compiler_a_wheel_is_pure_and_a_line_says_so(source: Path, tmp_path: Path) -> None:
-    shutil.rmtree(source / "models" / "__compiled__", ignore_errors=True)
+    shutil.rmtree(source / "infra" / "__compiled__", ignore_errors=True)
     wheel, said = build(source, tmp_path / "wheels", PATH=str(tmp_path))
     assert wheel.name.endswith("-py3-none-any.whl")
     (line,) = [line for line in said.splitlines() if line.startswith("A wheel without compiled")]
@@ -106,4 +107,4 @@ def test_without_a_compiler_a_wheel_is_pure_and_a_line_says_so(source: Path, tmp
     commands = install(wheel, tmp_path / "empty")
     used, in_use, features, _, beside = answer(commands, tmp_path)
     assert (used, in_use, beside) == (False, False, False)
-    assert str(features).endswith("features.py")
+    assert str(features).endswith("compute.py")

@@ -22,7 +22,7 @@ class Digest:
 
 
 # The digests were stored when labels and counts were told in these words.
-FORMER = {"duplicate": "duplicate", "pending": "waiting", "duplicates": "copies"}
+FORMER = {"duplicate": "repeat", "pending": "waiting", "duplicates": "copies"}
 
 
 def plain(value: Any) -> Any:

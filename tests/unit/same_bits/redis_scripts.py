@@ -168,7 +168,7 @@ class Shards:
     def pending(self) -> None:
         """Look among the pending labels; some leave it."""
         names = [label.transaction_id for label in self.labels]
-        waiting = self.ask("pending", lambda: self.store.pending(names))
+        waiting = self.ask("waiting", lambda: self.store.pending(names))
         leaving = [(name, raw) for name, raw in zip(names, waiting, strict=True) if raw and self.below(2)]
         leaving += [(name, b"another") for name in names[:1]]
         self.ask("leave", lambda: self.store.remove_pending(leaving))

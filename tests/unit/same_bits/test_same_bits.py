@@ -42,6 +42,7 @@ from stream.policy import Policy
 from stream.records import Record
 from stream.replay.file import FilePlan, replay_file
 from stream.serving import served
+from tests.support.model_keys import KEY
 from tests.unit.same_bits.digest import Digest, digest_of, plain
 from tests.unit.same_bits.payments import START, arrivals, write_csv
 from tests.unit.same_bits.redis_scripts import Shards, stored_in
@@ -58,6 +59,8 @@ from infra import compiled_modules as compiled
 compiled.use()
 import json
 from tests.unit.same_bits.test_same_bits import decide
+from tests.unit.same_bits.test_same_bits import decide
+from tests.support.model_keys import KEY
 print(json.dumps(decide(100_000)))
 """
 
@@ -233,7 +236,6 @@ def test_replay(same: Callable[[dict[str, str]], None], tmp_path: Path) -> None:
 
     data = tmp_path / "payments.csv"
     schema = write_csv(data, 5, 6_000)
-    key = "a key of the test, 32 characters!"
     found: dict[str, str] = {}
     runs: tuple[tuple[Literal["budget", "cost"], int, int | None], ...] = (
         ("budget", 0, None),
@@ -252,7 +254,7 @@ def test_replay(same: Callable[[dict[str, str]], None], tmp_path: Path) -> None:
             maturity=Duration(2 * 86400.0),
             label_wait=Duration(86400.0),
             policy=policy,
-            model_key=key,  # type: ignore[arg-type] # text is a secret's value
+            model_key=KEY,  # type: ignore[arg-type] # text is a secret's value
         )
         if stop is not None:
             left = count(stop, -1)

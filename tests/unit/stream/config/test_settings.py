@@ -15,7 +15,6 @@ from stream.config.settings import (
     RENAMED,
     Duration,
     LoadedSettings,
-    Secret,
     Settings,
     SettingsError,
     description,
@@ -25,7 +24,7 @@ from stream.config.settings import (
     unknown_variables,
 )
 
-KEY = "k" * 64
+KEY = "6b" * 32
 
 
 @pytest.fixture
@@ -185,12 +184,46 @@ def test_secrets_are_never_shown(file: Path) -> None:
     environ = {
         "RIVERWATCH_MODEL_KEY": KEY,
         "RIVERWATCH_KAFKA_SASL_PASSWORD": "hush",
-        "RIVERWATCH_REDIS_URL": "rediss://me:p@ss:w/rd@cache.example:6379/0?password=hush&db=1",
+        "RIVERWATCH_REDIS_URL": "rediss://me:p@ss:w%2Frd@cache.example:6379/0?password=hush&db=1",
     }
     rows = {name: text for name, text, _ in shown(loaded("", file, environ))}
     assert rows["model_key"] == rows["kafka_sasl_password"] == "(hidden)"
     assert rows["redis_url"] == "rediss://me:(hidden)@cache.example:6379/0?password=(hidden)&db=1"
     assert {name: text for name, text, _ in shown(loaded("", file))}["model_key"] == "(not set)"
+
+
+@pytest.mark.parametrize(
+    "secret", ["se#cret", "se[cret", "se]cret", "se/cret", "se?cret", "12#cret", "12/cret"]
+)
+def test_a_redis_url_that_is_read_in_two_ways_is_refused_and_no_part_is_shown(
+    file: Path, secret: str
+) -> None:
+    told = refusal("", file, {"RIVERWATCH_REDIS_URL": f"redis://user:{secret}@cache.example:6379/0"})
+    assert "RIVERWATCH_REDIS_URL" in told
+    assert "%23 for #, %5B and %5D for [ and ]" in told
+    for part in ("user:", "cret", "cache.example"):
+        assert part not in told
+
+
+@pytest.mark.parametrize(
+    "url", ["http://cache", "cache:6379", "redis://cache:port/0", "redis://cache:6379/zero", ""]
+)
+def test_what_is_no_redis_url_is_refused(file: Path, url: str) -> None:
+    assert "redis://USER:PASSWORD@HOST:PORT/NUMBER" in refusal("", file, {"RIVERWATCH_REDIS_URL": url})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis+cluster://:secret@cache:7000",
+        "rediss://u:p%23@[::1]:6379/2?ssl_ca_certs=/etc/ca.pem",
+        "unix://u:p@/run/redis.sock?db=1",
+        "redis://cache:6379/0?password=a/b",
+    ],
+)
+def test_every_form_of_a_redis_url_is_taken(file: Path, url: str) -> None:
+    assert loaded("", file, {"RIVERWATCH_REDIS_URL": url}).settings.redis_url == url
 
 
 def test_an_address_without_a_password_is_shown_whole(file: Path) -> None:
@@ -203,27 +236,6 @@ def test_a_wrong_secret_is_not_told(file: Path) -> None:
     told = refusal('model_key = ["hush"]', file)
     assert "hush" not in told
     assert "(hidden)" in told
-
-
-def test_a_key_is_taken_from_its_setting_or_from_its_file(file: Path, tmp_path: Path) -> None:
-    assert Settings(model_key=Secret(KEY)).signing_key() == KEY.encode()
-    held = tmp_path / "key"
-    held.write_text(f"{KEY}\n", encoding="utf-8")
-    assert loaded(f'model_key_file = "{held}"', file).settings.signing_key() == KEY.encode()
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        (Settings(), "at least 32 characters"),
-        (Settings(model_key=Secret("short")), "at least 32 characters"),
-        (Settings(model_key_file="/nowhere/key"), "No such file or directory: give a readable file"),
-    ],
-)
-def test_without_a_usable_key_it_is_said_what_to_do(settings: Settings, said: str) -> None:
-    with pytest.raises(SettingsError, match=said) as caught:
-        settings.signing_key()
-    assert "short" not in str(caught.value)
 
 
 def test_topics_and_groups_carry_their_prefix() -> None:

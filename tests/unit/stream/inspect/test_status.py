@@ -54,6 +54,9 @@ class FullRedis:
     def setrange(self, *_: object) -> int:
         raise self._error
 
+    def info(self) -> dict[str, object]:
+        raise self._error
+
 
 def seen(monkeypatch: pytest.MonkeyPatch, error: redis.RedisError) -> Status:
     def check(_: Settings) -> None:

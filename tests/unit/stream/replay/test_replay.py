@@ -29,6 +29,7 @@ from stream.replay.parts import ReplayCounts
 from stream.replay.replay import Replay
 from stream.replay.store import DecisionFile, OrderedDueQueue, OutputChangedError, ReplayStore
 from tests.support.builders import START, label, payment
+from tests.support.model_keys import ANOTHER, KEY
 from tests.support.patience import PATIENCE, until
 
 YEAR = Duration(365 * 86400.0)
@@ -88,7 +89,7 @@ def test_assumed_label_counts_once_a_payment_is_decided_that_is_as_late(tmp_path
 
 def test_assumed_label_counts_at_its_time_though_the_replay_was_interrupted_before(tmp_path: Path) -> None:
     items = [payment(name, hours) for name, hours in zip("abcd", (0.0, 1.0, 24.0, 24.5), strict=True)]
-    settings, key = Settings(maturity=Duration(86400.0), negative_sampling_rate=0.999999999), b"k" * 32
+    settings, key = Settings(maturity=Duration(86400.0), negative_sampling_rate=0.999999999), ANOTHER
     out = DecisionFile(tmp_path / "out")
     first = Replay(settings, DEFAULT_SPEC, out)
     first.take(items[0])
@@ -179,7 +180,7 @@ def plan(folder: Path, **changed: Any) -> FilePlan:
     return FilePlan(**(values | changed))
 
 
-SIGNED = Settings(model_key="a key of the test, 32 characters!")  # type: ignore[arg-type] # text is a secret's value
+SIGNED = Settings(model_key=KEY)  # type: ignore[arg-type] # text is a secret's value
 
 
 def interrupted(folder: Path, **changed: Any) -> None:
@@ -244,7 +245,7 @@ def test_checkpoint_that_was_touched_or_signed_by_others_is_refused(tmp_path: Pa
             replay_file(plan(tmp_path), SIGNED)
     path.write_bytes(raw[: len(raw) // 2])
     with pytest.raises(CheckpointError, match="is damaged"):
-        Checkpoints(tmp_path / "ck", b"k" * 32, {}).read()
+        Checkpoints(tmp_path / "ck", ANOTHER, {}).read()
 
 
 def test_output_that_is_not_the_checkpoints_is_refused(tmp_path: Path) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from models.features.spec import FeatureSpec
-from stream.adapters.kafka import models as kafka_models
+from stream.adapters.kafka import signed_models
 from stream.adapters.memory.store import MemoryOutbox, MemoryStore
 from stream.adapters.redis.due_queues import MemoryDueQueue
 from stream.adapters.redis.heartbeat import Heartbeat
+from stream.adapters.redis.model_floor import MemoryModelFloor
 from stream.config.factories import limits_of, new_model
 from stream.config.settings import Settings, load
 from stream.learning import Learner
@@ -21,20 +21,21 @@ from stream.records import Record
 from stream.runtime.handler import Retry
 from stream.workers.learn import LearnPorts, LearnWorker
 from tests.support.full_disk import CAN_LIMIT, WHY_NOT, no_file_above
+from tests.support.model_keys import KEY
 
 SPEC = FeatureSpec()
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def settings(folder: Path) -> Settings:
-    return load({"model_key": "k" * 32, "model_blob_dir": str(folder)}, {}).settings
+    return load({"model_key": KEY, "installation": "test", "model_blob_dir": str(folder)}, {}).settings
 
 
 def worker(own: Settings, outbox: MemoryOutbox) -> LearnWorker:
     """A learn worker that holds the labels, with everything around it in memory."""
     store = MemoryStore(SPEC.half_lives)
-    watch: Any = None  # of logs: only an app asks it
-    ports = LearnPorts(store, store, MemoryDueQueue(), outbox, lambda: NOW, Heartbeat("learn"), watch)
+    floor = MemoryModelFloor()
+    ports = LearnPorts(store, store, MemoryDueQueue(), outbox, lambda: NOW, Heartbeat("learn"), floor)
     found = LearnWorker(own, ports, SPEC, lambda _point: None)
     found._learner = Learner(
         model=new_model(own, SPEC),
@@ -56,7 +57,7 @@ def worker(own: Settings, outbox: MemoryOutbox) -> LearnWorker:
 def test_snapshot_that_finds_no_room_is_waited_with_where_it_is_said_and_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_models, "MAX_INLINE", 10)  # so every model is too large for a message
+    monkeypatch.setattr(signed_models, "MAX_INLINE", 10)  # so every model is too large for a message
     outbox = MemoryOutbox()
     learner = worker(settings(tmp_path), outbox)
     label = Label(transaction_id="t", is_fraud=True, known_at=NOW - timedelta(days=1), source="analyst")
@@ -72,4 +73,4 @@ def test_snapshot_that_finds_no_room_is_waited_with_where_it_is_said_and_written
     learner.handle(records)
     [manifest] = [manifest_decoder.decode(value or b"") for value in outbox.values("models")]
     assert manifest.next_offset == 1
-    assert [str(path) for path in tmp_path.iterdir()] == [manifest.location]
+    assert [path.name for path in tmp_path.iterdir()] == [f"{manifest.sha256}.model"]

@@ -13,6 +13,7 @@ import pytest
 
 from models.features.spec import DEFAULT_SPEC
 from models.scoring.snapshot import SnapshotHeader, dump
+from models.snapshots import pickles
 from producers.sources.open_source import open_source
 from stream.adapters.kafka.models import opened, publish
 from stream.adapters.memory.store import MemoryOutbox, MemoryStore
@@ -26,12 +27,18 @@ from stream.records import Record
 from stream.replay.replay import Replay
 from stream.replay.store import DecisionFile
 from stream.workers.score import ModelInUse
+from tests.support.model_keys import INSTALLATION, SIGNING, trust
 
-KEY = b"k" * 32
 DAY = 86_400.0
 STEP = DAY / 4  # from one published model to the next
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 Item = Transaction | Label
+
+
+@pytest.fixture(autouse=True)
+def _unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests pickled themselves needs no process that tries it first: each costs seconds."""
+    monkeypatch.setattr(pickles, "probe", lambda *_: None)
 
 
 class Installation:
@@ -90,8 +97,14 @@ class Installation:
         """The learner publishes and dies; the scorer takes the snapshot, another learner goes on from it."""
         name, offset = self.settings.model, self.learner.next_offset
         version = f"{name}@{offset}"
-        header = SnapshotHeader(name=name, version=version, next_offset=offset, learned=self.learner.learned)
-        blob = dump(self.learner.model, key=KEY, header=header)
+        header = SnapshotHeader(
+            name=name,
+            version=version,
+            next_offset=offset,
+            learned=self.learner.learned,
+            installation=INSTALLATION,
+        )
+        blob = dump(self.learner.model, key=SIGNING, header=header, classes=())
         manifest = ModelManifest(
             name=name,
             version=version,
@@ -104,8 +117,8 @@ class Installation:
         )
         publish(self.outbox, "models", manifest, blob, "")
         value = self.sent("models")[-1].value or b""
-        self.in_use.swap(opened(value, KEY, name=name))
-        self.learner = self.new_learner(opened(value, KEY, name=name).model, offset)
+        self.in_use.swap(opened(value, trust(name, classes=())))
+        self.learner = self.new_learner(opened(value, trust(name, classes=())).model, offset)
         self.published.append(version)
 
     def sent(self, topic: str) -> list[Message]:

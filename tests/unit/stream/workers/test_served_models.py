@@ -8,21 +8,19 @@ import math
 import pickle
 import subprocess
 import sys
-import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from models.features.spec import DEFAULT_SPEC, FeatureSpec
-from models.scoring import snapshot
 from models.scoring.factories import FACTORIES
 from models.scoring.registry import MODELS, UnknownModelError, build_model, why_not
 from models.scoring.river_adapter import RiverAdapter
 from models.scoring.snapshot import SnapshotHeader, SnapshotRefused, dump, load
+from models.snapshots import pickles
 from producers.sources.open_source import open_source
 from stream.adapters.kafka.models import opened
 from stream.config.factories import classes_of, new_model
@@ -36,11 +34,17 @@ from stream.messages import ModelManifest, encode
 from stream.policy import Policy
 from stream.serving import served
 from stream.workers.learn import LearnWorker
+from tests.support.model_keys import INSTALLATION, KEY, SIGNING, trust
 
-KEY = bytes(range(32))
 RIPE = 2400  # examples after which the default model is ready in this small world
 SERVED = [name for name, known in MODELS.items() if known.is_served]
 Example = tuple[dict[str, float], bool]
+
+
+@pytest.fixture(autouse=True)
+def _unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests pickled themselves needs no process that tries it first: each costs seconds."""
+    monkeypatch.setattr(pickles, "probe", lambda *_: None)
 
 
 class Listener:
@@ -76,7 +80,13 @@ def examples() -> list[Example]:
 
 
 def header(name: str, learned: int = 0) -> SnapshotHeader:
-    return SnapshotHeader(name=name, version=f"{name}@{learned}", next_offset=learned, learned=learned)
+    return SnapshotHeader(
+        name=name,
+        version=f"{name}@{learned}",
+        next_offset=learned,
+        learned=learned,
+        installation=INSTALLATION,
+    )
 
 
 @functools.cache
@@ -103,7 +113,9 @@ def test_there_is_a_recipe_for_each_name_and_no_other() -> None:
 def test_model_from_its_snapshot_scores_and_learns_on_to_the_same_bits(name: str, count: int) -> None:
     """What draws has the state of its generator in the snapshot, and goes on drawing the same."""
     model = trained(name, count)
-    _, copy = load(dump(model, key=KEY, header=header(name)), key=KEY)
+    _, copy = load(
+        dump(model, key=SIGNING, header=header(name), classes=()), keys=SIGNING.trusted, classes=()
+    )
     for x, y in examples()[count : count + 400]:
         assert copy.score_one(x).hex() == model.score_one(x).hex()
         model.learn_one(x, y)
@@ -164,7 +176,7 @@ def test_models_are_the_same_in_a_process_that_hashes_otherwise(tmp_path: Path) 
 
 
 def message(name: str, model: Any) -> bytes:
-    blob = dump(model, key=KEY, header=header(name, 5))
+    blob = dump(model, key=SIGNING, header=header(name, 5))
     manifest = ModelManifest(
         name=name,
         version=f"{name}@5",
@@ -181,11 +193,11 @@ def message(name: str, model: Any) -> bytes:
 
 def test_snapshot_of_another_model_than_the_workers_run_is_refused() -> None:
     value = message("default", build_model())
-    assert opened(value, KEY, name="default").manifest.version == "default@5"
+    assert opened(value, trust()).manifest.version == "default@5"
     with pytest.raises(
         SnapshotRefused, match=r"default@5: the snapshot holds default, and .* hoeffding-tree"
     ):
-        opened(value, KEY, name="hoeffding-tree")
+        opened(value, trust("hoeffding-tree"))
 
 
 # ---- change-over, policy, reasons
@@ -341,17 +353,23 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_function_of_ones_own_is_served_with_the_classes_that_are_named(mine: str) -> None:
-    for function, classes in (("known", ""), ("own", f"{mine}.Halved")):
+    for function, named in (("known", ""), ("own", f"{mine}.Halved")):
         settings = load_settings(
-            {"model": f"{mine}:{function}", "model_classes": classes, "negative_sampling_rate": 0.5}, {}
+            {
+                "model": f"{mine}:{function}",
+                "model_classes": named,
+                "negative_sampling_rate": 0.5,
+                "model_pickle": True,
+            },
+            {},
         ).settings
         model = new_model(settings, DEFAULT_SPEC)
         for x, y in examples()[:300]:
             model.learn_one(x, y)
-        allowed = classes_of(settings)
-        blob = dump(model, key=KEY, header=header(settings.model), allowed=allowed)
+        classes = classes_of(settings)
+        blob = dump(model, key=SIGNING, header=header(settings.model), classes=classes)
         sys.modules.pop(mine)  # a score worker has not imported it
-        copy = load(blob, key=KEY, allowed=allowed)[1]
+        copy = load(blob, keys=SIGNING.trusted, classes=classes)[1]
         for x, y in examples()[300:500]:
             assert copy.score_one(x).hex() == model.score_one(x).hex()
             model.learn_one(x, y)
@@ -360,24 +378,10 @@ def test_function_of_ones_own_is_served_with_the_classes_that_are_named(mine: st
 
 def test_learner_refuses_at_its_start_what_it_could_not_publish(mine: str) -> None:
     for function, said in (("own", rf"{mine}\.Halved, .* setting model_classes"), ("open_ended", "lambda")):
-        settings = Settings(model=f"{mine}:{function}", model_key=Secret("k" * 32))
+        settings = Settings(model=f"{mine}:{function}", model_pickle=True, model_key=Secret(KEY))
         ports: Any = None
         with pytest.raises(SnapshotRefused, match=said):
             LearnWorker(settings, ports, DEFAULT_SPEC, lambda _: None)
-
-
-def test_only_classes_may_be_named_beside_the_known_ones() -> None:
-    settings = load_settings({"model_classes": "decimal.Decimal, os.system"}, {}).settings
-    assert settings.custom_classes() == (("decimal", "Decimal"), ("os", "system"))
-    head = msgspec.json.encode(header("default"))
-    payload = zlib.compress(b"cos\nsystem\n(S'exit 0'\ntR.")
-    unsigned = snapshot._PREFIX.pack(snapshot.MAGIC, snapshot.FORMAT, bytes(32), len(head))
-    signed = unsigned[:10] + snapshot._sign(KEY, unsigned, head + payload) + unsigned[42:]
-    with pytest.raises(SnapshotRefused, match=r"system, which is not on the list"):
-        load(signed + head + payload, key=KEY, allowed=classes_of(settings))
-    for text in ("Decimal", "os.sys tem", "os..path"):
-        with pytest.raises(SettingsError, match="is no class: write module"):
-            load_settings({"model_classes": text}, {})
 
 
 def test_no_function_is_imported_because_a_topic_names_it() -> None:

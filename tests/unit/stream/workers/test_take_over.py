@@ -12,6 +12,7 @@ from models.features.spec import DEFAULT_SPEC
 from models.scoring.registry import build_model
 from stream.adapters.kafka.models import PublishedModel, opened
 from stream.adapters.memory.store import MemoryOutbox, MemoryStore
+from stream.adapters.redis.model_floor import MemoryModelFloor
 from stream.config.settings import Secret, Settings
 from stream.history.catch_up import CaughtUp
 from stream.learning import JOURNAL_KEPT
@@ -19,9 +20,10 @@ from stream.messages import ModelManifest
 from stream.runtime.handler import Retry
 from stream.workers import learn
 from stream.workers.learn import LearnPorts, LearnWorker
+from tests.support.model_keys import ANOTHER, INSTALLATION, KEY, SIGNING, trust
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
-SETTINGS = Settings(model="river-pipeline", model_key=Secret("k" * 32))
+SETTINGS = Settings(model_key=Secret(KEY), installation=INSTALLATION)
 
 
 def published(next_offset: int) -> PublishedModel:
@@ -46,6 +48,7 @@ class World:
     ) -> None:
         self.catch_up: list[int] = []
         self.outbox = MemoryOutbox()
+        self.floor = MemoryModelFloor()
 
         class Topic:
             def __init__(self, _: Settings, *, name: str) -> None:
@@ -62,8 +65,9 @@ class World:
 
         monkeypatch.setattr(learn, "ModelTopic", Topic)
         monkeypatch.setattr(learn, "catch_up", late)
-        store, unused = MemoryStore(len(DEFAULT_SPEC.half_lives)), None
-        ports: Any = LearnPorts(store, store, unused, self.outbox, lambda: NOW, unused, unused)  # type: ignore[arg-type] # none is asked here
+        store = MemoryStore(len(DEFAULT_SPEC.half_lives))
+        unused: Any = None  # neither is asked here
+        ports = LearnPorts(store, store, unused, self.outbox, lambda: NOW, unused, self.floor)
         self.worker = LearnWorker(SETTINGS, ports, DEFAULT_SPEC, lambda _: None)
 
 
@@ -90,13 +94,13 @@ def test_model_that_is_new_or_far_behind_learns_the_logs_and_is_published_at_onc
     assert world.worker.take_over(acknowledged) == acknowledged
     assert world.catch_up == [acknowledged]
     [message] = world.outbox.sent
-    found = opened(message.value or b"", SETTINGS.signing_key(), name=SETTINGS.model).manifest
+    found = opened(message.value or b"", trust()).manifest
     assert (found.next_offset, found.learned) == (acknowledged, 7)
 
 
 def test_learner_that_can_trust_no_snapshot_learns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, None, ["signed with another key"])
-    with pytest.raises(Retry, match=r"acknowledged to 50, .* is RIVERWATCH_MODEL_KEY the one"):
+    with pytest.raises(Retry, match=r"acknowledged to 50, .* is the key that signed it"):
         world.worker.take_over(50)
     assert not world.catch_up
 
@@ -118,3 +122,26 @@ def test_each_reason_of_a_refusal_is_said_once_however_often_it_is_tried(
     with pytest.raises(Retry):
         world.worker.take_over(50)
     assert caplog.records[-1].getMessage() == f"{said}a newer one"
+
+
+def test_learner_whose_models_were_all_written_over_learns_them_again_from_the_logs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A key trusted here signed the last one: what is refused now is not for want of the right key."""
+    world = World(monkeypatch, None, ["no manifest", "signed with another key"])
+    world.floor.rise(INSTALLATION, SETTINGS.model, 50, SIGNING.id.hex())
+    assert world.worker.take_over(50) == 50
+    assert world.catch_up == [50]
+    [message] = world.outbox.sent
+    assert opened(message.value or b"", trust()).manifest.next_offset == 50
+    world = World(monkeypatch, None, ["signed with another key"])
+    world.floor.rise(INSTALLATION, SETTINGS.model, 50, ANOTHER.id.hex())
+    with pytest.raises(Retry, match="RIVERWATCH_MODEL_PUBLIC_KEYS"):
+        world.worker.take_over(50)
+
+
+def test_what_is_published_raises_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, None, [])
+    world.worker.take_over(50)
+    assert world.floor.read(INSTALLATION, SETTINGS.model) == 50
+    assert world.floor.signer(INSTALLATION, SETTINGS.model) == SIGNING.id.hex()

@@ -46,7 +46,7 @@ class OneMessage:
 
 
 def by_reader(monkeypatch: pytest.MonkeyPatch) -> Record:
-    monkeypatch.setattr(reader, "Consumer", OneMessage)
+    monkeypatch.setattr(scan, "Consumer", OneMessage)
     with reader.TopicReader(Settings(), "t") as topic:
         [found] = topic.poll(0.0)
     return found

@@ -1,0 +1,1 @@
+"""How a model is stored, signed and opened again."""
