@@ -8,16 +8,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from producers.publish.pace import Ends, Follower
 from stream.config.isolation import isolation_of
 
 _ROUND_TRIP: Final = 10.0
 _STANDS_AFTER: Final = 1.0  # seconds; to look costs a fetch
-_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class PublishError(Exception):
@@ -76,26 +74,13 @@ class KafkaFollowers:
             PublishError: Kafka does not answer, or has no such topic.
         """
         own = self._delivered.get(topic, {})
-        numbers = self._numbers(topic)
-        with _answering(topic):
-            ask = self._stable if self._level == "read_committed" else self._watermarks
-            ends = ask(topic, numbers)
-        return {number: max(end, own.get(number, 0)) for number, end in ends.items()}
-
-    def _watermarks(self, topic: str, numbers: list[int]) -> dict[int, int]:
-        consumer = self._consumer("riverwatch-ends")
-        return {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_ROUND_TRIP)[1]
-            for number in numbers
-        }
-
-    def _stable(self, topic: str, numbers: list[int]) -> dict[int, int]:
-        found = self._admin.list_offsets(
-            {TopicPartition(topic, number): _LATEST for number in numbers},
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=_ROUND_TRIP,
-        )
-        return {place.partition: done.result().offset for place, done in found.items()}
+        ends = {}
+        for partition in self._numbers(topic):
+            consumer = self._consumer("riverwatch-ends")
+            with _answering(topic):
+                _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ROUND_TRIP)
+            ends[partition] = max(end, own.get(partition, 0))
+        return ends
 
     def behind(self, follower: Follower, ends: Ends) -> int:
         """How many messages before these ends a group has not acknowledged yet.

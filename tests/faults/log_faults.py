@@ -15,7 +15,7 @@ import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from stream.adapters.kafka.client import confluent
-from stream.adapters.kafka.isolation import stable_ends
+from stream.adapters.kafka.reader import TopicReader
 from stream.messages import Label, Transaction, encode
 from tests.faults.schedule import Step
 from tests.faults.site import PARTITIONS, Site
@@ -96,15 +96,17 @@ class LogFaults:
         """Wait until no transaction is open."""
         site, client = self._site, confluent(self._site.settings)
         topic = site.settings.topic("transactions")
-        with closing(Consumer({**client, "group.id": "fault-ends"})) as consumer:
+        with closing(
+            Consumer({**client, "group.id": "fault-ends", "isolation.level": "read_uncommitted"})
+        ) as consumer:
             ends = {
                 number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)[1]
                 for number in range(PARTITIONS)
             }
 
         def reached() -> bool:
-            stable = stable_ends(client, topic, ends)
-            return all(stable[number] >= end for number, end in ends.items())
+            with TopicReader(site.settings, topic) as reader:
+                return all(high >= ends[number] for number, (_, high) in reader.bounds().items())
 
         began = time.monotonic()
         site.until(reached, 60, "a transaction stays open")

@@ -1,14 +1,13 @@
-"""How committed records are told from others: the level to read at, and where what is committed ends."""
+"""How to read from a Kafka, so that committed records alone count: asked of the brokers once."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from stream.adapters.kafka.client import confluent
 from stream.config.isolation import CANNOT, Isolation, isolation_of
@@ -16,7 +15,6 @@ from stream.config.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _ASKED_FOR = 2.0  # seconds: who cannot reach Kafka now will be told by what it asks next
 _known: dict[str, Isolation] = {}
 
@@ -43,24 +41,3 @@ def worker_isolation(settings: Settings) -> Callable[[], Isolation]:
         return level
 
     return asked
-
-
-def stable_ends(
-    client: Mapping[str, Any], topic: str, partitions: Iterable[int], *, timeout: float = 10.0
-) -> dict[int, int]:
-    """Of each partition the last stable offset: what lies before it is committed or aborted.
-
-    Empty where the broker cannot tell. `Consumer.get_watermark_offsets` names the high watermark at any level
-    of isolation.
-
-    Raises:
-        KafkaException: Kafka does not answer, or has no such partition.
-    """
-    if isolation_level(client) == "read_uncommitted":
-        return {}
-    asked = {TopicPartition(topic, number): _LATEST for number in partitions}
-    if not asked:
-        return {}
-    admin = AdminClient(dict(client))  # it must outlive its answers
-    found = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout)
-    return {place.partition: done.result().offset for place, done in found.items()}

@@ -10,7 +10,6 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.errors import failure
-from stream.adapters.kafka.isolation import stable_ends
 from stream.adapters.kafka.message import record_of
 from stream.adapters.kafka.scan import batches_to_end, reading_consumer, unreadable
 from stream.config.settings import Settings
@@ -54,13 +53,9 @@ class TopicReader:
                 if found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                     raise failure(self._client, found.error, about=f"topic {self._topic}")
                 raise DependencyDown(f"Kafka ({self._place}) has no topic {self._topic}: `riverwatch topics`")
-            marks = {
+            return {
                 number: self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=10)
                 for number in sorted(found.partitions)
-            }
-            stable = stable_ends(self._client, self._topic, marks)
-            return {
-                number: (low, min(high, stable.get(number, high))) for number, (low, high) in marks.items()
             }
         except KafkaException as error:
             raise failure(self._client, error, about=f"topic {self._topic}") from error

@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from stream.adapters.kafka.errors import failure
-from stream.adapters.kafka.isolation import isolation_level, stable_ends
+from stream.adapters.kafka.isolation import isolation_level
 from stream.adapters.kafka.message import record_of
 from stream.ports import DependencyDown, DependencyRefused
 from stream.records import Record
@@ -78,8 +78,6 @@ def bounds_of(client: Mapping[str, Any], topic: str, *, patience: float = 10.0) 
         for number in _partitions(consumer, client, topic, patience):
             low, high = _marks(consumer, TopicPartition(topic, number), patience) or (0, 0)
             named[number] = (max(low, 0), max(high, 0))
-        for number, stable in stable_ends(client, topic, named, timeout=patience).items():
-            named[number] = (named[number][0], min(named[number][1], stable))
         ends = {number: high for number, (low, high) in named.items() if low < high}
         last = [TopicPartition(topic, number, high - 1) for number, high in ends.items()]
         consumer.assign(last)

@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from models.features.profiles import LabelProfile, Profile, ProfileSnapshot
 from stream.adapters.redis.codec import ABSENT, CONSTANTS, MAX_RECENT_EVENTS, Codec, digest_of_name
+from stream.adapters.redis.fencing import issue_fencing_tokens, refuse_stale_owner
 from stream.adapters.redis.labels import RedisLabels
 from stream.adapters.redis.shards import COUNT_FIELDS, Call, Client, RedisShards
 from stream.batch_checks import OTHER_ENTITIES, check_updates, other_transaction
-from stream.ports import NONE, EventUpdate, OtherLog, StaleOwner, StoreBehind
+from stream.ports import NONE, EventUpdate, OtherLog, StoreBehind
 
 _FORMAT = 3  # of the bytes in Redis; another one cannot read them
 
@@ -156,33 +157,8 @@ class RedisStore(RedisLabels):
         self._shards.close()
 
     def claim(self, partitions: Iterable[int]) -> dict[int, int]:
-        """See `FeatureStore.claim`. The first shard issues fencing tokens, the others are raised to them.
-
-        A Redis that lost its data has forgotten which fencing tokens it gave: they begin at the clock, so
-        that a worker of before the loss never holds the newest.
-        """
-        self._shards.agree()
-        fencing_tokens = dict.fromkeys(partitions, int(self._clock() * 1e6))
-        while True:
-            [issued] = self._claim([0], fencing_tokens, issue=True)
-            fencing_tokens = issued
-            raised = self._claim(range(1, self._shards.count), fencing_tokens, issue=False)
-            highest = {p: max(each[p] for each in (fencing_tokens, *raised)) for p in fencing_tokens}
-            if highest == fencing_tokens:
-                self._shards.settle()
-                return fencing_tokens
-            fencing_tokens = (
-                highest  # the first shard forgot, or another worker claims at this moment: go above it
-            )
-
-    def _claim(
-        self, shards: Iterable[int], floors: Mapping[int, int], *, issue: bool
-    ) -> list[dict[int, int]]:
-        args: list[bytes | str] = ["1" if issue else "0"]
-        for partition, floor in floors.items():
-            args += (str(partition), str(floor))
-        calls = [Call(shard, [self._shards.key(shard, "partitions")], args) for shard in shards]
-        return [dict(zip(floors, answer, strict=True)) for answer in self._shards.run("claim", calls)]
+        """See `FeatureStore.claim`."""
+        return issue_fencing_tokens(self._shards, partitions, self._clock())
 
     def progress(self, partitions: Iterable[int]) -> dict[int, int]:
         """See `FeatureStore.progress`."""
@@ -259,7 +235,7 @@ class RedisStore(RedisLabels):
         answers = self._shards.run("apply", calls)
         for answer in answers:
             if answer[0] == 0:
-                _stale(answer, fencing_tokens)
+                refuse_stale_owner(answer, fencing_tokens)
         behind: dict[int, int] = {}
         for answer in answers:
             if answer[0] == 2:  # noqa: PLR2004 - as the script says
@@ -321,7 +297,7 @@ class RedisStore(RedisLabels):
         results = [decision for _, _, decision in decisions]
         for places, answer in zip(dealt, self._shards.run("record", calls) if calls else [], strict=True):
             if answer[0] == 0:
-                _stale(answer, fencing_tokens)
+                refuse_stale_owner(answer, fencing_tokens)
             for place, other in zip(places, answer[1], strict=True):
                 if other is not None:
                     results[place] = other
@@ -351,14 +327,6 @@ class RedisStore(RedisLabels):
         shard = self._shards.of(name)
         [value] = self._shards.commands([(shard, ["GET", self._shards.key(shard, f"{what}:{name}")])])
         return ABSENT if value is None else bytes(value)
-
-
-def _stale(answer: list[Any], fencing_tokens: Mapping[int, int]) -> NoReturn:
-    partition = int(answer[1])
-    raise StaleOwner(
-        f"partition {partition} has been claimed by another worker since (fencing token "
-        f"{fencing_tokens[partition]}, newest {int(answer[2])}): leave this batch to it"
-    )
 
 
 def _listed(offsets: Mapping[int, Sequence[int]], partition: int) -> str:
