@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final, NamedTuple, Self, TypeVar
@@ -11,7 +10,7 @@ from typing import Final, NamedTuple, Self, TypeVar
 import msgspec
 
 from models.features.currencies import EXPONENTS
-from stream.card_numbers import looks_like_card_number
+from stream.card_numbers import card_number_field, looks_like_card_number, masked, masked_text
 from stream.messages import EARLIEST, LATEST, Label, Transaction, label_decoder, transaction_decoder
 from stream.ports import Message
 from stream.records import Record
@@ -20,11 +19,11 @@ MOST_KEPT: Final = 900_000  # bytes of a dead letter's value and original header
 MOST_KEY_KEPT: Final = 4096
 HEADER_FRAME: Final = 10  # bytes at most that Kafka's record format adds to a header: two lengths
 UNKNOWN_TRANSACTION: Final = "unknown_transaction"  # why a label that expired is a dead letter
+CARD_NUMBER: Final = "card_number_in_clear"
+ID_CONFLICT: Final = "id_conflict"  # other content came under a transaction_id that is decided
+MOST_NAMED: Final = 100  # characters of a field's name in a dead letter
 WAITED: Final = "waited"  # the header of a label that is requeued, or expired
 _MOST_DIGITS: Final = 18  # of a partition or an offset: more are none of Kafka's
-_DIGITS: Final = re.compile(rb"\d{13,19}")
-_CARD_ID: Final = re.compile(rb'"card_id"\s*:\s*"?(\d{13,19})(?!\d)')
-
 
 T = TypeVar("T")
 
@@ -35,12 +34,14 @@ class Limits(NamedTuple):
     Attributes:
         max_bytes: of one message.
         future_tolerance: seconds that an event may be dated after Kafka's time of its record.
-        refuse_card_numbers: a card_id that looks like a card number is refused.
+        refuse_card_numbers: a message that shows a card number anywhere is refused.
+        card_number_exempt: fields that may hold digits that look like one (never the card_id).
     """
 
     max_bytes: int = 65_536
     future_tolerance: float = 3600.0
     refuse_card_numbers: bool = True
+    card_number_exempt: frozenset[str] = frozenset()
 
 
 class Rejected(NamedTuple):
@@ -55,24 +56,6 @@ class Rejected(NamedTuple):
     detail: str
 
 
-def masked(raw: bytes | None) -> bytes | None:
-    """Bytes with every card number in them replaced, so that they may be kept.
-
-    >>> masked(b'{"card_id":"4111111111111111"}')
-    b'{"card_id":"411111******1111"}'
-    """
-    if raw is None:
-        return None
-
-    def mask(found: re.Match[bytes]) -> bytes:
-        digits = found[0]
-        if not looks_like_card_number(digits):
-            return digits
-        return digits[:6] + b"*" * (len(digits) - 10) + digits[-4:]
-
-    return _DIGITS.sub(mask, raw)
-
-
 def admit_transaction(record: Record, limits: Limits) -> Transaction | Rejected:
     """The transaction in a record of `transactions`, or why there is none."""
     if record.key is None:
@@ -80,10 +63,8 @@ def admit_transaction(record: Record, limits: Limits) -> Transaction | Rejected:
     found = _decoded(record, limits, transaction_decoder.decode)
     if isinstance(found, Rejected):
         return found
-    if limits.refuse_card_numbers and looks_like_card_number(found.card_id.encode()):
-        return Rejected(
-            "card_number_in_clear", "card_id is a card number: send a token or a keyed hash of it"
-        )
+    if shown := _card_number(record, limits, found.card_id):
+        return shown
     if record.key != found.card_id.encode():
         return Rejected("key_mismatch", "the record's key is not its card_id")
     if found.currency not in EXPONENTS:
@@ -97,6 +78,8 @@ def admit_label(record: Record, limits: Limits) -> Label | Rejected:
     found = _decoded(record, limits, label_decoder.decode)
     if isinstance(found, Rejected):
         return found
+    if shown := _card_number(record, limits):
+        return shown
     if found.source == "maturity":  # dated by the horizon, which may lie ahead of the clock in a replay
         limits = limits._replace(future_tolerance=math.inf)
     return _implausible(found.known_at, "known_at", record, limits) or found
@@ -108,7 +91,7 @@ def dead_letter(
     topic: str,
     now: datetime,
     *,
-    mask_card_numbers: bool = False,
+    mask_card_numbers: bool = True,
     epoch: int = 0,
 ) -> Message:
     """The dead letter of a record: its original bytes, and what was wrong with them.
@@ -126,11 +109,11 @@ def dead_letter(
         why: it was rejected.
         topic: of dead letters.
         now: stamps `failed_at`.
-        mask_card_numbers: where the key or the card_id is a card number, keep none of them, whatever the
-            record was rejected for.
+        mask_card_numbers: of every card number in the key and the value keep the first six and the last
+            four digits, whatever the record was rejected for.
         epoch: of the record's log; said where it is not the first.
     """
-    hide = why.reason == "card_number_in_clear" or (mask_card_numbers and _shows_card_number(record))
+    hide = mask_card_numbers or why.reason == CARD_NUMBER
     key = masked(record.key) if hide else record.key
     value = masked(record.value) if hide else record.value
     size = len(value or b"")
@@ -142,7 +125,7 @@ def dead_letter(
         (
             *original,
             ("reason", why.reason.encode()),
-            ("detail", why.detail.encode()),
+            ("detail", masked_text(why.detail).encode()),
             ("topic", record.topic.encode()),
             ("partition", b"%d" % record.partition),
             ("offset", b"%d" % record.offset),
@@ -162,7 +145,7 @@ def _original_headers(record: Record) -> tuple[list[tuple[str, bytes]], int]:
         if needed > pending:
             break
         pending -= needed
-        kept.append((name, masked(value) or b""))
+        kept.append((masked_text(name), masked(value) or b""))
     return kept, pending
 
 
@@ -233,9 +216,17 @@ def _decoded(record: Record, limits: Limits, decode: Callable[[bytes], T]) -> T 
         return Rejected("too_deep", "nested too deeply to be read")
 
 
-def _shows_card_number(record: Record) -> bool:
-    shown = (record.key or b"", *_CARD_ID.findall(record.value or b""))
-    return any(map(looks_like_card_number, shown))
+def _card_number(record: Record, limits: Limits, card_id: str = "") -> Rejected | None:
+    """Why a message that could be decoded must not go on: it shows a card number."""
+    if not limits.refuse_card_numbers:
+        return None
+    # Of a card_id the check digit is enough: a token that passes for a card number is none.
+    field = "card_id" if looks_like_card_number(card_id.encode()) else None
+    field = field or card_number_field(record.value or b"", limits.card_number_exempt)
+    if field is None:
+        return None
+    where = field if field.isascii() and field.isprintable() and len(field) <= MOST_NAMED else "a field"
+    return Rejected(CARD_NUMBER, f"{where} shows a card number: send a token or a keyed hash of it")
 
 
 def _implausible(time: datetime, name: str, record: Record, limits: Limits) -> Rejected | None:

@@ -257,7 +257,9 @@ class Learner:
         for record in records:
             match admit_label(record, self._limits):
                 case Rejected() as why:
-                    rejected.append(dead_letter(record, why, self._dead_letters, self._clock()))
+                    hide = self._limits.refuse_card_numbers
+                    topic, now = self._dead_letters, self._clock()
+                    rejected.append(dead_letter(record, why, topic, now, mask_card_numbers=hide))
                 case label:
                     admitted.append((record, label))
         return admitted, rejected

@@ -146,5 +146,6 @@ class Maturity:
     def _expired_letter(self, name: str, entry: bytes, why: Rejected) -> Message:
         offset, value = waited(entry)
         record = Record(self._labels_topic, 0, offset, 0, name.encode(), value)
-        letter = dead_letter(record, why, self._dead_letters, self._clock())
+        # It was admitted, so it shows no card number; and its key says whose label it was, to the byte.
+        letter = dead_letter(record, why, self._dead_letters, self._clock(), mask_card_numbers=False)
         return letter._replace(headers=(*letter.headers, waited_header(entry)))

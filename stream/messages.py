@@ -94,6 +94,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         entities: every entity the transaction updates: kind, then its key, how many events its profile held
             when it was read, and how many labels. For an entity that partitions share, the counts are the
             order in which they updated it.
+        content_digest: of the transaction as it was admitted (`stream.decisions.content_digest`); empty in
+            decisions that are older than the field.
     """
 
     transaction_id: str
@@ -113,6 +115,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     features: dict[str, float] | None = None
     origin: tuple[int, int] = (-1, -1)
     entities: dict[str, tuple[str, int, int]] = {}
+    content_digest: str = ""
     epoch: int | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -21,11 +21,23 @@ from models.features.payment import Categories
 from models.features.profiles import ProfileSnapshot
 from models.features.reasons import feature_reason
 from models.features.spec import FeatureSpec
-from stream.admission import Limits, Rejected, admit_transaction, dead_letter
-from stream.decisions import Recorded, pack, recent_activity, unpack
-from stream.messages import Decision, Reason, Transaction
+from stream.admission import ID_CONFLICT, Limits, Rejected, admit_transaction, dead_letter
+from stream.decisions import (
+    Arrival,
+    Recorded,
+    check_known,
+    conflict_text,
+    content_digest,
+    decided_elsewhere,
+    pack,
+    recent_activity,
+    sort_out,
+    split_conflicts,
+    unpack,
+)
+from stream.messages import Decision, Reason
 from stream.policy import Policy, Thresholds, decide
-from stream.ports import Clock, EntityRef, EventUpdate, FeatureStore, Message, OtherLog, Outbox
+from stream.ports import Clock, EntityRef, EventUpdate, FeatureStore, Message, Outbox
 from stream.records import Epochs, Record
 
 MAX_REASONS = 5
@@ -59,7 +71,10 @@ class DecisionTopics(NamedTuple):
 
 
 class BatchCounts(NamedTuple):
-    """What became of a batch: `events = decided + duplicates + rejected + forgotten`."""
+    """What became of a batch: `events = decided + duplicates + rejected + forgotten`.
+
+    Of the rejected, `id_conflicts` brought other content under a transaction_id that was decided.
+    """
 
     events: int
     decided: int
@@ -67,13 +82,7 @@ class BatchCounts(NamedTuple):
     rejected: int
     forgotten: int
     alerts: int
-
-
-class Arrival(NamedTuple):
-    """A valid transaction, with the Kafka record that carried it."""
-
-    record: Record
-    transaction: Transaction
+    id_conflicts: int = 0
 
 
 class Pipeline:
@@ -85,6 +94,7 @@ class Pipeline:
         model: the model to use now, asked once a batch.
         clock: stamps `decided_at`; nothing depends on it.
         reached: called at the named points between the steps; tests crash there.
+        on_conflicts: told which events brought other content under a decided transaction_id.
     """
 
     def __init__(
@@ -100,6 +110,7 @@ class Pipeline:
         limits: Limits,
         features_in_scores: bool = True,
         reached: Callable[[str], None] = lambda _point: None,
+        on_conflicts: Callable[[Sequence[str]], None] = lambda _conflicts: None,
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -111,6 +122,7 @@ class Pipeline:
         self._limits = limits
         self._features_in_scores = features_in_scores
         self._reached = reached
+        self._on_conflicts = on_conflicts
         self._fencing_tokens: dict[int, int] = {}
         self._recorded: dict[int, int] = {}
         self._epochs = Epochs()
@@ -123,8 +135,7 @@ class Pipeline:
         """Become the owner of partitions that were assigned. To be called before their first batch."""
         owned = list(partitions)
         self._fencing_tokens.update(self._store.claim(owned))
-        # What this worker had recorded under an earlier assignment says nothing of this one: after going
-        # back it would have the journal trimmed of events that are still to be decided.
+        # What was recorded before says nothing of now: the journal would be trimmed of what is undecided.
         for partition in owned:
             self._recorded.pop(partition, None)
 
@@ -172,16 +183,16 @@ class Pipeline:
 
         # 2. Read the profiles, then update them: an event does not vouch for itself. A second event of a
         #    transaction updates nothing; the same event again is known by its place, and only fills what a
-        #    store that lost its last moments lacks.
-        originals, duplicates = _apart(arrivals, entries, self._epochs)
+        #    store that lost its last moments lacks. Other content under a decided id updates nothing either.
+        originals, duplicates, conflicts = sort_out(arrivals, entries, self._epochs)
         ends = {record.partition: record.offset for record in records}
-        updates = [self._update_of(arrival) for arrival in originals]
+        updates = [_update_of(arrival, self._spec) for arrival in originals]
         snapshots = self._store.apply(
             updates,
             ends=ends,
             recorded=self._recorded,
             fencing_tokens=self._fencing_tokens,
-            rejected=_offsets(record for record, _ in rejected),
+            rejected=_offsets([*(record for record, _ in rejected), *(each.record for each in conflicts)]),
             duplicates=_offsets(arrival.record for arrival in duplicates),
         )
         self._reached("profiles-applied")
@@ -198,9 +209,7 @@ class Pipeline:
             elif snapshot is None:  # its journal is trimmed: it was recorded, by a worker that is gone
                 trimmed.append(arrival)
                 forgotten.append(arrival.transaction.transaction_id)
-            elif (
-                not snapshot
-            ):  # it was passed as a duplicate of an event that is not decided yet: that one decides
+            elif not snapshot:  # passed as a duplicate of an event that is not decided yet: that one decides
                 forgotten.append(arrival.transaction.transaction_id)
             else:
                 decision = self._decide(arrival, update, snapshot, model, now)
@@ -214,25 +223,30 @@ class Pipeline:
         decided = {name: entry for name, entry in found.items() if name not in entries}
         if forgotten:
             entries |= _found(forgotten, self._store.lookup(forgotten))
-            _check_known(trimmed, entries)
+            check_known(trimmed, entries)
+        elsewhere = decided_elsewhere(originals, decided, proposals, winners, self._epochs)
+        entries |= {name: decided.pop(name) for name in elsewhere}
         self._reached("recorded")
 
         # 5. Emit, and wait until it is durable.
-        self._outbox.send([*self._outgoing(arrivals, decided, entries), *(letter for _, letter in rejected)])
+        known = entries | decided if conflicts or forgotten or elsewhere else {}
+        kept, conflicting, told = self._refuse(arrivals, known, now)
+        refused = [*(letter for _, letter in rejected), *conflicting]
+        self._outbox.send([*self._outgoing(kept, decided, entries), *refused])
+        self._on_conflicts(told)
         self._reached("emitted")
 
         # 6. The caller acknowledges.
         self._recorded.update(ends)
-        lost = (
-            sum(a.transaction.transaction_id not in decided | entries for a in arrivals) if forgotten else 0
-        )
+        lost = sum(each.transaction.transaction_id not in known for each in kept) if forgotten else 0
         return BatchCounts(
             events=len(records),
             decided=len(decided),
-            duplicates=len(arrivals) - len(decided) - lost,
-            rejected=len(rejected),
+            duplicates=len(kept) - len(decided) - lost,
+            rejected=len(refused),
             forgotten=lost,
             alerts=sum(entry.is_alert for entry in decided.values()),
+            id_conflicts=len(told),
         )
 
     def _admit(
@@ -243,28 +257,27 @@ class Pipeline:
         for record in records:
             match admit_transaction(record, self._limits):
                 case Rejected() as why:
-                    letter = dead_letter(
-                        record,
-                        why,
-                        self._topics.dead_letters,
-                        now,
-                        mask_card_numbers=self._limits.refuse_card_numbers,
-                        epoch=self._epochs.of(record.partition, record.offset),
-                    )
-                    rejected.append((record, letter))
+                    rejected.append((record, self._letter(record, why, now)))
                 case transaction:
-                    arrivals.append(Arrival(record, transaction))
+                    arrivals.append(Arrival(record, transaction, content_digest(transaction)))
         return arrivals, rejected
 
-    def _update_of(self, arrival: Arrival) -> EventUpdate:
-        payment, record = arrival.transaction, arrival.record
-        return EventUpdate(
-            record.partition,
-            record.offset,
-            event_of(payment, self._spec),
-            tuple(EntityRef(*entity) for entity in entities_of(payment, self._spec)),
-            payment.transaction_id,
-        )
+    def _letter(self, record: Record, why: Rejected, now: datetime) -> Message:
+        topic, hide = self._topics.dead_letters, self._limits.refuse_card_numbers
+        epoch = self._epochs.of(record.partition, record.offset)
+        return dead_letter(record, why, topic, now, mask_card_numbers=hide, epoch=epoch)
+
+    def _refuse(
+        self, arrivals: Sequence[Arrival], entries: Mapping[str, Recorded], now: datetime
+    ) -> tuple[Sequence[Arrival], list[Message], list[str]]:
+        """Those that agree with what is recorded; of those that do not, dead letters and what to say."""
+        kept, conflicts = split_conflicts(arrivals, entries, self._epochs) if entries else (arrivals, [])
+        told = [conflict_text(arrival, entry) for arrival, entry in conflicts]
+        letters = [
+            self._letter(arrival.record, Rejected(ID_CONFLICT, text), now)
+            for (arrival, _), text in zip(conflicts, told, strict=True)
+        ]
+        return kept, letters, told
 
     def _decide(
         self,
@@ -303,6 +316,7 @@ class Pipeline:
                 entity.kind: (entity.key, known.profile.updates, known.labels.updates)
                 for entity, known in zip(update.entities, snapshot, strict=True)
             },
+            content_digest=arrival.content,
         )
 
     def _outgoing(
@@ -322,43 +336,19 @@ class Pipeline:
                     yield Message(self._topics.alerts, entry.key, entry.alert(), headers)
 
 
+def _update_of(arrival: Arrival, spec: FeatureSpec) -> EventUpdate:
+    payment, record = arrival.transaction, arrival.record
+    return EventUpdate(
+        record.partition,
+        record.offset,
+        event_of(payment, spec),
+        tuple(EntityRef(*entity) for entity in entities_of(payment, spec)),
+        payment.transaction_id,
+    )
+
+
 def _found(names: Sequence[str], recorded: Sequence[bytes | None]) -> dict[str, Recorded]:
     return {name: unpack(raw) for name, raw in zip(names, recorded, strict=True) if raw is not None}
-
-
-def _check_known(trimmed: Sequence[Arrival], entries: Mapping[str, Recorded]) -> None:
-    """Whatever the journal is trimmed of was recorded: of another log, or so long ago that it has expired.
-
-    Raises:
-        OtherLog: of an event no decision is known. Were it acknowledged, it would have none.
-    """
-    unknown = [arrival for arrival in trimmed if arrival.transaction.transaction_id not in entries]
-    if unknown:
-        record, transaction = unknown[0]
-        raise OtherLog(
-            f"{record.topic}[{record.partition}] offset {record.offset} was worked on before, and of its "
-            f"transaction {transaction.transaction_id} no decision is known ({len(unknown)} of this batch): "
-            "nothing of it is acknowledged. Where this is another log, `riverwatch adopt transactions` "
-            "begins it; where it came again after `decision_ttl`, set the group's offset behind it"
-        )
-
-
-def _apart(
-    arrivals: Sequence[Arrival], entries: Mapping[str, Recorded], epochs: Epochs
-) -> tuple[list[Arrival], list[Arrival]]:
-    """The event of each transaction that is, or will be, decided; and those that bring it again."""
-    originals: list[Arrival] = []
-    duplicates: list[Arrival] = []
-    seen: set[str] = set()
-    for arrival in arrivals:
-        name, record = arrival.transaction.transaction_id, arrival.record
-        entry = entries.get(name)
-        place = (record.partition, record.offset)
-        is_own = entry is not None and entry.origin == place and epochs.holds(entry.epoch, place)
-        first = name not in seen if entry is None else is_own
-        seen.add(name)
-        (originals if first else duplicates).append(arrival)
-    return originals, duplicates
 
 
 def reason_text(name: str, features: Mapping[str, float], payment: Categories) -> str:

@@ -31,6 +31,7 @@ class TimedDecision(msgspec.Struct, frozen=True):
 
     transaction_id: str
     event_time: Time
+    content_digest: str = ""
 
 
 class DecisionHead(msgspec.Struct, frozen=True):
@@ -40,6 +41,7 @@ class DecisionHead(msgspec.Struct, frozen=True):
     card_id: str
     action: str
     origin: tuple[int, int]
+    content_digest: str = ""
     epoch: int = 0
 
 
@@ -50,6 +52,7 @@ class ServedDecision(msgspec.Struct, frozen=True):
         origin: partition and offset of the transaction; `epoch`: of its log.
         entities: by kind: key, how many events and how many labels its profile held when it was read.
         features: JSON, as served; `NO_FEATURES` where the setting keeps them off the topic.
+        content_digest: of the transaction as it was admitted.
     """
 
     transaction_id: str
@@ -60,6 +63,7 @@ class ServedDecision(msgspec.Struct, frozen=True):
     epoch: int = 0
     entities: dict[str, tuple[str, int, int]] = {}
     features: msgspec.Raw = NO_FEATURES
+    content_digest: str = ""
 
 
 class LabelledDecision(msgspec.Struct, frozen=True):

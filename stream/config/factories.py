@@ -68,4 +68,9 @@ def policy_of(settings: Settings) -> Policy:
 
 def limits_of(settings: Settings) -> Limits:
     """What settings take for believable."""
-    return Limits(settings.max_event_bytes, settings.future_tolerance, settings.card_numbers == "refuse")
+    return Limits(
+        settings.max_event_bytes,
+        settings.future_tolerance,
+        settings.card_numbers == "refuse",
+        frozenset(filter(None, map(str.strip, settings.card_number_exempt.split(",")))),
+    )

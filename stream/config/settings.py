@@ -205,8 +205,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.3
     card_numbers: Annotated[
         Literal["refuse", "allow"],
-        _about("refuse a card_id that looks like a card number (13 to 19 digits that pass Luhn)"),
+        _about("refuse what shows a card number (13 to 19 digits that pass Luhn, in any field)"),
     ] = "refuse"
+    card_number_exempt: Annotated[str, _about("fields of decimal ids that may look like one")] = ""
     metrics_interval: Annotated[Duration, _about("the monitor reports so often (event time)")] = Duration(
         86400.0
     )

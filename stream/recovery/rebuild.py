@@ -26,13 +26,15 @@ from stream.adapters.redis.logs import LogIdentity, RedisLogs
 from stream.adapters.redis.restore import RedisRestore
 from stream.adapters.redis.store import layout_of
 from stream.config.settings import Settings
+from stream.decisions import content_digest
 from stream.history.epochs import epochs_on_topic
 from stream.history.join import Place
 from stream.history.topics import TopicHistory
 from stream.learning import JOURNAL_KEPT, is_sampled
+from stream.messages import transaction_decoder
 from stream.recovery.restore_events import BATCH, EventRestore
 from stream.recovery.restore_labels import restore_labels
-from stream.views import read_timed_decision, transaction_id_of
+from stream.views import UNREADABLE, read_timed_decision
 
 _TRIES = 5
 
@@ -183,25 +185,25 @@ class _Once:
                 manifest, _ = trusted(record.value or b"", trust)
                 self._labels.add_published(manifest.next_offset, record.timestamp_ms / 1000.0)
 
-    def _tail(self, done: Mapping[int, int]) -> dict[Place, str | None]:
-        """The events that are not acknowledged, and whose they are."""
+    def _tail(self, done: Mapping[int, int]) -> dict[Place, tuple[str, str] | None]:
+        """The events that are not acknowledged: whose they are, and the digests of their contents."""
         with TopicReader(self._settings, self._settings.topic("transactions")) as reader:
             return {
-                (record.partition, record.offset): transaction_id_of(record.value)
+                (record.partition, record.offset): _identity(record.value)
                 for record in reader.until_end(from_offsets=done)
             }
 
     def _follow_scores(
-        self, followed: Mapping[int, int], tail: Mapping[Place, str | None]
-    ) -> tuple[set[str], int]:
+        self, followed: Mapping[int, int], tail: Mapping[Place, tuple[str, str] | None]
+    ) -> tuple[dict[str, str], int]:
         """Take in decisions of labelled transactions and what falls due.
 
         Returns:
-            Which transactions of the tail are decided, and how many fall due.
+            Which transactions of the tail are decided, of which content, and how many fall due.
         """
         settings, labels = self._settings, self._labels
-        wanted = {name for name in tail.values() if name}
-        decided: set[str] = set()
+        wanted = {each[0] for each in tail.values() if each}
+        decided: dict[str, str] = {}
         pending: dict[int, list[tuple[float, str]]] = {}
         due = 0
         for record in self._topics.records("scores"):
@@ -210,7 +212,7 @@ class _Once:
                 continue
             name = decision.transaction_id
             if name in wanted:
-                decided.add(name)
+                decided[name] = decision.content_digest
             if labels.wants(name):
                 labels.add_decision(name, record.value or b"")
             if (
@@ -228,12 +230,28 @@ class _Once:
         return decided, due
 
     def _applied_to(
-        self, partition: int, acknowledged: int, tail: Mapping[Place, str | None], decided: set[str]
+        self,
+        partition: int,
+        acknowledged: int,
+        tail: Mapping[Place, tuple[str, str] | None],
+        decided: Mapping[str, str],
     ) -> int:
         """The first event of a partition that nobody has seen the outcome of: it is delivered again."""
         limit = acknowledged
         for place in sorted(place for place in tail if place[0] == partition):
-            if tail[place] not in decided and place not in self._dead:
+            name, content = tail[place] or ("", "")
+            # One that brings other content than was decided has no outcome before its dead letter.
+            has_decision = name in decided and decided[name] in ("", content)
+            if not has_decision and place not in self._dead:
                 break
             limit = place[1] + 1
         return limit
+
+
+def _identity(value: bytes | None) -> tuple[str, str] | None:
+    """Whose event this is, and the digest of its content; None where it is no transaction."""
+    try:
+        payment = transaction_decoder.decode(value or b"")
+    except UNREADABLE:
+        return None
+    return payment.transaction_id, content_digest(payment)

@@ -31,7 +31,7 @@ Progress = Callable[[str, int, int | None, float], None]  # stage, done, in all,
 DECIDING: Final = (
     "model", "model_seed", "negative_sampling_rate", "maturity", "label_wait", "decision_ttl", "policy",
     "review_share", "decline_share", "review_cost", "decline_cost", "max_event_bytes", "future_tolerance",
-    "card_numbers",
+    "card_numbers", "card_number_exempt",
 )  # fmt: skip
 """The settings that an output is a function of."""
 

@@ -9,8 +9,9 @@ import msgspec
 
 from models.features.profiles import ProfileSnapshot
 from stream.admission import DeadLetter
+from stream.decisions import Arrival
 from stream.messages import Decision
-from stream.pipeline import REDELIVERED, Arrival, Pipeline, Scorer
+from stream.pipeline import REDELIVERED, Pipeline, Scorer
 from stream.ports import EventUpdate, Message
 
 SCORES, ALERTS, DEAD, LABELS = "scores", "alerts", "dead-letters", "labels"

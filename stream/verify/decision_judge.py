@@ -20,7 +20,7 @@ _MARK = "redelivered"
 
 
 class DecisionJudge:
-    """Judges promise 1, but for events without a decision. Kept are 25 bytes a decision.
+    """Judges promise 1, but for events without a decision. Kept are 33 bytes a decision.
 
     Args:
         findings: take what is broken.
@@ -38,8 +38,9 @@ class DecisionJudge:
         self._contents: dict[int, array[int]] = {}
         self._unmarked = FirstDecisions(seen.starts)
         self._names, self._places = array("Q"), array("q")
-        self._former: set[int] = set()
-        self._decided = np.zeros(0, dtype=np.uint64)
+        self._digests = array("Q")
+        self._former: dict[int, int] = {}  # by name, their contents
+        self._decided = self._decided_contents = np.zeros(0, dtype=np.uint64)
         self.versions: set[str] = set()
         self.decided = self.duplicates = 0
 
@@ -57,7 +58,8 @@ class DecisionJudge:
             self._findings.broken(1, "a message among the decisions is none", where)
             return None
         if not self._seen.epochs.holds(decision.epoch, decision.origin):
-            self._former.add(digest(decision.transaction_id))  # its event was in a log that is gone
+            # Its event was in a log that is gone.
+            self._former[digest(decision.transaction_id)] = _short(decision.content_digest)
             return None
         marked = any(name == _MARK for name, _ in record.headers)
         if not self._is_first(decision, value, marked=marked):
@@ -91,6 +93,7 @@ class DecisionJudge:
         contents[at] = content
         self._names.append(digest(decision.transaction_id))
         self._places.append(pack_place(decision.origin))
+        self._digests.append(_short(decision.content_digest))
         self.decided += 1
         return True
 
@@ -124,15 +127,31 @@ class DecisionJudge:
         for at in np.flatnonzero(names[1:] == names[:-1]).tolist():
             pair = " and ".join(event_at(unpack_place(int(place))) for place in places[at : at + 2])
             self._findings.broken(1, "two events of one transaction were each decided", pair)
-        self._decided = names
+        self._decided, self._decided_contents = names, np.array(self._digests, dtype=np.uint64)[order]
 
     def has_decision(self, name: str) -> bool:
         """After `finish`: whether a transaction was decided."""
-        if self._former and digest(name) in self._former:
-            return True
+        return self._content_of(name) is not None
+
+    def contradicts(self, name: str, content: str) -> bool:
+        """After `finish`: whether a transaction was decided of other content than the digest says."""
+        return self._content_of(name) not in (None, 0, _short(content))
+
+    def _content_of(self, name: str) -> int | None:
+        """Of what content a transaction was decided, in this epoch or before; None where it was not."""
         key = np.uint64(digest(name))
         at = int(np.searchsorted(self._decided, key))
-        return at < self._decided.size and self._decided[at] == key
+        if at < self._decided.size and self._decided[at] == key:
+            return int(self._decided_contents[at])
+        return self._former.get(int(key))
+
+
+def _short(content: str) -> int:
+    """64 bits of a digest of content; 0 for none."""
+    try:
+        return int(content[:16] or "0", 16)
+    except ValueError:
+        return 0
 
 
 def _claim(decision: ServedDecision) -> tuple[object, ...]:

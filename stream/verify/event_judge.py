@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from models.features.spec import FeatureSpec
-from stream.admission import DeadLetter, Limits, Rejected, admit_transaction
+from stream.admission import ID_CONFLICT, DeadLetter, Limits, Rejected, admit_transaction
+from stream.decisions import content_digest
 from stream.history.events import Packing
 from stream.history.join import EventJoin, Place
 from stream.history.labels import ReplayedLabels
@@ -65,6 +66,7 @@ class EventJudge:
         self._topic = topic
         self._within = within
         self._dead: dict[Place, str] = {}
+        self._conflicts: list[tuple[Place, str, str]] = []
         self._ends: dict[int, int] = {}
         self.join = EventJoin(self._meet)
         self.decisions = DecisionJudge(findings, seen)
@@ -106,6 +108,10 @@ class EventJudge:
     def finish(self) -> None:
         """All was read: what is left over, and what the store holds beyond."""
         self.decisions.finish()
+        for place, name, content in self._conflicts:
+            if not self.decisions.contradicts(name, content):
+                what = "a dead letter says that its event contradicts a decision, and none is that it does"
+                self._findings.broken(4, what, event_at(place))
         for place, record in self.join.events.items():
             self._judge_undecided(place, record)
         for place, (decision, _) in self.join.decisions.items():
@@ -127,7 +133,14 @@ class EventJudge:
         self.rejected += 1
         if both:
             self._findings.broken(4, "an event has a decision and a dead letter", event_at(place))
-        if self._is_within(record) and not isinstance(admit_transaction(record, self._limits), Rejected):
+        if not self._is_within(record):
+            return
+        admitted = admit_transaction(record, self._limits)
+        if isinstance(admitted, Rejected):
+            return
+        if self._dead[place] == ID_CONFLICT:
+            self._conflicts.append((place, admitted.transaction_id, content_digest(admitted)))
+        else:
             self._findings.remark(
                 4,
                 f"{event_at(place)} is a dead letter ({self._dead[place]}); with these settings it is fine",
@@ -136,7 +149,7 @@ class EventJudge:
     def _judge_undecided(self, place: Place, record: Record) -> None:
         name = transaction_id_of(record.value)
         if name is not None and self.decisions.has_decision(name):
-            self.duplicates += 1
+            self._judge_further(place, record)
         elif record.offset >= self._seen.committed.get(record.partition, 0):
             self.lag += 1
             self.profiled.add_in_work(record)
@@ -153,6 +166,21 @@ class EventJudge:
                 self._findings.broken(
                     4, "an acknowledged event has neither decision nor dead letter", event_at(place)
                 )
+
+    def _judge_further(self, place: Place, record: Record) -> None:
+        """A further event of a transaction: it brings what was decided, or must have a dead letter."""
+        admitted = admit_transaction(record, self._limits)
+        is_other = not isinstance(admitted, Rejected) and self.decisions.contradicts(
+            admitted.transaction_id, content_digest(admitted)
+        )
+        if not is_other:
+            self.duplicates += 1
+        elif record.offset >= self._seen.committed.get(record.partition, 0):
+            self.lag += 1
+        else:
+            self.lost += 1
+            what = "an event brings other content under a decided transaction_id and has no dead letter"
+            self._findings.broken(4, what, event_at(place))
 
     def _judge_counts(self) -> None:
         counts = self._seen.counts

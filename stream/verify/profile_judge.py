@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from models.features.compute import entities_of, features_of
 from models.features.spec import FeatureSpec
+from stream.decisions import content_digest
 from stream.history.events import DecidedEvent, Packing, ReplayedEvents, Turn
 from stream.history.join import Place
 from stream.history.labels import ReplayedLabels
@@ -63,6 +64,8 @@ class ProfileJudge:
         if payment.transaction_id != decision.transaction_id:
             self._findings.broken(1, "was decided of an event that is another transaction's", name)
             return
+        if decision.content_digest not in ("", content_digest(payment)):
+            self._findings.broken(1, "records another content than its event has", name)
         case = DecidedEvent(record, payment, decision, value, self._spec)
         if not case.agrees:
             self._findings.broken(2, "its decision names other entities than its event", name)

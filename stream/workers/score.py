@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models.features.spec import FeatureSpec
@@ -15,6 +15,7 @@ from stream.adapters.kafka.isolation import worker_isolation
 from stream.adapters.kafka.models import ModelFollower, PublishedModel, installation_of
 from stream.adapters.redis.heartbeat import Heartbeat
 from stream.adapters.redis.model_floor import ModelFloor
+from stream.admission import ID_CONFLICT
 from stream.config.factories import limits_of, policy_of
 from stream.config.settings import Settings
 from stream.pipeline import DecisionTopics, Pipeline
@@ -28,6 +29,8 @@ from stream.workers.rebalance import tell_what_is_scored, where_to_start
 from stream.workers.waiting import waiting_visibly
 
 logger = logging.getLogger(__name__)
+
+MOST_TOLD = 3  # events of a batch that one line names
 
 
 class ScorePorts(NamedTuple):
@@ -115,6 +118,7 @@ def create_app(
         limits=limits_of(settings),
         features_in_scores=settings.features_in_scores,
         reached=reached,
+        on_conflicts=_say_conflicts,
     )
     topic = settings.topic("transactions")
     again = threading.Event()
@@ -184,3 +188,15 @@ def create_app(
     )
     ports.watch.tell(begin_anew)
     return ScoreWorker(app, follower, again.is_set)
+
+
+def _say_conflicts(conflicts: Sequence[str]) -> None:
+    if not conflicts:
+        return
+    logger.warning(
+        "%d events bring other content under a transaction_id that is decided and became dead letters "
+        "(%s): %s",
+        len(conflicts),
+        ID_CONFLICT,
+        "; ".join(conflicts[:MOST_TOLD]) + ("; ..." if len(conflicts) > MOST_TOLD else ""),
+    )

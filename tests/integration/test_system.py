@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from producers.simulator.simulate import DEMO, simulate
@@ -22,6 +25,7 @@ from stream.messages import (
     manifest_decoder,
 )
 from tests.support.builders import label, payment
+from tests.support.card_data import NUMBERS, SHAPES, traces_of
 
 if TYPE_CHECKING:
     from tests.support.installation import Installation
@@ -241,3 +245,38 @@ def test_assumed_label_matures_in_event_time_for_the_chosen_share(
     assert all(label.source == "maturity" and not label.is_fraud for label in labels)
     assert {int(label.transaction_id[1:]) for label in labels} <= set(range(251))
     assert 5 <= len(labels) <= 60, "about a tenth of 251"
+
+
+def test_no_card_number_is_left_in_a_topic_a_log_or_redis(install: Callable[..., Installation]) -> None:
+    """Whatever field or shape it came in; and other content under a decided id is a dead letter."""
+    system = install(partitions=1)
+    system.start("score")
+    system.start("learn")
+    sent = [(number, shape(number)) for number in NUMBERS[:4] for shape in SHAPES.values()]
+    for at, (_, text) in enumerate(sent):
+        event = json.loads(encode(paid(at)))
+        fields = ({"transaction_id": text}, {"attributes": {"a": text}}, {"card_id": text}, {"ip": text})
+        changed = fields[at % 4]
+        value = json.dumps(event | changed).encode() if at % 7 else f"{text} no JSON".encode()
+        system.send_raw("transactions", text.encode() if "card_id" in changed else b"c1", value)
+        report = {
+            "transaction_id": "t1",
+            "is_fraud": True,
+            "known_at": "2026-01-05T00:00:00Z",
+            "source": text,
+        }
+        system.send_raw("labels", text.encode(), json.dumps(report).encode())
+    system.send([paid(9000), paid(9000), msgspec.structs.replace(paid(9000), amount_minor=999_999)])
+    system.flush()
+    system.settled()
+    reasons = Counter(dict(record.headers)["reason"] for record in system.read("dead-letters"))
+    assert reasons.keys() == {b"card_number_in_clear", b"not_json", b"id_conflict"}
+    assert (reasons.total(), reasons[b"id_conflict"]) == (2 * len(sent) + 1, 1)
+    store = redis_client(system.settings)
+    held = [(key, store.dump(key)) for key in store.scan_iter(match=f"{system.settings.redis_prefix}*")]
+    topics = [system.read(name) for name in ("scores", "alerts", "dead-letters", "drift", "models")]
+    files = [path.read_bytes() for path in system.folder.rglob("*") if path.is_file()]
+    left = repr((held, topics)).encode() + b" ".join(files)
+    assert b"id_conflict" in b" ".join(files)
+    assert [number for number in NUMBERS[:4] if traces_of(number, left)] == []
+    assert system.account().completeness.is_complete

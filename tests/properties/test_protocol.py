@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from models.features.profiles import ProfileSnapshot, no_labels
 from stream.pipeline import Pipeline
-from stream.ports import EventUpdate, Message
+from stream.ports import EventUpdate, Message, OtherLog
 from stream.records import Record
 from tests.properties.worlds.protocol_judge import SPEC
 from tests.properties.worlds.protocol_workers import Worker
@@ -148,7 +148,8 @@ def test_the_judge_sees(world: type[World]) -> None:
         derandomize=True,
         report_multiple_bugs=False,
     )
-    with pytest.raises(AssertionError):
+    # In what is worked off at the end a worker may meet the damage too, and stop by itself.
+    with pytest.raises((AssertionError, OtherLog)):
         run_state_machine_as_test(world, settings=hunt)
 
 

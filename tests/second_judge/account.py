@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from tests.second_judge import admission, findings
+from tests.second_judge import admission, content, findings
 from tests.second_judge.arithmetic import Payment
 from tests.second_judge.findings import Findings
 from tests.second_judge.spool import Spool
@@ -15,6 +15,7 @@ from tests.second_judge.topics import Record
 
 Place = tuple[int, int]
 
+CONFLICT = "id_conflict"
 KEPT_BYTES, KEPT_KEY_BYTES = 900_000, 4_096  # of what became a dead letter
 _PLAIN = (
     "transaction_id",
@@ -48,10 +49,11 @@ class Joined(NamedTuple):
 class _Emitted:
     """What scores hold of one transaction."""
 
-    __slots__ = ("content", "number", "times", "unmarked")
+    __slots__ = ("content", "digest", "number", "times", "unmarked")
 
-    def __init__(self, content: bytes, number: int) -> None:
+    def __init__(self, content: bytes, number: int, digest: str) -> None:
         self.content = content
+        self.digest = digest  # of the transaction that was decided; empty in older decisions
         self.number = number  # among the joined, -1 where it met no event
         self.times = self.unmarked = 0
 
@@ -70,6 +72,7 @@ class Account:
         self._found = found
         self._numbers: dict[Place, int] = {}
         self._events = Spool()  # reason, fields or what is needed to judge a dead letter
+        self._conflicts: set[int] = set()
         self._fates = bytearray()  # 0 nothing, 1 decided, 2 a dead letter
         self._emitted: dict[str, _Emitted] = {}
         self._ends: dict[int, int] = {}
@@ -98,8 +101,8 @@ class Account:
         self._numbers[record.partition, record.offset] = len(self._fates)
         self._fates.append(0)
         reason, fields = admission.transaction(record, self._rules)
-        hides = reason == "card_number_in_clear" or (
-            self._rules.refuse_card_numbers and admission.is_masked(record)
+        hides = reason == admission.IN_CLEAR or (
+            self._rules.refuse_card_numbers and admission.may_be_masked(record)
         )
         original = (_content(record.key, KEPT_KEY_BYTES), _content(record.value, KEPT_BYTES))
         self._events.append((reason, fields, hides, *original))
@@ -116,12 +119,15 @@ class Account:
         if self._fates[number] == 0:  # after a crash it may come again
             self.dead += 1
         self._fates[number] = 2
-        if not own:
-            self._found.add(findings.REFUSED, f"{name}, {reason}")
+        if reason == CONFLICT and not own:
+            self._conflicts.add(number)
+        elif not own:
+            if reason != admission.IN_CLEAR or not hides:  # what shows a card number is not told to a digit
+                self._found.add(findings.REFUSED, f"{name}, {reason}")
         elif own != reason and not {own, reason} <= admission.MALFORMED:
             self._found.add(findings.OTHER_REASON, f"{name}: {reason}, and it is {own}")
         if hides:
-            if admission.shows_card_number(record.key) or admission.shows_card_number(record.value):
+            if content.surely_shows(record.key) or content.surely_shows(record.value):
                 self._found.add(findings.IN_CLEAR, name)
         elif (_content(record.key, KEPT_KEY_BYTES), _content(record.value, KEPT_BYTES)) != (key, value):
             self._found.add(findings.ALTERED, name)
@@ -142,13 +148,12 @@ class Account:
         self.epoch = max(self.epoch, epoch)
         if key != record.key:
             self._found.add(findings.OTHER_KEY, f"{name} on scores")
-        content = blake2b(raw, digest_size=16).digest()
+        raw_digest = blake2b(raw, digest_size=16).digest()
         emitted = self._emitted.get(name)
         if emitted is None:
-            emitted = self._emitted[name] = _Emitted(
-                content, self._join(decision, name, (place[0], place[1]), epoch)
-            )
-        elif emitted.content != content:
+            number = self._join(decision, name, (place[0], place[1]), epoch)
+            emitted = self._emitted[name] = _Emitted(raw_digest, number, decision.get("content_digest", ""))
+        elif emitted.content != raw_digest:
             self._found.add(findings.DIFFERENT, f"{name} (event {place[0]}/{place[1]})")
         emitted.times += 1
         if record.header("redelivered") != b"1":
@@ -184,6 +189,8 @@ class Account:
         told = [decision.get(each) for each in _PLAIN]
         if told != [fields[each] for each in _PLAIN] or _time(decision, "event_time") != fields["event_time"]:
             self._found.add(findings.OTHER_FACTS, text)
+        if decision.get("content_digest", "") not in ("", fields["content_digest"]):
+            self._found.add(findings.OTHER_CONTENT, text)
         payment = Payment(*(fields[each] for each in _PAYMENT))
         entities = {
             kind: (key, events, labels) for kind, (key, events, labels) in decision["entities"].items()
@@ -225,13 +232,15 @@ class Account:
                     self.decided += 1
                     self._fates[number] = 1
         deliveries: dict[str, int] = {}
+        self._judge_conflicts()
         for place, number in self._numbers.items():
             if self._fates[number]:
                 continue
             reason, fields, *_ = self._events[number]
             name = fields.get("transaction_id", "")
             done = place[1] < self._acknowledged.get(place[0], 0)
-            if not reason and name in self._emitted:
+            is_other = not reason and self._contradicts(fields)
+            if not reason and name in self._emitted and not is_other:
                 self.duplicates += 1
                 if done:
                     deliveries[name] = deliveries.get(name, 1) + 1
@@ -240,11 +249,24 @@ class Account:
             elif reason:
                 self._found.add(findings.NO_LETTER, f"event {_at(place)}, {reason}")
             else:
-                self._found.add(findings.MISSING, f"{name} (event {_at(place)})")
+                kind = findings.CONFLICT_TAKEN if is_other else findings.MISSING
+                self._found.add(kind, f"{name} (event {_at(place)})")
         for name, times in deliveries.items():
             if self._emitted[name].times < times:
                 said = f"{name}: {times} deliveries, {self._emitted[name].times} decisions"
                 self._found.add(findings.FEW_COPIES, said)
+
+    def _judge_conflicts(self) -> None:
+        """Each dead letter that says so must be of an event that contradicts a decision."""
+        for number in self._conflicts:
+            _, fields, *_ = self._events[number]
+            if not self._contradicts(fields):
+                self._found.add(findings.NO_CONFLICT, str(fields["transaction_id"]))
+
+    def _contradicts(self, fields: dict[str, Any]) -> bool:
+        """Whether a transaction was decided of other content than these fields."""
+        emitted = self._emitted.get(fields["transaction_id"])
+        return emitted is not None and emitted.digest not in ("", fields["content_digest"])
 
 
 def _content(raw: bytes | None, kept: int) -> bytes | None:

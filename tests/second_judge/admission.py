@@ -8,6 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, NoReturn
 
+from tests.second_judge import content
 from tests.second_judge.currencies import DECIMALS
 from tests.second_judge.topics import Record
 
@@ -15,6 +16,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST = 631_152_000.0  # 1990
 LAST = 7_258_118_400.0  # 2200
 MAX_AMOUNT = 10**15
+IN_CLEAR = "card_number_in_clear"
 MALFORMED = frozenset({"not_json", "too_deep", "invalid"})
 """Of these it is not published which is named of a value that is wrong in several places."""
 
@@ -22,7 +24,6 @@ _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):?(\d\d))", re.ASCII
 )
 _RUN = re.compile(rb"[0-9]{13,19}")
-_SHOWN = re.compile(rb'"card_id"\s*:\s*"?([0-9]{13,19})(?![0-9])')
 
 
 class Rules(NamedTuple):
@@ -56,8 +57,8 @@ def transaction(record: Record, rules: Rules) -> Verdict:
         return verdict
     fields = verdict.fields
     card = fields["card_id"].encode()
-    if rules.refuse_card_numbers and is_card_number(card):
-        return Verdict("card_number_in_clear", fields)
+    if rules.refuse_card_numbers and (is_card_number(card) or content.surely_shows(record.value)):
+        return Verdict(IN_CLEAR, fields)
     if record.key != card:
         return Verdict("key_mismatch", fields)
     if fields["currency"] not in DECIMALS:
@@ -70,6 +71,8 @@ def label(record: Record, rules: Rules) -> Verdict:
     verdict = _read(record, rules, _label)
     if verdict.reason:
         return verdict
+    if rules.refuse_card_numbers and content.surely_shows(record.value):
+        return Verdict(IN_CLEAR, verdict.fields)
     ahead = math.inf if verdict.fields["source"] == "maturity" else rules.future_tolerance
     return Verdict(_believable(verdict.fields["known_at"], record, ahead), verdict.fields)
 
@@ -87,15 +90,9 @@ def is_card_number(text: bytes) -> bool:
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
-def is_masked(record: Record) -> bool:
-    """Whether a dead letter of this record must hide the card numbers in it."""
-    shown = [record.key or b"", *_SHOWN.findall(record.value or b"")]
-    return any(map(is_card_number, shown))
-
-
-def shows_card_number(raw: bytes | None) -> bool:
-    """Whether a card number stands among these bytes."""
-    return any(is_card_number(run) for run in _RUN.findall(raw or b""))
+def may_be_masked(record: Record) -> bool:
+    """Whether a dead letter of this record may hide digits of it."""
+    return content.may_show(record.key) or content.may_show(record.value)
 
 
 def seconds(text: str) -> float:
@@ -160,7 +157,8 @@ def _transaction(found: Any) -> dict[str, Any]:
         fields[name] = _optional(found.get(name), 0, 256)
     fields["latitude"] = _degrees(found.get("latitude"), 90.0)
     fields["longitude"] = _degrees(found.get("longitude"), 180.0)
-    _attributes(found.get("attributes", {}))
+    fields["attributes"] = _attributes(found.get("attributes", {}))
+    fields["content_digest"] = content.digest(fields)
     return fields
 
 
@@ -223,16 +221,15 @@ def _degrees(value: Any, most: float) -> float | None:
     return number
 
 
-def _attributes(value: Any) -> None:
+def _attributes(value: Any) -> dict[str, str | float]:
     _object(value)
     if len(value) > 64:
         raise _InvalidError("attributes")
-    for name, each in value.items():
-        _text(name, 0, 256)
-        if isinstance(each, str):
-            _text(each, 0, 256)
-        else:
-            _number(each)
+    return {_text(name, 0, 256): _text_or_number(each) for name, each in value.items()}
+
+
+def _text_or_number(value: Any) -> str | float:
+    return str(_text(value, 0, 256)) if isinstance(value, str) else _number(value)
 
 
 def _believable(time: float, record: Record, tolerance: float) -> str:

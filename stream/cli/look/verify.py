@@ -35,6 +35,7 @@ COLOURS = {"holds": "green", "broken": "red", "not judged": "yellow"}
     "max_event_bytes",
     "future_tolerance",
     "card_numbers",
+    "card_number_exempt",
 )
 def verify(settings: Settings, start: datetime | None, end: datetime | None, as_json: bool) -> None:
     """Check every promise on this installation, from the topics and Redis alone.

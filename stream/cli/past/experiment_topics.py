@@ -28,6 +28,7 @@ SETTINGS = (
     "max_event_bytes",
     "future_tolerance",
     "card_numbers",
+    "card_number_exempt",
 )
 
 OPTIONS = (

@@ -32,6 +32,7 @@ from stream.config.signing_key import trusted_keys
     "max_event_bytes",
     "future_tolerance",
     "card_numbers",
+    "card_number_exempt",
 )
 def rebuild(settings: Settings, allow_gaps: bool) -> None:
     """Put back into Redis what Kafka tells: profiles, decisions, labels, to the same bits.

@@ -84,6 +84,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     "max_event_bytes",
     "future_tolerance",
     "card_numbers",
+    "card_number_exempt",
     "state_dir",
 )
 def replay(

@@ -32,6 +32,7 @@ WORKER = (
     "max_event_bytes",
     "future_tolerance",
     "card_numbers",
+    "card_number_exempt",
     "decision_ttl",
     "features_in_scores",
     "policy",

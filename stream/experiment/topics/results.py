@@ -83,5 +83,6 @@ def told_of(ranged: TopicRange) -> dict[str, Any]:
         "max_event_bytes": settings.max_event_bytes,
         "future_tolerance": float(settings.future_tolerance),
         "card_numbers": settings.card_numbers,
+        "card_number_exempt": settings.card_number_exempt,
         "again": list(ranged.options),
     }

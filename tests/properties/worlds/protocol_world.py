@@ -114,7 +114,8 @@ class World(RuleBasedStateMachine):
             (partition, _), paid = list(self.good.items())[which % len(self.good)]
             changed = msgspec.structs.replace(paid, amount_minor=amount or paid.amount_minor)
             record = self.append(partition, paid.card_id.encode(), msgspec.json.encode(changed))
-            self.good[partition, record.offset] = changed
+            if changed == paid:  # else other content under its id, which is a dead letter
+                self.good[partition, record.offset] = changed
 
     @rule(
         partition=st.sampled_from(PARTITIONS),
@@ -318,13 +319,12 @@ class ForgetfulWorld(World):
 
 
 class TwinWorld(World):
-    """And upstream puts a transaction on a second partition, under another card."""
+    """And upstream puts a transaction on a second partition too."""
 
     @rule(which=st.integers(0, 50))
     def pay_elsewhere(self, which: int) -> None:
         if self.good:
             (partition, _), paid = list(self.good.items())[which % len(self.good)]
-            changed = msgspec.structs.replace(paid, card_id=f"c{1 - partition}")
-            record = self.append(1 - partition, changed.card_id.encode(), msgspec.json.encode(changed))
-            self.good[record.partition, record.offset] = changed
+            record = self.append(1 - partition, paid.card_id.encode(), msgspec.json.encode(paid))
+            self.good[record.partition, record.offset] = paid
             self.twins.add(paid.transaction_id)

@@ -59,7 +59,7 @@ from infra import compiled_modules as compiled
 compiled.use()
 import json
 from tests.unit.same_bits.test_same_bits import decide
-from tests.unit.test_same_bits import decide
+from tests.unit.same_bits.test_same_bits import decide
 from tests.support.model_keys import KEY
 print(json.dumps(decide(100_000)))
 """

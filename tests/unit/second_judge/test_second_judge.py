@@ -23,6 +23,7 @@ from models.features.profiles import ProfileSnapshot, apply_event, apply_label, 
 from models.features.spec import DEFAULT_SPEC
 from stream.adapters.redis.codec import Codec
 from stream.admission import Limits, Rejected, admit_label, admit_transaction
+from stream.decisions import content_digest
 from stream.messages import Transaction, encode
 from stream.records import Record
 from tests.second_judge import admission, arithmetic, features, topics
@@ -217,6 +218,7 @@ def seen(payment: Transaction) -> arithmetic.Payment:
     assert fields == {
         **{name: value for name, value in msgspec.structs.asdict(payment).items() if name in fields},
         "event_time": payment.event_time.timestamp(),
+        "content_digest": content_digest(payment),
     }
     return arithmetic.Payment(
         fields["event_time"],

@@ -92,6 +92,7 @@ class Logs:
             "features": told,
             "origin": [0, offset],
             "entities": entities,
+            "content_digest": fields["content_digest"],
         }
         self.put(NAMES.scores, b"c1", json.dumps(decision).encode())
         if alert:
@@ -222,6 +223,21 @@ def test_card_number_in_a_dead_letter_is_found(logs: Logs) -> None:
     assert logs.found() == {findings.IN_CLEAR}
     logs.change(NAMES.dead_letters, 1, card_id="411111******1111")
     assert logs.found() == set()
+
+
+def test_other_content_under_a_decided_id_is_a_dead_letter_and_nothing_else_is(logs: Logs) -> None:
+    other = logs.event("t1", minute=77)
+    assert logs.found() == {findings.CONFLICT_TAKEN}
+    logs.refuse(other, "id_conflict")
+    assert logs.found() == set()
+    same = logs.event("t9", minute=90)
+    logs.refuse(same, "id_conflict")
+    assert logs.found() == {findings.NO_CONFLICT}
+
+
+def test_decision_that_records_another_content_is_found(logs: Logs) -> None:
+    logs.change(NAMES.scores, 0, content_digest="0" * 32)
+    assert findings.OTHER_CONTENT in logs.found()
 
 
 def test_admitted_record_that_must_be_refused_is_found(logs: Logs) -> None:

@@ -210,6 +210,44 @@ def test_digits_that_fail_the_check_are_a_token() -> None:
     admitted(payment(card_id="12345678"), b"12345678")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"transaction_id": CARD_NUMBER},
+        {"merchant_id": "4111-1111-1111-1111"},
+        {"device_id": "PAN4111111111111111x"},
+        {"ip": "4111 1111 1111 1111"},
+        {"attributes": {"note": f";{CARD_NUMBER}=26121011000012300000?"}},
+        {"attributes": {CARD_NUMBER: "x"}},
+        {"unknown": {"deep": [1, {"pan": int(CARD_NUMBER)}]}},
+    ],
+)
+def test_a_card_number_in_any_field_is_refused_and_not_told(change: dict[str, Any]) -> None:
+    arrived = record(payment(**change))
+    found = admit_transaction(arrived, Limits())
+    assert isinstance(found, Rejected)
+    assert found.reason == "card_number_in_clear"
+    letter = dead_letter(arrived, found, "d", NOW)
+    assert CARD_NUMBER not in str(letter).replace("-", "").replace(" ", "")
+    assert admitted(payment(**change), limits=Limits(refuse_card_numbers=False))
+
+
+def test_a_label_with_a_card_number_is_refused_and_not_told() -> None:
+    for change in ({"transaction_id": CARD_NUMBER}, {"source": f"bank {CARD_NUMBER}"}):
+        found = admit_label(record(json.dumps(LABEL | change).encode()), Limits())
+        assert isinstance(found, Rejected)
+        assert found.reason == "card_number_in_clear"
+
+
+def test_exempt_fields_may_hold_digits_that_look_like_a_card_number() -> None:
+    limits = Limits(card_number_exempt=frozenset({"transaction_id", "card_id"}))
+    admitted(payment(transaction_id=CARD_NUMBER), limits=limits)
+    for change in ({"card_id": CARD_NUMBER}, {"attributes": {"transaction_id": CARD_NUMBER}}):
+        found = admit_transaction(record(payment(**change), CARD_NUMBER.encode()), limits)
+        assert isinstance(found, Rejected)
+        assert found.reason == "card_number_in_clear"
+
+
 @given(st.text("0123456789", min_size=12, max_size=18))
 def test_exactly_one_check_digit_makes_a_card_number(digits: str) -> None:
     found = [digit for digit in range(10) if looks_like_card_number(f"{digits}{digit}".encode())]

@@ -14,8 +14,8 @@ from stream.admission import (
     Rejected,
     admit_transaction,
     dead_letter,
-    masked,
 )
+from stream.card_numbers import masked
 from stream.records import Record
 from tests.unit.stream.arrivals import CARD_NUMBER, NOW, NOW_MS, payment, record
 
@@ -50,9 +50,15 @@ def test_a_card_number_is_masked_whatever_else_was_wrong(raw: bytes | None, key:
 
 
 def test_other_dead_letters_keep_their_bytes() -> None:
-    digits = payment(transaction_id=CARD_NUMBER, amount_minor=-1)  # a Luhn number, but no card's
-    letter = dead_letter(record(digits), Rejected("invalid", "x"), "d", NOW, mask_card_numbers=True)
+    digits = payment(transaction_id="4111111111111112", amount_minor=-1, merchant_id="1234567890123452")
+    letter = dead_letter(record(digits), Rejected("invalid", "x"), "d", NOW)
     assert (letter.key, letter.value) == (b"c1", digits)
+
+
+def test_where_card_numbers_are_allowed_a_dead_letter_keeps_its_bytes() -> None:
+    shown = payment(card_id=CARD_NUMBER, amount_minor=-1)
+    letter = dead_letter(record(shown), Rejected("invalid", "x"), "d", NOW, mask_card_numbers=False)
+    assert letter.value == shown
 
 
 @given(st.binary(max_size=60))

@@ -140,7 +140,7 @@ def test_what_a_worker_would_refuse_is_counted_with_its_reason(tmp_path: Path) -
     card = payment("a", 0, card="4111111111111111")
     found, counts = replayed([card, payment("b", 1)], tmp_path)
     assert list(found) == ["b"]
-    assert counts.why.startswith("transaction 0: card_id is a card number")
+    assert counts.why.startswith("transaction 0: card_id shows a card number")
     assert (counts.rejected, counts.decided) == (1, 1)
 
 
