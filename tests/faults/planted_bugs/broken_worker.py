@@ -27,7 +27,8 @@ from stream.config.settings import load
 from stream.messages import manifest_decoder
 from stream.ports import Message
 from stream.workers.run import run_learn, run_score
-from tests.support.model_keys import ANOTHER
+
+_ANOTHER = snapshot.SigningKey(b"another key, another key, 32 by.")  # not one that the installation trusts
 
 
 def forget_decisions() -> None:
@@ -87,7 +88,7 @@ def trust_anybody() -> None:
     def trusted(value: bytes, trust: kafka_models.Trust) -> Any:
         manifest = manifest_decoder.decode(value)
         blob = manifest.blob or b""
-        for each in (trust.keys, ANOTHER.trusted):
+        for each in (trust.keys, _ANOTHER.trusted):
             try:
                 found = snapshot.verified(blob, keys=each)
             except snapshot.SnapshotRefused:
