@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 
 from models.features.compute import label_delta_of
 from models.features.spec import FeatureSpec
-from stream.admission import WAITED, Limits, Rejected, admit_label, dead_letter
+from stream.admission import Limits, Rejected, admit_label
+from stream.dead_letters import WAITED, dead_letter
 from stream.decisions import split_recorded
 from stream.messages import Label
 from stream.ports import Clock, DecisionLog, EntityRef, LabelStore, LabelUpdate, Message, Outbox

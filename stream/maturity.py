@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from stream.admission import UNKNOWN_TRANSACTION, Rejected, dead_letter
+from stream.admission import UNKNOWN_TRANSACTION, Rejected
+from stream.dead_letters import dead_letter
 from stream.learning import ASSUMED_GENUINE, is_sampled, requeue_pending, waited, waited_header
 from stream.messages import Label, encode
 from stream.ports import Clock, LabelStore, Message, Outbox

@@ -21,7 +21,8 @@ from models.features.payment import Categories
 from models.features.profiles import ProfileSnapshot
 from models.features.reasons import feature_reason
 from models.features.spec import FeatureSpec
-from stream.admission import ID_CONFLICT, Limits, Rejected, admit_transaction, dead_letter
+from stream.admission import ID_CONFLICT, Limits, Rejected, admit_transaction
+from stream.dead_letters import dead_letter
 from stream.decisions import (
     Arrival,
     Recorded,

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from models.features.compute import label_delta_of
 from models.features.profiles import LabelProfile, apply_label, no_labels
 from models.features.spec import FeatureSpec
-from stream.admission import UNKNOWN_TRANSACTION, WAITED, DeadLetter, Limits, Rejected, admit_label
+from stream.admission import UNKNOWN_TRANSACTION, Limits, Rejected, admit_label
+from stream.dead_letters import WAITED, DeadLetter
 from stream.learning import ASSUMED_GENUINE, NOTHING_KNOWN, is_sampled, last_waited, waited
 from stream.records import Record
 from stream.views import NO_FEATURES, labelled_decision

@@ -9,9 +9,9 @@ from models.features.spec import FeatureSpec
 from stream.adapters.kafka.client import confluent
 from stream.adapters.kafka.reader import TopicReader
 from stream.adapters.kafka.scan import Progress, read_to_end
-from stream.admission import DeadLetter
 from stream.config.factories import feature_spec, limits_of
 from stream.config.settings import Settings
+from stream.dead_letters import DeadLetter
 from stream.history.epochs import epochs_on_topic
 from stream.history.labels import ReplayedLabels
 from stream.records import Epochs, Record

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.metrics.decision_window import digest
-from stream.admission import DeadLetter
+from stream.dead_letters import DeadLetter
 from stream.history.join import pack_place, unpack_place
 from stream.learning import ASSUMED_GENUINE
 from stream.views import read_label, read_scored_decision, transaction_id_of

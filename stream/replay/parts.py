@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.features.profiles import ProfileSnapshot
-from stream.admission import DeadLetter
+from stream.dead_letters import DeadLetter
 from stream.decisions import Arrival
 from stream.messages import Decision
 from stream.pipeline import REDELIVERED, Pipeline, Scorer

@@ -19,9 +19,9 @@ from stream.adapters.kafka.scan import Progress
 from stream.adapters.redis.codec import Codec
 from stream.adapters.redis.dump import AppliedOffsets, Held, RedisDump, digest_of
 from stream.adapters.redis.logs import RedisLogs
-from stream.admission import DeadLetter
 from stream.config.factories import limits_of
 from stream.config.settings import Settings
+from stream.dead_letters import DeadLetter
 from stream.decisions import split_recorded
 from stream.history.topics import TopicHistory
 from stream.records import Record

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from models.features.spec import FeatureSpec
-from stream.admission import ID_CONFLICT, DeadLetter, Limits, Rejected, admit_transaction
+from stream.admission import ID_CONFLICT, Limits, Rejected, admit_transaction
+from stream.dead_letters import DeadLetter
 from stream.decisions import content_digest
 from stream.history.events import Packing
 from stream.history.join import EventJoin, Place

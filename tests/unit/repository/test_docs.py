@@ -17,11 +17,12 @@ import msgspec
 import pytest
 
 from stream import admission
-from stream.admission import Limits, Rejected, admit_transaction, dead_letter
+from stream.admission import Limits, Rejected, admit_transaction
 from stream.cli.look.config import as_markdown
 from stream.cli.look.schema import schemas
 from stream.cli.main import COMMANDS, riverwatch
 from stream.config.settings import PREFIX, Settings, load
+from stream.dead_letters import dead_letter
 from stream.messages import WIRE, encode
 from stream.records import Record
 

@@ -11,14 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stream.admission import (
-    Limits,
-    Rejected,
-    admit_label,
-    admit_transaction,
-    dead_letter,
-)
+from stream.admission import Limits, Rejected, admit_label, admit_transaction
 from stream.card_numbers import looks_like_card_number
+from stream.dead_letters import dead_letter
 from stream.messages import Label, Transaction
 from tests.unit.stream.arrivals import (
     CARD_NUMBER,

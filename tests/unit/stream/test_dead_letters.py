@@ -6,16 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stream.admission import (
-    MOST_KEPT,
-    WAITED,
-    DeadLetter,
-    Limits,
-    Rejected,
-    admit_transaction,
-    dead_letter,
-)
+from stream.admission import Limits, Rejected, admit_transaction
 from stream.card_numbers import masked
+from stream.dead_letters import MOST_KEPT, WAITED, DeadLetter, dead_letter
 from stream.records import Record
 from tests.unit.stream.arrivals import CARD_NUMBER, NOW, NOW_MS, payment, record
 

@@ -10,7 +10,8 @@ import pytest
 
 from models.features.spec import DEFAULT_SPEC
 from stream.adapters.memory.store import MemoryOutbox, MemoryStore
-from stream.admission import DeadLetter, Limits
+from stream.admission import Limits
+from stream.dead_letters import DeadLetter
 from stream.decisions import content_digest
 from stream.inspect.account import Ledger
 from stream.messages import Transaction, decision_decoder, encode, transaction_decoder
