@@ -32,6 +32,7 @@ from stream.adapters.redis.watch import RedisWatch
 from stream.config.settings import Settings, load
 from stream.inspect.status import look
 from stream.ports import DependencyDown, DependencyRefused, EntityRef, EventUpdate, StoreBehind
+from tests.support.model_keys import KEY
 from tests.support.patience import until
 from tests.support.redis_servers.cluster import Cluster
 from tests.support.services import KafkaUnderTest
@@ -308,7 +309,7 @@ def test_a_worker_refused_by_redis_ends_with_one_line(
 ) -> None:
     settings = {"kafka_bootstrap": kafka.bootstrap, "topic_prefix": "refused-", "partitions": 1}
     create_topics(load(settings, {}).settings)
-    own = {**settings, "redis_url": f"redis://:wrong-secret@{HOST}:{server.port}/0", "model_key": "k" * 40}
+    own = {**settings, "redis_url": f"redis://:wrong-secret@{HOST}:{server.port}/0", "model_key": KEY}
     env = os.environ | {f"RIVERWATCH_{name.upper()}": str(value) for name, value in own.items()}
     for role in ("score", "learn", "monitor"):
         done = subprocess.run(
