@@ -17,7 +17,14 @@ from librt.vecs import extend, vec
 from mypy_extensions import i64  # an int to Python; compiled, it is a number of the machine
 
 from models.features.decay import Weight, block_weights, shifted
-from models.features.label_memory import LABEL_WIDTH, add_to_sums, counted, remembered, without_forgotten
+from models.features.label_memory import (
+    LABEL_WIDTH,
+    add_to_sums,
+    counted,
+    label_sum,
+    remembered,
+    without_forgotten,
+)
 from models.features.recent_events import CARD, DEVICE, MERCHANT, digest_at
 
 MIN_COUNT: Final = 3.0  # fewer decayed events than this, and a mean is no norm to clip against
@@ -270,6 +277,10 @@ class LabelState:
         self.codes = vec[i64](profile.codes)
         self.weeks = vec[float](profile.weeks)
         self.sums = vec[float](profile.sums)
+
+    def decayed(self, begin: int, which: int) -> float:
+        """Decayed frauds or genuine (`which`) of the half-life whose sums begin there: see `label_sum`."""
+        return label_sum(self.sums, begin, which)
 
     def add(self, delta: LabelDelta) -> None:
         """Take a label in, as `apply_label` does."""

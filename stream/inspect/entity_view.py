@@ -10,7 +10,7 @@ import msgspec
 
 from models.features.compute import event_of
 from models.features.decay import SPAN, at_moment, weights
-from models.features.label_memory import FRAUDS, GENUINES, LABEL_WIDTH, label_sum
+from models.features.label_memory import FRAUDS, GENUINES, LABEL_WIDTH
 from models.features.profiles import (
     MIN_COUNT,
     WIDTH,
@@ -96,7 +96,7 @@ def view(entity: str, profile: Profile, labels: LabelProfile, spec: FeatureSpec,
         at: event time, seconds since 1970.
     """
     now = weights(at, spec.half_lives)
-    label_sums = LabelState(labels).sums
+    state = LabelState(labels)
     # A moment before the latest labelled transaction is told what is known as of that, as features are.
     known_at = weights(max(at, *labels.times[:1]), spec.half_lives) if labels.times else now
     frauds_at = [time for time, is_fraud in zip(labels.times, labels.latest, strict=True) if is_fraud]
@@ -105,7 +105,7 @@ def view(entity: str, profile: Profile, labels: LabelProfile, spec: FeatureSpec,
         scale, count, total, logs, squares, outliers = profile.sums[place * WIDTH : (place + 1) * WIDTH]
         begin = place * LABEL_WIDTH
         frauds, genuine = (
-            at_moment(label_sum(label_sums, begin, which), label_sums[begin] * SPAN, known_at[place])
+            at_moment(state.decayed(begin, which), labels.sums[begin] * SPAN, known_at[place])
             for which in (FRAUDS, GENUINES)
         )
         events = at_moment(count, scale, weight)

@@ -82,6 +82,9 @@ def test_a_changed_source_runs_itself_and_not_its_compiled_form(
     assert not compiled.use()
 
 
+INNER = "models.features.label_memory"
+
+
 def _public(module: str) -> Iterator[tuple[str, ast.FunctionDef]]:
     """Functions and methods that plain code may call, by name."""
     for node in ast.parse(compiled.source_of(module).read_text()).body:
@@ -101,7 +104,26 @@ def test_nothing_public_takes_a_vec_that_would_never_be_freed() -> None:
         for name, function in functions
         if any(each.annotation and "vec[" in ast.unparse(each.annotation) for each in function.args.args)
     }
-    assert taking == {"models.features.vector.Row.__init__"}
+    assert {name for name in taking if not name.startswith(INNER)} == {"models.features.vector.Row.__init__"}
+
+
+def test_plain_code_takes_constants_alone_of_what_is_for_compiled_modules() -> None:
+    """Its functions take vecs: only a compiled caller frees them."""
+    plain = [
+        path
+        for package in ("models", "stream", "producers", "infra")
+        for path in (compiled.ROOT / package).rglob("*.py")
+        if path not in {compiled.source_of(module) for module in compiled.MODULES}
+    ]
+    taken = {
+        (path.name, name.name)
+        for path in plain
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == INNER
+        for name in node.names
+    }
+    assert taken
+    assert [each for each in taken if not each[1].isupper()] == []
 
 
 def test_a_process_that_imported_the_sources_goes_on_with_them() -> None:
