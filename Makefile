@@ -6,7 +6,7 @@ SHELL  := /bin/bash
 .DEFAULT_GOAL := help
 # Two workers; one has all tests that need a Kafka, and they come first (tests/conftest.py).
 SIDE   := -n 2 --dist loadgroup --no-loadscope-reorder
-.PHONY: help demo test check lint types format hooks lock bench faults clean compiled
+.PHONY: help demo test check coverage lint types format hooks lock bench faults clean compiled
 
 ##@ Begin
 help: ## list what can be made
@@ -60,9 +60,12 @@ lint: .venv/.dev ## style and form, as before each commit
 types: .venv/.dev ## the types (mypy strict)
 	@$(RUN)/mypy
 
-check: .venv/.dev ## lint, format, types, tests and their coverage: what CI runs
+check: .venv/.dev ## lint, format, types and tests: what CI runs
 	@$(MAKE) --no-print-directory -j 2 lint types compiled
-	@$(MAKE) --no-print-directory test ARGS="--cov --cov-report term $(ARGS)"
+	@$(MAKE) --no-print-directory test
+
+coverage: .venv/.dev compiled ## the tests once more, with branch coverage (twice the time)
+	@$(RUN)/python -m pytest $(SIDE) --cov --cov-report term $(ARGS)
 
 ##@ Measure
 bench: .venv/.dev compiled ## what a score worker and the stores cost (some minutes; needs Java 17+ and Maven)
