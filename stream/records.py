@@ -102,18 +102,23 @@ class Passed(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As the metadata of a commit says it; nothing where there is nothing to say."""
-        return f"passed={self.number}@{self.to}" if self.number else ""
+        """As the metadata of a commit says it; nothing where there is nothing to say.
+
+        It ends with a NUL: librdkafka's clients read metadata as a C string, and beyond its end without one.
+        """
+        return f"passed={self.number}@{self.to}\0" if self.number else ""
 
 
-_PASSED = re.compile(r"passed=(\d+)@(\d+)", re.ASCII)
+_PASSED = re.compile(r"passed=(\d+)@(\d+)\0?", re.ASCII)
 
 
 def passed_of(metadata: str | None) -> Passed:
     """What the metadata of a commit says.
 
-    >>> passed_of(Passed(3, 41).text), passed_of("somebody else's"), Passed(0, 41).text
-    (Passed(number=3, to=41), Passed(number=0, to=0), '')
+    >>> passed_of(Passed(3, 41).text), passed_of("passed=3@41"), passed_of("somebody else's")
+    (Passed(number=3, to=41), Passed(number=3, to=41), Passed(number=0, to=0))
+    >>> Passed(0, 41).text
+    ''
     """
     found = _PASSED.fullmatch(metadata or "")
     return Passed(int(found[1]), int(found[2])) if found else Passed(0, 0)

@@ -39,6 +39,14 @@ class Progress(NamedTuple):
     end: int
 
 
+def _metadata(place: TopicPartition) -> str | None:
+    """The metadata of a commit; None where it is no text (a client's that did not end it with a NUL)."""
+    try:
+        return place.metadata
+    except UnicodeDecodeError:
+        return None
+
+
 def progress_of(
     settings: Settings, group: str, topic: str, *, bounds: Mapping[int, tuple[int, int]] | None = None
 ) -> dict[int, Progress]:
@@ -62,7 +70,7 @@ def progress_of(
         at = max(place.offset, low)
         # The embedded broker's word on where a topic ends comes late: what was worked on is there.
         end = max(high, at)
-        found[place.partition] = Progress(at, passed_of(place.metadata).number, end - at, end)
+        found[place.partition] = Progress(at, passed_of(_metadata(place)).number, end - at, end)
     spans = {
         number: (each.acknowledged, each.end)
         for number, each in found.items()
